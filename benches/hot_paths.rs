@@ -1,0 +1,2 @@
+//! Benches of the hot paths.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The client library: seal and open, routing, operations, retries, certificate verification.

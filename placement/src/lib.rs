@@ -1,0 +1,1 @@
+//! The control plane: placement state machine, Raft, key custodian.

@@ -1,0 +1,1 @@
+//! Domain types and wire messages: the ground every other crate stands on.

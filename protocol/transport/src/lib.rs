@@ -1,0 +1,1 @@
+//! The only crate that knows QUIC: identities, connections over both links, streams.

@@ -1,0 +1,1 @@
+//! The data plane: volume replication, deletion, backfill, repair.
