@@ -1,1 +1,4 @@
 //! Domain types and wire messages: the ground every other crate stands on.
+
+pub mod frame;
+pub mod links;

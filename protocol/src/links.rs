@@ -1,0 +1,269 @@
+//! Which of the two links to a peer carries traffic: the decision alone, from probe answers and the time.
+//!
+//! A link is healthy while it has a connection and something (the handshake or a probe's answer)
+//! came back over it within [`ANSWER_AGE_MAX`]. The idle time-out of a connection plays no part: it
+//! fires far too late. A link that is drained takes no new traffic however healthy it is, unless it
+//! is the only one that has a connection at all.
+//!
+//! Pure: time comes in as the duration since any fixed origin. Nothing here may dial, wait or send.
+
+use std::time::Duration;
+
+/// How long a link stays healthy without an answer.
+pub const ANSWER_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// How often a link is probed.
+pub const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// One of the two cross connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LinkId {
+    /// Link 1, preferred when both are equal.
+    One,
+    /// Link 2.
+    Two,
+}
+
+impl LinkId {
+    /// Both links, in order of preference.
+    pub const BOTH: [LinkId; 2] = [LinkId::One, LinkId::Two];
+
+    /// The number operators use: 1 or 2.
+    pub fn number(self) -> u8 {
+        match self {
+            LinkId::One => 1,
+            LinkId::Two => 2,
+        }
+    }
+
+    /// The link with this number, if there is one.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::BOTH.into_iter().find(|link| link.number() == number)
+    }
+
+    fn index(self) -> usize {
+        usize::from(self.number() - 1)
+    }
+}
+
+impl std::fmt::Display for LinkId {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}", self.number())
+    }
+}
+
+/// What is known about a link at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkHealth {
+    /// There is a connection and it answered recently enough.
+    pub up: bool,
+    /// Smoothed round-trip time of the probes; `None` before the first answer.
+    pub rtt: Option<Duration>,
+    /// Time since the last answer; `None` while there is no connection.
+    pub last_answer_age: Option<Duration>,
+    /// An operator asked that new traffic avoid this link.
+    pub drained: bool,
+}
+
+/// Chooses the link for new traffic. One per remote peer.
+#[derive(Clone, Debug, Default)]
+pub struct LinkChoice {
+    links: [LinkState; 2],
+}
+
+#[derive(Clone, Debug, Default)]
+struct LinkState {
+    /// When something last came back; `None` while there is no connection.
+    answered_at: Option<Duration>,
+    rtt: Option<Duration>,
+    drained: bool,
+    lanes: u32,
+}
+
+impl LinkChoice {
+    /// No link has a connection yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A handshake over `link` completed.
+    pub fn connected(&mut self, link: LinkId, now: Duration) {
+        let state = self.state_mut(link);
+        state.answered_at = Some(now);
+        state.rtt = None;
+    }
+
+    /// The connection over `link` is gone.
+    pub fn disconnected(&mut self, link: LinkId) {
+        let state = self.state_mut(link);
+        state.answered_at = None;
+        state.rtt = None;
+    }
+
+    /// A probe over `link` was answered after `rtt`. Ignored when the link has no connection.
+    pub fn answered(&mut self, link: LinkId, now: Duration, rtt: Duration) {
+        let state = self.state_mut(link);
+        let Some(answered_at) = state.answered_at else {
+            return;
+        };
+        state.answered_at = Some(answered_at.max(now));
+        // The usual smoothing of one eighth (RFC 6298).
+        state.rtt = Some(match state.rtt {
+            Some(smoothed) => (smoothed * 7 + rtt) / 8,
+            None => rtt,
+        });
+    }
+
+    /// New traffic avoids `link` from now on.
+    pub fn drain(&mut self, link: LinkId) {
+        self.state_mut(link).drained = true;
+    }
+
+    /// New traffic may use `link` again.
+    pub fn restore(&mut self, link: LinkId) {
+        self.state_mut(link).drained = false;
+    }
+
+    /// A lane was opened on `link`.
+    pub fn lane_opened(&mut self, link: LinkId) {
+        self.state_mut(link).lanes += 1;
+    }
+
+    /// A lane left `link`.
+    pub fn lane_closed(&mut self, link: LinkId) {
+        let state = self.state_mut(link);
+        state.lanes = state
+            .lanes
+            .checked_sub(1)
+            .expect("a lane leaves only the link it was opened on");
+    }
+
+    /// What is known about `link` now.
+    pub fn health(&self, link: LinkId, now: Duration) -> LinkHealth {
+        let state = self.state(link);
+        let age = state.age(now);
+        LinkHealth {
+            up: age.is_some_and(|age| age < ANSWER_AGE_MAX),
+            rtt: state.rtt,
+            last_answer_age: age,
+            drained: state.drained,
+        }
+    }
+
+    /// The link for new traffic: a healthy one that is not drained, with the fewest lanes, link 1
+    /// first. When there is none, the connected link that answered last: sending there costs
+    /// nothing and may still arrive. `None` when no link has a connection.
+    pub fn choose(&self, now: Duration) -> Option<LinkId> {
+        self.best_healthy(now).or_else(|| self.last_answered(now))
+    }
+
+    /// Whether a lane on `link` must move, and where to. `None` when it may stay.
+    pub fn move_from(&self, link: LinkId, now: Duration) -> Option<LinkId> {
+        let health = self.health(link, now);
+        if health.up && !health.drained {
+            return None;
+        }
+        self.choose(now).filter(|better| *better != link)
+    }
+
+    fn best_healthy(&self, now: Duration) -> Option<LinkId> {
+        LinkId::BOTH
+            .into_iter()
+            .filter(|link| {
+                let health = self.health(*link, now);
+                health.up && !health.drained
+            })
+            .min_by_key(|link| self.state(*link).lanes)
+    }
+
+    fn last_answered(&self, now: Duration) -> Option<LinkId> {
+        LinkId::BOTH
+            .into_iter()
+            .filter_map(|link| Some((self.state(link).age(now)?, link)))
+            .min()
+            .map(|(_, link)| link)
+    }
+
+    fn state(&self, link: LinkId) -> &LinkState {
+        &self.links[link.index()]
+    }
+
+    fn state_mut(&mut self, link: LinkId) -> &mut LinkState {
+        &mut self.links[link.index()]
+    }
+}
+
+impl LinkState {
+    fn age(&self, now: Duration) -> Option<Duration> {
+        Some(now.saturating_sub(self.answered_at?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(value: u64) -> Duration {
+        Duration::from_millis(value)
+    }
+
+    fn both_connected() -> LinkChoice {
+        let mut choice = LinkChoice::new();
+        choice.connected(LinkId::One, ms(0));
+        choice.connected(LinkId::Two, ms(0));
+        choice
+    }
+
+    #[test]
+    fn without_a_connection_there_is_no_choice() {
+        assert_eq!(LinkChoice::new().choose(ms(0)), None);
+    }
+
+    #[test]
+    fn lanes_spread_over_healthy_links() {
+        let mut choice = both_connected();
+        assert_eq!(choice.choose(ms(1)), Some(LinkId::One));
+        choice.lane_opened(LinkId::One);
+        assert_eq!(choice.choose(ms(1)), Some(LinkId::Two));
+        choice.lane_closed(LinkId::One);
+        assert_eq!(choice.choose(ms(1)), Some(LinkId::One));
+    }
+
+    #[test]
+    fn a_link_is_down_one_second_after_its_last_answer() {
+        let mut choice = both_connected();
+        choice.answered(LinkId::Two, ms(900), ms(3));
+        assert_eq!(choice.move_from(LinkId::One, ms(999)), None);
+        assert!(!choice.health(LinkId::One, ms(1000)).up);
+        assert_eq!(choice.move_from(LinkId::One, ms(1000)), Some(LinkId::Two));
+        assert_eq!(choice.choose(ms(1000)), Some(LinkId::Two));
+    }
+
+    #[test]
+    fn with_no_healthy_link_the_last_to_answer_is_kept() {
+        let mut choice = both_connected();
+        choice.answered(LinkId::Two, ms(500), ms(3));
+        assert_eq!(choice.choose(ms(9000)), Some(LinkId::Two));
+        assert_eq!(choice.move_from(LinkId::Two, ms(9000)), None);
+    }
+
+    #[test]
+    fn a_drained_link_gives_its_lanes_away_until_it_is_the_only_one() {
+        let mut choice = both_connected();
+        choice.drain(LinkId::One);
+        assert_eq!(choice.move_from(LinkId::One, ms(1)), Some(LinkId::Two));
+        choice.disconnected(LinkId::Two);
+        assert_eq!(choice.choose(ms(1)), Some(LinkId::One));
+        choice.connected(LinkId::Two, ms(1));
+        choice.restore(LinkId::One);
+        assert_eq!(choice.move_from(LinkId::One, ms(1)), None);
+    }
+
+    #[test]
+    fn an_answer_after_the_connection_is_gone_changes_nothing() {
+        let mut choice = both_connected();
+        choice.disconnected(LinkId::One);
+        choice.answered(LinkId::One, ms(1), ms(1));
+        assert_eq!(choice.health(LinkId::One, ms(1)), LinkHealth::default());
+    }
+}
