@@ -5,6 +5,9 @@
 //! Nothing here may buffer: what `write_at` accepted and no `sync_data` covered may be lost, in
 //! whole or in part and in any order, by a crash. Names are durable only after `sync_directory`.
 
+pub mod fault;
+pub mod file;
+
 use std::fmt;
 
 /// Why a disk operation failed. `Clone`, because one failed sync is reported to every waiter.
@@ -34,6 +37,18 @@ pub enum DiskError {
         /// The missing path, relative to the store's root.
         path: String,
     },
+    /// Another process has the store open.
+    #[error("{path} is in use by another process")]
+    Locked {
+        /// The root directory.
+        path: String,
+    },
+    /// A path that is empty, absolute or tries to leave the root.
+    #[error("{path:?} is not a path below the root")]
+    BadPath {
+        /// The refused path.
+        path: String,
+    },
     /// A read went past the end of the file.
     #[error("read of {length} bytes at {offset} passes the end of {path}")]
     ShortRead {
@@ -46,7 +61,8 @@ pub enum DiskError {
     },
 }
 
-/// A directory tree that belongs to one store. Paths are relative, `/`-separated, without `..`.
+/// A directory tree that belongs to one store. Paths are relative, `/`-separated, without `..`;
+/// the empty path names the root directory.
 pub trait Disk: Clone + fmt::Debug + Send + 'static {
     /// An open file.
     type File: DiskFile;
@@ -97,4 +113,18 @@ pub trait DiskFile: Clone + fmt::Debug + Send + 'static {
 
     /// Zeroes a range and gives its blocks back where the system can. Durable after a sync.
     fn punch(&self, offset: u64, length: u64) -> Result<(), DiskError>;
+}
+
+/// Refuses a path that could leave the root: every component is a plain name. The empty path is
+/// the root itself.
+pub fn check_path(path: &str) -> Result<(), DiskError> {
+    let plain =
+        |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains('\0');
+    if path.is_empty() || path.split('/').all(plain) {
+        Ok(())
+    } else {
+        Err(DiskError::BadPath {
+            path: path.to_owned(),
+        })
+    }
 }
