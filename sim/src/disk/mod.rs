@@ -1,0 +1,606 @@
+//! A disk in memory that loses what a real one may lose: [`SimDisk`] implements the engine's own
+//! `Disk`, so that the production engine meets power loss, torn writes, rot and lies.
+//!
+//! After a crash only synced bytes and synced names are certain; of the rest each 512-byte sector
+//! and each name survives or not, drawn from the disk's keyed stream. Handles from before a crash
+//! fail for ever: a ghost of the old process can write nothing. It never delays anything itself;
+//! the cluster asks [`SimDisk::sync_duration`] and lets the sync happen that much later.
+
+mod fault;
+mod inode;
+mod names;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use trefoil_engine::{Disk, DiskError, DiskFile};
+
+pub use fault::{DiskFault, FaultKind, Persistence};
+pub use inode::{PAGE, SECTOR};
+
+use crate::kernel::MICROSECOND;
+use crate::random::{Draws, Stream};
+use fault::strikes;
+use inode::Inode;
+use names::{Names, parent_of};
+
+/// What kind of device this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskModel {
+    /// Bytes that fit.
+    pub capacity: u64,
+    /// The least time of a sync.
+    pub sync_min: u64,
+    /// The mean of what a sync takes beyond that.
+    pub sync_mean: u64,
+    /// How often, per million writes, the system writes a dirty page back on its own.
+    pub write_back_per_million: u32,
+}
+
+impl Default for DiskModel {
+    fn default() -> Self {
+        Self {
+            capacity: 1 << 40,
+            sync_min: 60 * MICROSECOND,
+            sync_mean: 200 * MICROSECOND,
+            write_back_per_million: 50_000,
+        }
+    }
+}
+
+/// Where durable bytes lie.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Region {
+    /// In a file of this path.
+    File(String),
+    /// In blocks of a removed file that nobody has overwritten.
+    Freed(String),
+}
+
+#[derive(Clone)]
+struct State {
+    model: DiskModel,
+    draws: Draws,
+    incarnation: u64,
+    next_inode: u64,
+    inodes: BTreeMap<u64, Inode>,
+    names: Names,
+    freed: Vec<(String, Inode)>,
+    faults: Vec<DiskFault>,
+    slowdown: u64,
+    used: u64,
+}
+
+/// A simulated disk. Clones are the same disk.
+#[derive(Clone)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+    incarnation: u64,
+}
+
+/// An open file of a [`SimDisk`].
+#[derive(Clone)]
+pub struct SimFile {
+    disk: SimDisk,
+    inode: u64,
+    path: Arc<str>,
+}
+
+impl fmt::Debug for SimDisk {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let used = self.lock().used;
+        write!(
+            formatter,
+            "SimDisk(incarnation {}, {used} bytes)",
+            self.incarnation
+        )
+    }
+}
+
+impl fmt::Debug for SimFile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "SimFile({})", self.path)
+    }
+}
+
+/// White-box side: what the simulator does to a disk and sees of it.
+impl SimDisk {
+    /// An empty disk whose draws are those of `entity` in the disk stream of `seed`.
+    #[must_use]
+    pub fn new(seed: u64, entity: u64, model: DiskModel) -> Self {
+        let state = State {
+            model,
+            draws: Draws::new(seed, Stream::Disk, entity),
+            incarnation: 0,
+            next_inode: 0,
+            inodes: BTreeMap::new(),
+            names: Names::default(),
+            freed: Vec::new(),
+            faults: Vec::new(),
+            slowdown: 1,
+            used: 0,
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            incarnation: 0,
+        }
+    }
+
+    /// Power is lost. Every handle from before, this one included, fails from now on; the
+    /// returned handle is what the restarted process gets.
+    #[must_use]
+    pub fn crash(&self) -> Self {
+        let mut state = self.lock();
+        state.lose_power();
+        Self {
+            state: Arc::clone(&self.state),
+            incarnation: state.incarnation,
+        }
+    }
+
+    /// The process dies and the system lives: nothing is lost, but old handles fail.
+    #[must_use]
+    pub fn kill_process(&self) -> Self {
+        let mut state = self.lock();
+        state.incarnation += 1;
+        Self {
+            state: Arc::clone(&self.state),
+            incarnation: state.incarnation,
+        }
+    }
+
+    /// An independent copy of everything, page by page shared until written: a disk image to go
+    /// back to, or a fork of the world.
+    #[must_use]
+    pub fn snapshot(&self) -> Self {
+        let state = self.lock().clone();
+        Self {
+            incarnation: state.incarnation,
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// Lets a fault wait for its operation.
+    pub fn arm(&self, fault: DiskFault) {
+        self.lock().faults.push(fault);
+    }
+
+    /// Takes every waiting and sticky fault away, slowness included.
+    pub fn repair(&self) {
+        let mut state = self.lock();
+        state.faults.clear();
+        state.slowdown = 1;
+    }
+
+    /// Makes syncs take this many times as long.
+    pub fn slow_down(&self, times: u64) {
+        self.lock().slowdown = times.max(1);
+    }
+
+    /// Changes how many bytes fit.
+    pub fn set_capacity(&self, capacity: u64) {
+        self.lock().model.capacity = capacity;
+    }
+
+    /// Flips one bit at rest. False if there is no such byte.
+    pub fn flip_bit(&self, path: &str, offset: u64, bit: u8) -> bool {
+        let mut state = self.lock();
+        let Some(number) = state.names.file(path) else {
+            return false;
+        };
+        let inode = state.inode(number);
+        let present = offset < inode.length();
+        if present {
+            inode.flip_bit(offset, bit);
+        }
+        present
+    }
+
+    /// Flips a drawn bit of a drawn file whose path matches and whose durable bytes are not all
+    /// zero; says where.
+    pub fn rot(&self, pattern: &str) -> Option<(String, u64)> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let files: Vec<(String, u64)> = state
+            .names
+            .files()
+            .filter(|(path, _)| fault::path_matches(pattern, path))
+            .map(|(path, inode)| (path.to_owned(), inode))
+            .collect();
+        let (path, number) = state.draws.pick(&files)?.clone();
+        let inode = state
+            .inodes
+            .get_mut(&number)
+            .expect("a name leads to a file");
+        let offset = drawn_nonzero_byte(inode, &mut state.draws)?;
+        let bit = state.draws.next().to_le_bytes()[0];
+        inode.flip_bit(offset, bit);
+        Some((path, offset))
+    }
+
+    /// How long a sync that starts now takes, drawn.
+    #[must_use]
+    pub fn sync_duration(&self) -> u64 {
+        let mut state = self.lock();
+        let mean = state.model.sync_mean;
+        let drawn = state.model.sync_min + state.draws.exponential(mean);
+        drawn.saturating_mul(state.slowdown)
+    }
+
+    /// Whether a power loss now would leave this range of this file exactly as it reads.
+    #[must_use]
+    pub fn is_durable(&self, path: &str, offset: u64, length: u64) -> bool {
+        let state = self.lock();
+        state.names.durable_file(path).is_some_and(|number| {
+            state.names.file(path) == Some(number)
+                && state.inodes[&number].is_durable(offset, length)
+        })
+    }
+
+    /// Where durable bytes equal `needle`: first in files, then in freed blocks. For the checker
+    /// that looks for what must be gone.
+    #[must_use]
+    pub fn find_durable(&self, needle: &[u8]) -> Vec<(Region, u64)> {
+        let state = self.lock();
+        let files = state
+            .names
+            .durable_files()
+            .map(|(path, number)| (Region::File(path.to_owned()), &state.inodes[&number]));
+        let freed = state
+            .freed
+            .iter()
+            .map(|(path, inode)| (Region::Freed(path.clone()), inode));
+        files
+            .chain(freed)
+            .flat_map(|(region, inode)| {
+                find_in(inode, needle)
+                    .into_iter()
+                    .map(move |offset| (region.clone(), offset))
+            })
+            .collect()
+    }
+
+    /// Visits every durable page that holds something: where it lies, its offset, its bytes.
+    pub fn scan_durable(&self, mut visit: impl FnMut(&Region, u64, &[u8])) {
+        let state = self.lock();
+        for (path, number) in state.names.durable_files() {
+            let region = Region::File(path.to_owned());
+            for (page, bytes) in state.inodes[&number].durable_pages() {
+                visit(&region, page * PAGE, bytes);
+            }
+        }
+        for (path, inode) in &state.freed {
+            let region = Region::Freed(path.clone());
+            for (page, bytes) in inode.durable_pages() {
+                visit(&region, page * PAGE, bytes);
+            }
+        }
+    }
+
+    /// Bytes allocated.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.lock().used
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("no holder of this lock panics while it changes the state")
+    }
+
+    /// The state, if this handle belongs to the running process.
+    fn enter(
+        &self,
+        operation: &'static str,
+        path: &str,
+    ) -> Result<MutexGuard<'_, State>, DiskError> {
+        let state = self.lock();
+        if state.incarnation == self.incarnation {
+            Ok(state)
+        } else {
+            Err(io_error(operation, path, "this process is dead"))
+        }
+    }
+}
+
+fn drawn_nonzero_byte(inode: &Inode, draws: &mut Draws) -> Option<u64> {
+    let holding: Vec<u64> = inode
+        .durable_pages()
+        .filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0))
+        .map(|(page, _)| page)
+        .collect();
+    let page = *draws.pick(&holding)?;
+    let mut bytes = [0; PAGE as usize];
+    inode.read_durable(page * PAGE, &mut bytes);
+    let offsets: Vec<u64> = (0u64..)
+        .zip(bytes)
+        .filter(|(_, byte)| *byte != 0)
+        .map(|(at, _)| at)
+        .collect();
+    draws.pick(&offsets).map(|within| page * PAGE + within)
+}
+
+fn find_in(inode: &Inode, needle: &[u8]) -> Vec<u64> {
+    let Some(first) = needle.first() else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    let mut candidate = vec![0; needle.len()];
+    for (page, bytes) in inode.durable_pages() {
+        for at in (0u64..)
+            .zip(bytes)
+            .filter(|(_, byte)| *byte == first)
+            .map(|(at, _)| at)
+        {
+            let offset = page * PAGE + at;
+            inode.read_durable(offset, &mut candidate);
+            if candidate == needle {
+                found.push(offset);
+            }
+        }
+    }
+    found
+}
+
+fn io_error(operation: &'static str, path: &str, reason: &str) -> DiskError {
+    DiskError::Io {
+        operation,
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+fn not_found(path: &str) -> DiskError {
+    DiskError::NotFound {
+        path: path.to_owned(),
+    }
+}
+
+impl State {
+    fn inode(&mut self, number: u64) -> &mut Inode {
+        self.inodes
+            .get_mut(&number)
+            .expect("an open or named file keeps its bytes")
+    }
+
+    fn lose_power(&mut self) {
+        self.incarnation += 1;
+        self.names.crash(&mut self.draws);
+        for inode in self.inodes.values_mut() {
+            inode.crash(&mut self.draws);
+        }
+        self.free_nameless();
+    }
+
+    /// Files that no name leads to are blocks that the device will give to others.
+    fn free_nameless(&mut self) {
+        let nameless = |number: &u64| !self.names.leads_to(*number);
+        let gone: Vec<u64> = self.inodes.keys().copied().filter(nameless).collect();
+        for number in gone {
+            let inode = self.inodes.remove(&number).expect("it was just listed");
+            let path = format!("inode {number}");
+            self.freed.push((path, inode));
+        }
+        self.used = self.inodes.values().map(Inode::allocated).sum();
+    }
+
+    /// Takes room for a write or reservation, or says that there is none.
+    fn take_room(
+        &mut self,
+        number: u64,
+        path: &str,
+        offset: u64,
+        length: u64,
+    ) -> Result<(), DiskError> {
+        let growth = self.inode(number).growth(offset, length);
+        let full = growth > 0 && strikes(&mut self.faults, FaultKind::Full, path);
+        if full || self.used + growth > self.model.capacity {
+            return Err(DiskError::Full {
+                path: path.to_owned(),
+                needed: growth,
+            });
+        }
+        self.used += growth;
+        Ok(())
+    }
+
+    fn fail_if(
+        &mut self,
+        kind: FaultKind,
+        operation: &'static str,
+        path: &str,
+    ) -> Result<(), DiskError> {
+        if strikes(&mut self.faults, kind, path) {
+            return Err(io_error(operation, path, "input/output error"));
+        }
+        Ok(())
+    }
+}
+
+impl Disk for SimDisk {
+    type File = SimFile;
+
+    fn open(&self, path: &str) -> Result<SimFile, DiskError> {
+        let state = self.enter("open", path)?;
+        let inode = state.names.file(path).ok_or_else(|| not_found(path))?;
+        Ok(SimFile {
+            disk: self.clone(),
+            inode,
+            path: path.into(),
+        })
+    }
+
+    fn create(&self, path: &str) -> Result<SimFile, DiskError> {
+        let mut state = self.enter("create", path)?;
+        if let Some(inode) = state.names.file(path) {
+            return Ok(SimFile {
+                disk: self.clone(),
+                inode,
+                path: path.into(),
+            });
+        }
+        if !state.names.has_directory(parent_of(path)) {
+            return Err(not_found(parent_of(path)));
+        }
+        if state.names.has_directory(path) {
+            return Err(io_error("create", path, "is a directory"));
+        }
+        state.fail_if(FaultKind::WriteError, "create", path)?;
+        let inode = state.next_inode;
+        state.next_inode += 1;
+        state.inodes.insert(inode, Inode::default());
+        state.names.link(path, inode);
+        Ok(SimFile {
+            disk: self.clone(),
+            inode,
+            path: path.into(),
+        })
+    }
+
+    fn create_directory(&self, path: &str) -> Result<(), DiskError> {
+        let mut state = self.enter("mkdir", path)?;
+        state.fail_if(FaultKind::WriteError, "mkdir", path)?;
+        if state.names.create_directory(path) {
+            Ok(())
+        } else {
+            Err(io_error("mkdir", path, "a file is in the way"))
+        }
+    }
+
+    fn list(&self, directory: &str) -> Result<Vec<String>, DiskError> {
+        let mut state = self.enter("list", directory)?;
+        state.fail_if(FaultKind::ReadError, "list", directory)?;
+        state
+            .names
+            .list(directory)
+            .ok_or_else(|| not_found(directory))
+    }
+
+    fn remove(&self, path: &str) -> Result<(), DiskError> {
+        let mut state = self.enter("remove", path)?;
+        state.names.file(path).ok_or_else(|| not_found(path))?;
+        state.fail_if(FaultKind::WriteError, "remove", path)?;
+        state.names.unlink(path);
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
+        let mut state = self.enter("rename", from)?;
+        let inode = state.names.file(from).ok_or_else(|| not_found(from))?;
+        if !state.names.has_directory(parent_of(to)) {
+            return Err(not_found(parent_of(to)));
+        }
+        state.fail_if(FaultKind::WriteError, "rename", from)?;
+        state.names.rename(from, to, inode);
+        Ok(())
+    }
+
+    fn sync_directory(&self, directory: &str) -> Result<(), DiskError> {
+        let mut state = self.enter("fsync", directory)?;
+        if !state.names.has_directory(directory) {
+            return Err(not_found(directory));
+        }
+        state.fail_if(FaultKind::SyncError, "fsync", directory)?;
+        if !strikes(&mut state.faults, FaultKind::SyncLies, directory) {
+            state.names.sync(directory);
+        }
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> Result<u64, DiskError> {
+        let state = self.enter("statvfs", "")?;
+        Ok(state.model.capacity.saturating_sub(state.used))
+    }
+}
+
+impl DiskFile for SimFile {
+    fn write_at(&self, offset: u64, parts: &[&[u8]]) -> Result<(), DiskError> {
+        let mut state = self.disk.enter("write", &self.path)?;
+        let length = parts.iter().map(|part| part.len() as u64).sum();
+        if length == 0 {
+            return Ok(());
+        }
+        state.fail_if(FaultKind::WriteError, "write", &self.path)?;
+        let misdirected = strikes(&mut state.faults, FaultKind::Misdirect, &self.path);
+        let shift = if misdirected { PAGE } else { 0 };
+        state.take_room(self.inode, &self.path, offset + shift, length)?;
+        let state = &mut *state;
+        let inode = state
+            .inodes
+            .get_mut(&self.inode)
+            .expect("an open file keeps its bytes");
+        let mut at = offset + shift;
+        for part in parts {
+            inode.write(at, part);
+            at += part.len() as u64;
+        }
+        if misdirected {
+            inode.mark_dropped(offset, length.min(shift));
+        }
+        if state.draws.chance(state.model.write_back_per_million) {
+            inode.write_back_one(&mut state.draws);
+        }
+        Ok(())
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        let mut state = self.disk.enter("read", &self.path)?;
+        state.fail_if(FaultKind::ReadError, "read", &self.path)?;
+        let inode = state.inode(self.inode);
+        if offset + buffer.len() as u64 > inode.length() {
+            let path = self.path.to_string();
+            return Err(DiskError::ShortRead {
+                path,
+                offset,
+                length: buffer.len(),
+            });
+        }
+        inode.read(offset, buffer);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> Result<(), DiskError> {
+        let mut state = self.disk.enter("fdatasync", &self.path)?;
+        if strikes(&mut state.faults, FaultKind::SyncLies, &self.path) {
+            state.inode(self.inode).drop_dirty_pages();
+            return Ok(());
+        }
+        if let Err(error) = state.fail_if(FaultKind::SyncError, "fdatasync", &self.path) {
+            state.inode(self.inode).drop_dirty_pages();
+            return Err(error);
+        }
+        state.inode(self.inode).sync();
+        Ok(())
+    }
+
+    fn length(&self) -> Result<u64, DiskError> {
+        let mut state = self.disk.enter("fstat", &self.path)?;
+        Ok(state.inode(self.inode).length())
+    }
+
+    fn allocate(&self, length: u64) -> Result<(), DiskError> {
+        let mut state = self.disk.enter("fallocate", &self.path)?;
+        state.fail_if(FaultKind::WriteError, "fallocate", &self.path)?;
+        let reserved = state.inode(self.inode).reserved();
+        if length > reserved {
+            state.take_room(self.inode, &self.path, reserved, length - reserved)?;
+        }
+        state.inode(self.inode).reserve(length);
+        Ok(())
+    }
+
+    fn punch(&self, offset: u64, length: u64) -> Result<(), DiskError> {
+        let mut state = self.disk.enter("fallocate", &self.path)?;
+        state.fail_if(FaultKind::WriteError, "fallocate", &self.path)?;
+        let before = state.inode(self.inode).allocated();
+        state.inode(self.inode).punch(offset, length);
+        let after = state.inode(self.inode).allocated();
+        state.used -= before - after;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
