@@ -8,5 +8,6 @@
 pub mod clock;
 pub mod disk;
 pub mod kernel;
+pub mod network;
 pub mod random;
 pub mod trace;

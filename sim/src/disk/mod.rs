@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use trefoil_engine::disk::check_path;
 use trefoil_engine::{Disk, DiskError, DiskFile};
 
 pub use fault::{DiskFault, FaultKind, Persistence};
@@ -290,6 +291,16 @@ impl SimDisk {
             .expect("no holder of this lock panics while it changes the state")
     }
 
+    /// As [`Self::enter`], for a path that came from outside.
+    fn enter_path(
+        &self,
+        operation: &'static str,
+        path: &str,
+    ) -> Result<MutexGuard<'_, State>, DiskError> {
+        check_path(path)?;
+        self.enter(operation, path)
+    }
+
     /// The state, if this handle belongs to the running process.
     fn enter(
         &self,
@@ -423,7 +434,7 @@ impl Disk for SimDisk {
     type File = SimFile;
 
     fn open(&self, path: &str) -> Result<SimFile, DiskError> {
-        let state = self.enter("open", path)?;
+        let state = self.enter_path("open", path)?;
         let inode = state.names.file(path).ok_or_else(|| not_found(path))?;
         Ok(SimFile {
             disk: self.clone(),
@@ -433,7 +444,7 @@ impl Disk for SimDisk {
     }
 
     fn create(&self, path: &str) -> Result<SimFile, DiskError> {
-        let mut state = self.enter("create", path)?;
+        let mut state = self.enter_path("create", path)?;
         if let Some(inode) = state.names.file(path) {
             return Ok(SimFile {
                 disk: self.clone(),
@@ -460,7 +471,7 @@ impl Disk for SimDisk {
     }
 
     fn create_directory(&self, path: &str) -> Result<(), DiskError> {
-        let mut state = self.enter("mkdir", path)?;
+        let mut state = self.enter_path("mkdir", path)?;
         state.fail_if(FaultKind::WriteError, "mkdir", path)?;
         if state.names.create_directory(path) {
             Ok(())
@@ -470,7 +481,7 @@ impl Disk for SimDisk {
     }
 
     fn list(&self, directory: &str) -> Result<Vec<String>, DiskError> {
-        let mut state = self.enter("list", directory)?;
+        let mut state = self.enter_path("list", directory)?;
         state.fail_if(FaultKind::ReadError, "list", directory)?;
         state
             .names
@@ -479,7 +490,7 @@ impl Disk for SimDisk {
     }
 
     fn remove(&self, path: &str) -> Result<(), DiskError> {
-        let mut state = self.enter("remove", path)?;
+        let mut state = self.enter_path("remove", path)?;
         state.names.file(path).ok_or_else(|| not_found(path))?;
         state.fail_if(FaultKind::WriteError, "remove", path)?;
         state.names.unlink(path);
@@ -487,7 +498,8 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
-        let mut state = self.enter("rename", from)?;
+        let mut state = self.enter_path("rename", from)?;
+        check_path(to)?;
         let inode = state.names.file(from).ok_or_else(|| not_found(from))?;
         if !state.names.has_directory(parent_of(to)) {
             return Err(not_found(parent_of(to)));
@@ -498,7 +510,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_directory(&self, directory: &str) -> Result<(), DiskError> {
-        let mut state = self.enter("fsync", directory)?;
+        let mut state = self.enter_path("fsync", directory)?;
         if !state.names.has_directory(directory) {
             return Err(not_found(directory));
         }
@@ -510,7 +522,7 @@ impl Disk for SimDisk {
     }
 
     fn free_bytes(&self) -> Result<u64, DiskError> {
-        let state = self.enter("statvfs", "")?;
+        let state = self.enter_path("statvfs", "")?;
         Ok(state.model.capacity.saturating_sub(state.used))
     }
 }

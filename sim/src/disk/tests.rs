@@ -31,6 +31,11 @@ fn bytes_of(disk: &SimDisk, path: &str) -> Vec<u8> {
 }
 
 #[test]
+fn it_does_what_every_disk_must_do() {
+    trefoil_engine::conformance::check_all(|| disk(0));
+}
+
+#[test]
 fn synced_bytes_and_names_survive_a_crash() {
     let disk = disk(0);
     disk.create_directory("v1").expect("made");
