@@ -1,5 +1,16 @@
-//! Domain types and wire messages: the ground every other crate stands on.
+//! The ground every other crate stands on: identifiers, keys, times, records, configurations, signed
+//! papers and messages, with their encodings. Pure: no clock, no randomness, no socket, no file.
 
+pub mod codec;
+pub mod config;
+pub mod deletion;
 pub mod frame;
-pub mod links;
-pub mod tree;
+pub mod ids;
+pub mod key;
+pub mod message;
+pub mod record;
+pub mod sign;
+pub mod time;
+pub mod triple;
+
+pub use triple::Triple;

@@ -1,0 +1,459 @@
+//! The signed papers of a delete: the order that permits a purge, the receipts of the stores that
+//! erased, and the certificate that proves it all offline.
+//!
+//! An order is a permission, not the point of no return: that is the `Purging` record. Nothing here
+//! carries a name, metadata, a plaintext hash or a key.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use crate::ids::{DcId, Epoch, Hash, Lsn, NodeId, OrderId, PrincipalId, PublicKey, StoreId, TenantId, VersionId, VolumeId};
+use crate::sign::{SignatureError, Signatory, Signed64, Statement};
+use crate::time::{CpTime, Millis};
+
+/// One version to be purged, bound to the tombstone that condemned it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct PurgeItem {
+    /// The version.
+    #[n(0)]
+    pub version: VersionId,
+    /// The record that hid it; an undelete and a new delete make another one.
+    #[n(1)]
+    pub tombstone: Lsn,
+}
+
+/// The hash that an order carries for its items: blake3 over the sorted items, so that the list can
+/// live in the volume's log and the order stay small.
+pub fn items_root(items: &[PurgeItem]) -> Hash {
+    let sorted: BTreeSet<PurgeItem> = items.iter().copied().collect();
+    let mut hasher = blake3::Hasher::new();
+    for item in sorted {
+        hasher.update(&item.version.0);
+        hasher.update(&item.tombstone.0.to_le_bytes());
+    }
+    Hash(*hasher.finalize().as_bytes())
+}
+
+/// The control plane's permission to purge a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PurgeOrder {
+    /// Its number; an order is idempotent by it.
+    #[n(0)]
+    pub id: OrderId,
+    /// The tenant.
+    #[n(1)]
+    pub tenant: TenantId,
+    /// The volume.
+    #[n(2)]
+    pub volume: VolumeId,
+    /// The least epoch under which it is valid.
+    #[n(3)]
+    pub epoch: Epoch,
+    /// How many items it covers.
+    #[n(4)]
+    pub count: u32,
+    /// [`items_root`] of all items.
+    #[n(5)]
+    pub items: Hash,
+    /// Control-plane time at which it was committed.
+    #[n(6)]
+    pub at: CpTime,
+    /// The control plane's restore generation; an order from before a restore is void.
+    #[n(7)]
+    pub generation: u64,
+    /// Which stores it permits to erase.
+    #[n(8)]
+    pub scope: PurgeScope,
+}
+
+impl Statement for PurgeOrder {
+    const DOMAIN: &'static str = "purge-order";
+}
+
+/// Whom an order permits to erase. Two orders make a whole delete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum PurgeScope {
+    /// Every store but the retained one.
+    #[n(0)]
+    Others,
+    /// The retained store, at the end of the first copy's retention.
+    #[n(1)]
+    FirstCopy,
+}
+
+/// A signed [`PurgeOrder`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SignedPurgeOrder {
+    /// The order.
+    #[n(0)]
+    pub order: PurgeOrder,
+    /// The control plane's signature.
+    #[n(1)]
+    pub signature: Signed64,
+}
+
+impl SignedPurgeOrder {
+    /// Signs an order.
+    pub fn new(order: PurgeOrder, signatory: &Signatory) -> Self {
+        let signature = signatory.sign(&order);
+        Self { order, signature }
+    }
+
+    /// Checks the signature.
+    pub fn verify(&self, placement_keys: &BTreeSet<PublicKey>) -> Result<(), SignatureError> {
+        self.signature.verify(&self.order, |key| placement_keys.contains(key))
+    }
+}
+
+/// A store's statement that it no longer holds a version's bytes or key.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct EraseReceipt {
+    /// The order it obeyed.
+    #[n(0)]
+    pub order: OrderId,
+    /// The tenant.
+    #[n(1)]
+    pub tenant: TenantId,
+    /// The volume.
+    #[n(2)]
+    pub volume: VolumeId,
+    /// The version.
+    #[n(3)]
+    pub version: VersionId,
+    /// The tombstone.
+    #[n(4)]
+    pub tombstone: Lsn,
+    /// The store that erased.
+    #[n(5)]
+    pub store: StoreId,
+    /// Bytes overwritten on it; 0 if it never held any.
+    #[n(6)]
+    pub bytes: u64,
+    /// Control-plane time as the store knew it.
+    #[n(7)]
+    pub at: CpTime,
+    /// Generation of the key bag from which the wrapped key is gone.
+    #[n(8)]
+    pub bag_generation: u64,
+}
+
+impl Statement for EraseReceipt {
+    const DOMAIN: &'static str = "erase-receipt";
+}
+
+/// A signed [`EraseReceipt`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SignedEraseReceipt {
+    /// The receipt.
+    #[n(0)]
+    pub receipt: EraseReceipt,
+    /// The store's signature.
+    #[n(1)]
+    pub signature: Signed64,
+}
+
+/// Placement's statement of which key a store signs with.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct StoreKeyStatement {
+    /// The store.
+    #[n(0)]
+    pub store: StoreId,
+    /// The node that ran it when it registered.
+    #[n(1)]
+    pub node: NodeId,
+    /// Its data centre.
+    #[n(2)]
+    pub dc: DcId,
+    /// Its public key.
+    #[n(3)]
+    pub key: PublicKey,
+}
+
+/// Why a store's receipt is missing although the delete is complete.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PurgeException {
+    /// The store.
+    #[n(0)]
+    pub store: StoreId,
+    /// `fenced` or `wiped`.
+    #[n(1)]
+    pub reason: String,
+}
+
+/// The proof that a version is gone everywhere.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct DeletionCertificate {
+    /// The layout of this certificate; 1.
+    #[n(0)]
+    pub format: u32,
+    /// The cluster.
+    #[n(1)]
+    pub cluster: String,
+    /// The tenant.
+    #[n(2)]
+    pub tenant: TenantId,
+    /// The volume.
+    #[n(3)]
+    pub volume: VolumeId,
+    /// The version that is gone.
+    #[n(4)]
+    pub version: VersionId,
+    /// blake3 of its ciphertext.
+    #[n(5)]
+    pub root: Hash,
+    /// Its ciphertext length rounded up to a power of two.
+    #[n(6)]
+    pub size_class: u64,
+    /// Who deleted it.
+    #[n(7)]
+    pub requested_by: PrincipalId,
+    /// When, in control-plane time.
+    #[n(8)]
+    pub requested_at: CpTime,
+    /// The window during which it could be undeleted.
+    #[n(9)]
+    pub window: Millis,
+    /// The tombstone.
+    #[n(10)]
+    pub tombstone: Lsn,
+    /// The orders obeyed.
+    #[n(11)]
+    pub orders: Vec<OrderId>,
+    /// One receipt for each store that ever held the volume, but for the exceptions.
+    #[n(12)]
+    pub receipts: Vec<SignedEraseReceipt>,
+    /// The keys the receipts are signed with.
+    #[n(13)]
+    pub stores: Vec<StoreKeyStatement>,
+    /// Stores without a receipt, and why.
+    #[n(14)]
+    pub exceptions: Vec<PurgeException>,
+    /// When it was issued, in control-plane time.
+    #[n(15)]
+    pub issued_at: CpTime,
+    /// The version of Trefoil that issued it.
+    #[n(16)]
+    pub software: String,
+    /// How many control-plane voters stood behind it: 1 in a cluster with one voter.
+    #[n(17)]
+    pub signers: u32,
+}
+
+impl Statement for DeletionCertificate {
+    const DOMAIN: &'static str = "deletion-certificate";
+}
+
+/// A signed [`DeletionCertificate`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SignedCertificate {
+    /// The certificate.
+    #[n(0)]
+    pub certificate: DeletionCertificate,
+    /// Signatures of the control plane's voters.
+    #[n(1)]
+    pub signatures: Vec<Signed64>,
+}
+
+/// Why a certificate is not believed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// The bytes are no certificate.
+    #[error("not a deletion certificate: {0}")]
+    Malformed(String),
+    /// A layout this version does not know.
+    #[error("certificate format {0} is not known to this version")]
+    Format(u32),
+    /// A signature does not hold.
+    #[error("{part}: {error}")]
+    Signature {
+        /// What is signed.
+        part: String,
+        /// What is wrong.
+        error: SignatureError,
+    },
+    /// Fewer signatures than the certificate says stand behind it.
+    #[error("{got} distinct signatures, {needed} needed")]
+    Signers {
+        /// Signatures found.
+        got: usize,
+        /// Signatures needed.
+        needed: u32,
+    },
+    /// A receipt is about something else.
+    #[error("the receipt of store {store} is about another {field}")]
+    ForeignReceipt {
+        /// The store.
+        store: StoreId,
+        /// The field that differs.
+        field: &'static str,
+    },
+    /// A store neither gave a receipt nor is excepted, or gave two.
+    #[error("store {0} has {1} receipts or exceptions, exactly one is needed")]
+    Incomplete(StoreId, usize),
+}
+
+impl SignedCertificate {
+    /// Signs a certificate.
+    pub fn new(certificate: DeletionCertificate, signatory: &Signatory) -> Self {
+        let signatures = vec![signatory.sign(&certificate)];
+        Self { certificate, signatures }
+    }
+
+    /// The bytes a tenant keeps in a file.
+    pub fn to_bytes(&self) -> Bytes {
+        crate::codec::to_vec(self).into()
+    }
+
+    /// Reads what [`Self::to_bytes`] wrote; no check of any signature.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CertificateError> {
+        crate::codec::from_slice(bytes).map_err(|error| CertificateError::Malformed(error.to_string()))
+    }
+
+    /// Checks everything that can be checked offline: every signature, every receipt's subject,
+    /// and that each store named has exactly one receipt or exception.
+    pub fn verify(&self, placement_keys: &BTreeSet<PublicKey>) -> Result<(), CertificateError> {
+        let certificate = &self.certificate;
+        if certificate.format != 1 {
+            return Err(CertificateError::Format(certificate.format));
+        }
+        let mut signers = BTreeSet::new();
+        for signature in &self.signatures {
+            signature
+                .verify(certificate, |key| placement_keys.contains(key))
+                .map_err(|error| CertificateError::Signature { part: "certificate".into(), error })?;
+            signers.insert(signature.key);
+        }
+        if signers.is_empty() || signers.len() < certificate.signers as usize {
+            return Err(CertificateError::Signers { got: signers.len(), needed: certificate.signers.max(1) });
+        }
+        certificate.verify_receipts()
+    }
+}
+
+impl DeletionCertificate {
+    fn verify_receipts(&self) -> Result<(), CertificateError> {
+        let keys: BTreeMap<StoreId, PublicKey> = self.stores.iter().map(|s| (s.store, s.key)).collect();
+        let mut seen: BTreeMap<StoreId, usize> = keys.keys().map(|store| (*store, 0)).collect();
+        for signed in &self.receipts {
+            let receipt = &signed.receipt;
+            self.verify_subject(receipt)?;
+            signed
+                .signature
+                .verify(receipt, |key| keys.get(&receipt.store) == Some(key))
+                .map_err(|error| CertificateError::Signature { part: format!("receipt of store {}", receipt.store), error })?;
+            *seen.entry(receipt.store).or_default() += 1;
+        }
+        for exception in &self.exceptions {
+            *seen.entry(exception.store).or_default() += 1;
+        }
+        match seen.into_iter().find(|(_, count)| *count != 1) {
+            Some((store, count)) => Err(CertificateError::Incomplete(store, count)),
+            None => Ok(()),
+        }
+    }
+
+    fn verify_subject(&self, receipt: &EraseReceipt) -> Result<(), CertificateError> {
+        let foreign = |field| Err(CertificateError::ForeignReceipt { store: receipt.store, field });
+        if receipt.tenant != self.tenant {
+            return foreign("tenant");
+        }
+        if receipt.volume != self.volume {
+            return foreign("volume");
+        }
+        if receipt.version != self.version {
+            return foreign("version");
+        }
+        if receipt.tombstone != self.tombstone {
+            return foreign("tombstone");
+        }
+        if !self.orders.contains(&receipt.order) {
+            return foreign("order");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate() -> (SignedCertificate, BTreeSet<PublicKey>) {
+        let placement = Signatory::from_secret(&[1; 32]);
+        let mut stores = Vec::new();
+        let mut receipts = Vec::new();
+        for n in 2..5u8 {
+            let signatory = Signatory::from_secret(&[n; 32]);
+            let store = StoreId([n; 16]);
+            stores.push(StoreKeyStatement {
+                store,
+                node: format!("a{n}").parse().unwrap(),
+                dc: "a".parse().unwrap(),
+                key: signatory.public(),
+            });
+            let receipt = EraseReceipt {
+                order: OrderId(u64::from(n == 4) + 1),
+                tenant: TenantId(1),
+                volume: VolumeId(2),
+                version: VersionId([3; 16]),
+                tombstone: Lsn(9),
+                store,
+                bytes: 100,
+                at: CpTime(50),
+                bag_generation: 4,
+            };
+            let signature = signatory.sign(&receipt);
+            receipts.push(SignedEraseReceipt { receipt, signature });
+        }
+        let certificate = DeletionCertificate {
+            format: 1,
+            cluster: "dev".into(),
+            tenant: TenantId(1),
+            volume: VolumeId(2),
+            version: VersionId([3; 16]),
+            root: Hash([8; 32]),
+            size_class: 128,
+            requested_by: PrincipalId(5),
+            requested_at: CpTime(10),
+            window: Millis(20),
+            tombstone: Lsn(9),
+            orders: vec![OrderId(1), OrderId(2)],
+            receipts,
+            stores,
+            exceptions: vec![],
+            issued_at: CpTime(60),
+            software: "0.1.0".into(),
+            signers: 1,
+        };
+        (SignedCertificate::new(certificate, &placement), BTreeSet::from([placement.public()]))
+    }
+
+    #[test]
+    fn r067_any_changed_byte_of_a_certificate_is_refused() {
+        let (signed, trust) = certificate();
+        let bytes = signed.to_bytes();
+        SignedCertificate::from_bytes(&bytes).unwrap().verify(&trust).unwrap();
+        for position in 0..bytes.len() {
+            let mut changed = bytes.to_vec();
+            changed[position] ^= 1;
+            let verdict = SignedCertificate::from_bytes(&changed).and_then(|c| c.verify(&trust));
+            assert!(verdict.is_err(), "byte {position}");
+        }
+    }
+
+    #[test]
+    fn a_missing_or_foreign_receipt_is_refused_even_when_the_certificate_is_signed() {
+        let placement = Signatory::from_secret(&[1; 32]);
+        let (signed, trust) = certificate();
+        let mut missing = signed.certificate.clone();
+        missing.receipts.pop();
+        let mut foreign = signed.certificate.clone();
+        foreign.receipts[0].receipt.version = VersionId([4; 16]);
+        for doctored in [missing, foreign] {
+            assert!(SignedCertificate::new(doctored, &placement).verify(&trust).is_err());
+        }
+        assert!(signed.verify(&BTreeSet::new()).is_err());
+    }
+}
