@@ -25,7 +25,11 @@ pub mod bytes {
     use minicbor::encode::{Encoder, Error as EncodeError, Write};
 
     /// Writes the byte string.
-    pub fn encode<C, W: Write>(value: &Bytes, e: &mut Encoder<W>, _: &mut C) -> Result<(), EncodeError<W::Error>> {
+    pub fn encode<C, W: Write>(
+        value: &Bytes,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
         e.bytes(value)?.ok()
     }
 
@@ -43,7 +47,11 @@ pub mod optional_bytes {
     use minicbor::encode::{Encoder, Error as EncodeError, Write};
 
     /// Writes the byte string or null.
-    pub fn encode<C, W: Write>(value: &Option<Bytes>, e: &mut Encoder<W>, _: &mut C) -> Result<(), EncodeError<W::Error>> {
+    pub fn encode<C, W: Write>(
+        value: &Option<Bytes>,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
         match value {
             Some(bytes) => e.bytes(bytes)?.ok(),
             None => e.null()?.ok(),

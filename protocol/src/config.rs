@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use minicbor::{Decode, Encode};
 
 use crate::ids::{
-    ConfigIndex, DcId, Epoch, Incarnation, LinkId, NodeId, PublicKey, RackId, StoreId, TenantId, TenantName, VolumeId,
+    ConfigIndex, DcId, Epoch, Incarnation, LinkId, NodeId, PublicKey, RackId, StoreId, TenantId, TenantName,
+    VolumeId,
 };
 use crate::time::Millis;
 

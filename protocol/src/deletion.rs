@@ -9,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use crate::ids::{DcId, Epoch, Hash, Lsn, NodeId, OrderId, PrincipalId, PublicKey, StoreId, TenantId, VersionId, VolumeId};
-use crate::sign::{SignatureError, Signatory, Signed64, Statement};
+use crate::ids::{
+    DcId, Epoch, Hash, Lsn, NodeId, OrderId, PrincipalId, PublicKey, StoreId, TenantId, VersionId, VolumeId,
+};
+use crate::sign::{Signatory, SignatureError, Signed64, Statement};
 use crate::time::{CpTime, Millis};
 
 /// One version to be purged, bound to the tombstone that condemned it.
@@ -340,10 +342,12 @@ impl DeletionCertificate {
         for signed in &self.receipts {
             let receipt = &signed.receipt;
             self.verify_subject(receipt)?;
-            signed
-                .signature
-                .verify(receipt, |key| keys.get(&receipt.store) == Some(key))
-                .map_err(|error| CertificateError::Signature { part: format!("receipt of store {}", receipt.store), error })?;
+            signed.signature.verify(receipt, |key| keys.get(&receipt.store) == Some(key)).map_err(
+                |error| CertificateError::Signature {
+                    part: format!("receipt of store {}", receipt.store),
+                    error,
+                },
+            )?;
             *seen.entry(receipt.store).or_default() += 1;
         }
         for exception in &self.exceptions {

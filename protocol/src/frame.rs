@@ -93,16 +93,10 @@ impl FrameHeader {
     /// When one of them is longer than a frame may carry.
     pub fn new(body_bytes: usize, bulk_bytes: usize) -> Result<Self, FrameHeaderError> {
         Ok(Self {
-            body_bytes: within(body_bytes as u64, BODY_BYTES_MAX).ok_or(
-                FrameHeaderError::BodyTooLong {
-                    got: body_bytes as u64,
-                },
-            )?,
-            bulk_bytes: within(bulk_bytes as u64, BULK_BYTES_MAX).ok_or(
-                FrameHeaderError::BulkTooLong {
-                    got: bulk_bytes as u64,
-                },
-            )?,
+            body_bytes: within(body_bytes as u64, BODY_BYTES_MAX)
+                .ok_or(FrameHeaderError::BodyTooLong { got: body_bytes as u64 })?,
+            bulk_bytes: within(bulk_bytes as u64, BULK_BYTES_MAX)
+                .ok_or(FrameHeaderError::BulkTooLong { got: bulk_bytes as u64 })?,
         })
     }
 
@@ -138,14 +132,10 @@ impl FrameHeader {
             return Err(FrameHeaderError::Magic { got: raw.magic });
         }
         if raw.version.get() != FRAME_VERSION {
-            return Err(FrameHeaderError::Version {
-                got: raw.version.get(),
-            });
+            return Err(FrameHeaderError::Version { got: raw.version.get() });
         }
         if raw.flags.get() != 0 {
-            return Err(FrameHeaderError::Flags {
-                got: raw.flags.get(),
-            });
+            return Err(FrameHeaderError::Flags { got: raw.flags.get() });
         }
         Self::new(raw.body_bytes.get() as usize, raw.bulk_bytes.get() as usize)
     }
@@ -163,24 +153,15 @@ mod tests {
     #[test]
     fn the_header_has_its_documented_bytes() {
         let header = FrameHeader::new(0x0102, 0x030405).expect("both lengths are allowed");
-        assert_eq!(
-            header.encode(),
-            [b'T', b'R', b'F', b'1', 1, 0, 0, 0, 2, 1, 0, 0, 5, 4, 3, 0]
-        );
+        assert_eq!(header.encode(), [b'T', b'R', b'F', b'1', 1, 0, 0, 0, 2, 1, 0, 0, 5, 4, 3, 0]);
     }
 
     #[test]
     fn a_part_one_byte_too_long_is_refused_with_its_length() {
         let body = BODY_BYTES_MAX as usize + 1;
         let bulk = BULK_BYTES_MAX as usize + 1;
-        assert_eq!(
-            FrameHeader::new(body, 0),
-            Err(FrameHeaderError::BodyTooLong { got: body as u64 })
-        );
-        assert_eq!(
-            FrameHeader::new(0, bulk),
-            Err(FrameHeaderError::BulkTooLong { got: bulk as u64 })
-        );
+        assert_eq!(FrameHeader::new(body, 0), Err(FrameHeaderError::BodyTooLong { got: body as u64 }));
+        assert_eq!(FrameHeader::new(0, bulk), Err(FrameHeaderError::BulkTooLong { got: bulk as u64 }));
         assert!(FrameHeader::new(body - 1, bulk - 1).is_ok());
     }
 

@@ -6,8 +6,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use minicbor::decode::{Decode, Decoder, Error as DecodeError};
-use minicbor::encode::{Encode, Encoder, Error as EncodeError, Write};
+use minicbor::decode::{Decoder, Error as DecodeError};
+use minicbor::encode::{Encoder, Error as EncodeError, Write};
+use minicbor::{Decode, Encode};
 
 /// A text that is not a valid identifier.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

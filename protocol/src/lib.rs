@@ -7,10 +7,12 @@ pub mod deletion;
 pub mod frame;
 pub mod ids;
 pub mod key;
+pub mod links;
 pub mod message;
 pub mod record;
 pub mod sign;
 pub mod time;
+pub mod tree;
 pub mod triple;
 
 pub use triple::Triple;

@@ -132,10 +132,7 @@ impl LinkChoice {
     /// A lane left `link`.
     pub fn lane_closed(&mut self, link: LinkId) {
         let state = self.state_mut(link);
-        state.lanes = state
-            .lanes
-            .checked_sub(1)
-            .expect("a lane leaves only the link it was opened on");
+        state.lanes = state.lanes.checked_sub(1).expect("a lane leaves only the link it was opened on");
     }
 
     /// What is known about `link` now.

@@ -15,7 +15,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::config::Protection;
 use crate::deletion::{PurgeItem, SignedCertificate, SignedPurgeOrder};
 use crate::ids::{
-    Epoch, Hash, Lsn, NameTag, NodeId, OrderId, PrincipalId, StoreId, TenantId, Token, UploadId, VersionId, VolumeId,
+    Epoch, Hash, Lsn, NameTag, NodeId, OrderId, PrincipalId, StoreId, TenantId, Token, UploadId, VersionId,
+    VolumeId,
 };
 use crate::key::ObjectKey;
 use crate::time::{CpTime, Millis};
@@ -363,7 +364,12 @@ impl Record {
     ///
     /// # Panics
     /// If a part is above its limit: the caller has checked what came from outside.
-    pub fn new(position: RecordPosition, body: RecordBody, wrapped: Option<Bytes>, erasable: Option<&Erasable>) -> Self {
+    pub fn new(
+        position: RecordPosition,
+        body: RecordBody,
+        wrapped: Option<Bytes>,
+        erasable: Option<&Erasable>,
+    ) -> Self {
         let erasable = erasable.map(|part| Bytes::from(crate::codec::to_vec(part)));
         let encoded_body = crate::codec::to_vec(&body);
         let lengths = PartLengths {
@@ -371,7 +377,11 @@ impl Record {
             wrapped: wrapped.as_ref().map_or(0, Bytes::len),
             erasable: erasable.as_ref().map_or(0, Bytes::len),
         };
-        assert!(encoded_body.len() <= BODY_MAX && lengths.wrapped <= WRAPPED_MAX && lengths.erasable <= ERASABLE_MAX);
+        assert!(
+            encoded_body.len() <= BODY_MAX
+                && lengths.wrapped <= WRAPPED_MAX
+                && lengths.erasable <= ERASABLE_MAX
+        );
         let mut header = RawHeader {
             magic: MAGIC,
             format: FORMAT,

@@ -33,7 +33,7 @@ pub enum SignatureError {
 }
 
 /// A statement that can be signed.
-pub trait Statement: Encode<()> {
+pub trait Statement: Encode<()> + Sized {
     /// Names the kind of statement; part of what is signed.
     const DOMAIN: &'static str;
 
@@ -75,7 +75,11 @@ impl std::fmt::Debug for Signatory {
 
 impl Signed64 {
     /// Checks that this signs `statement` and that `trusted` accepts the signer.
-    pub fn verify<S: Statement>(&self, statement: &S, trusted: impl Fn(&PublicKey) -> bool) -> Result<(), SignatureError> {
+    pub fn verify<S: Statement>(
+        &self,
+        statement: &S,
+        trusted: impl Fn(&PublicKey) -> bool,
+    ) -> Result<(), SignatureError> {
         if !trusted(&self.key) {
             return Err(SignatureError::Untrusted(self.key));
         }

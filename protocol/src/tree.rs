@@ -51,11 +51,7 @@ impl LeafPlace {
     /// The place of every leaf in an object of `total_len` bytes.
     #[must_use]
     pub fn in_object(total_len: u64) -> Self {
-        if total_len <= LEAF_LEN {
-            Self::Only
-        } else {
-            Self::Among
-        }
+        if total_len <= LEAF_LEN { Self::Only } else { Self::Among }
     }
 }
 
@@ -166,11 +162,7 @@ impl TreeBuilder {
     /// An empty tree.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            current: LeafHasher::new(0),
-            total_len: 0,
-            spine: Spine::default(),
-        }
+        Self { current: LeafHasher::new(0), total_len: 0, spine: Spine::default() }
     }
 
     /// Takes all of `bytes` and appends each leaf that they complete to `leaves`.
@@ -189,15 +181,8 @@ impl TreeBuilder {
     #[must_use]
     pub fn finish(self) -> TreeEnd {
         let place = LeafPlace::in_object(self.total_len);
-        let last = Leaf {
-            index: self.current.index,
-            hash: self.current.finish(place),
-        };
-        TreeEnd {
-            last,
-            root: self.spine.root(last.hash),
-            total_len: self.total_len,
-        }
+        let last = Leaf { index: self.current.index, hash: self.current.finish(place) };
+        TreeEnd { last, root: self.spine.root(last.hash), total_len: self.total_len }
     }
 
     fn next_leaf(&mut self) -> Leaf {
@@ -229,8 +214,7 @@ impl Spine {
     fn merge_complete(&mut self) {
         while self.subtrees.len() > self.leaves.count_ones() as usize {
             let (left, right) = self.pop_two();
-            self.subtrees
-                .push(merge_subtrees_non_root(&left, &right, Mode::Hash));
+            self.subtrees.push(merge_subtrees_non_root(&left, &right, Mode::Hash));
         }
     }
 
@@ -241,8 +225,7 @@ impl Spine {
         self.push(last);
         while self.subtrees.len() > 2 {
             let (left, right) = self.pop_two();
-            self.subtrees
-                .push(merge_subtrees_non_root(&left, &right, Mode::Hash));
+            self.subtrees.push(merge_subtrees_non_root(&left, &right, Mode::Hash));
         }
         let (left, right) = self.pop_two();
         *merge_subtrees_root(&left, &right, Mode::Hash).as_bytes()
@@ -298,11 +281,7 @@ pub enum TreeError {
 /// [`TreeError::LeafCount`] when there are not as many leaves as the length has.
 pub fn root_from_leaves(leaves: &[NodeHash], total_len: u64) -> Result<NodeHash, TreeError> {
     check_leaf_count(leaves, total_len)?;
-    Ok(if let [only] = leaves {
-        *only
-    } else {
-        join_root(subtree_halves(leaves))
-    })
+    Ok(if let [only] = leaves { *only } else { join_root(subtree_halves(leaves)) })
 }
 
 /// The hashes beside a range of leaves: with them the range alone leads to the root.
@@ -318,11 +297,7 @@ impl RangeProof {
     ///
     /// # Errors
     /// When the leaves do not match the length or the range does not lie in the object.
-    pub fn build(
-        leaves: &[NodeHash],
-        total_len: u64,
-        range: Range<u64>,
-    ) -> Result<Self, TreeError> {
+    pub fn build(leaves: &[NodeHash], total_len: u64, range: Range<u64>) -> Result<Self, TreeError> {
         check_leaf_count(leaves, total_len)?;
         check_range(&range, leaves.len() as u64)?;
         let mut siblings = Vec::new();
@@ -351,20 +326,13 @@ impl<'b, C> Decode<'b, C> for RangeProof {
     fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
         let at = d.position();
         if d.datatype()? != Type::Bytes {
-            return Err(
-                minicbor::decode::Error::message("a range proof is one byte string").at(at),
-            );
+            return Err(minicbor::decode::Error::message("a range proof is one byte string").at(at));
         }
         let (siblings, rest) = d.bytes()?.as_chunks::<HASH_LEN>();
         if !rest.is_empty() || siblings.len() > SIBLINGS_MAX {
-            return Err(minicbor::decode::Error::message(
-                "a range proof is 0 to SIBLINGS_MAX hashes",
-            )
-            .at(at));
+            return Err(minicbor::decode::Error::message("a range proof is 0 to SIBLINGS_MAX hashes").at(at));
         }
-        Ok(Self {
-            siblings: siblings.to_vec(),
-        })
+        Ok(Self { siblings: siblings.to_vec() })
     }
 }
 
@@ -388,10 +356,7 @@ pub fn verify_range(
     check_range(&range, leaf_count(total_len))?;
     let expected = total_len.min(range.end.saturating_mul(LEAF_LEN)) - range.start * LEAF_LEN;
     if bytes.len() as u64 != expected {
-        return Err(TreeError::Length {
-            got: bytes.len() as u64,
-            expected,
-        });
+        return Err(TreeError::Length { got: bytes.len() as u64, expected });
     }
     let place = LeafPlace::in_object(total_len);
     let hashes: Vec<NodeHash> = if bytes.is_empty() {
@@ -420,11 +385,7 @@ pub fn verify_leaves(
     let leaves = leaf_count(total_len);
     let range = first_leaf..first_leaf.saturating_add(hashes.len() as u64);
     check_range(&range, leaves)?;
-    let mut walk = Walk {
-        range,
-        hashes,
-        siblings: proof.siblings.iter(),
-    };
+    let mut walk = Walk { range, hashes, siblings: proof.siblings.iter() };
     let computed = match leaves {
         1 => hashes[0],
         _ => join_root(walk.halves(0..leaves)?),
@@ -432,11 +393,7 @@ pub fn verify_leaves(
     if walk.siblings.next().is_some() {
         return Err(TreeError::Shape);
     }
-    if computed == *root {
-        Ok(())
-    } else {
-        Err(TreeError::Root)
-    }
+    if computed == *root { Ok(()) } else { Err(TreeError::Root) }
 }
 
 /// A walk over the tree that takes hashes of the range from `hashes` and all others from the proof.
@@ -466,12 +423,7 @@ impl Walk<'_> {
     }
 }
 
-fn collect_siblings(
-    leaves: &[NodeHash],
-    start: u64,
-    range: &Range<u64>,
-    siblings: &mut Vec<NodeHash>,
-) {
+fn collect_siblings(leaves: &[NodeHash], start: u64, range: &Range<u64>, siblings: &mut Vec<NodeHash>) {
     let node = start..start + leaves.len() as u64;
     if are_apart(&node, range) {
         siblings.push(subtree(leaves));
@@ -510,22 +462,14 @@ fn are_apart(a: &Range<u64>, b: &Range<u64>) -> bool {
 
 fn check_leaf_count(leaves: &[NodeHash], total_len: u64) -> Result<(), TreeError> {
     let (got, expected) = (leaves.len() as u64, leaf_count(total_len));
-    if got == expected {
-        Ok(())
-    } else {
-        Err(TreeError::LeafCount { got, expected })
-    }
+    if got == expected { Ok(()) } else { Err(TreeError::LeafCount { got, expected }) }
 }
 
 fn check_range(range: &Range<u64>, leaves: u64) -> Result<(), TreeError> {
     if range.start < range.end && range.end <= leaves {
         return Ok(());
     }
-    Err(TreeError::Range {
-        first: range.start,
-        end: range.end,
-        leaves,
-    })
+    Err(TreeError::Range { first: range.start, end: range.end, leaves })
 }
 
 #[cfg(test)]
@@ -536,9 +480,7 @@ mod tests {
     const LEAF: usize = LEAF_LEN as usize;
 
     fn object(len: usize) -> Vec<u8> {
-        (0..len)
-            .map(|at| (at as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0])
-            .collect()
+        (0..len).map(|at| (at as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect()
     }
 
     fn build(bytes: &[u8], step: usize) -> (Vec<NodeHash>, TreeEnd) {
@@ -548,12 +490,7 @@ mod tests {
         }
         let end = builder.finish();
         leaves.push(end.last);
-        assert!(
-            leaves
-                .iter()
-                .zip(0..)
-                .all(|(leaf, index)| leaf.index == index)
-        );
+        assert!(leaves.iter().zip(0..).all(|(leaf, index)| leaf.index == index));
         (leaves.into_iter().map(|leaf| leaf.hash).collect(), end)
     }
 
@@ -573,16 +510,8 @@ mod tests {
             let root = *blake3::hash(&bytes).as_bytes();
             for step in [LEAF, 70_001, 3 * LEAF] {
                 let (leaves, end) = build(&bytes, step);
-                assert_eq!(
-                    (end.root, end.total_len),
-                    (root, len as u64),
-                    "length {len}, step {step}"
-                );
-                assert_eq!(
-                    root_from_leaves(&leaves, len as u64),
-                    Ok(root),
-                    "length {len}"
-                );
+                assert_eq!((end.root, end.total_len), (root, len as u64), "length {len}, step {step}");
+                assert_eq!(root_from_leaves(&leaves, len as u64), Ok(root), "length {len}");
             }
         }
     }
@@ -608,15 +537,8 @@ mod tests {
         let (hashes, end) = build(&bytes, LEAF);
         let proof = RangeProof::build(&hashes, end.total_len, 2..4).unwrap();
         let data = slice_of(&bytes, &(2..4));
-        for wrong in
-            (0..8 * LEAF_LEN)
-                .step_by(4099)
-                .chain([end.total_len - 1, end.total_len + 1, u64::MAX])
-        {
-            assert!(
-                verify_range(&end.root, wrong, 2, &data, &proof).is_err(),
-                "length {wrong}"
-            );
+        for wrong in (0..8 * LEAF_LEN).step_by(4099).chain([end.total_len - 1, end.total_len + 1, u64::MAX]) {
+            assert!(verify_range(&end.root, wrong, 2, &data, &proof).is_err(), "length {wrong}");
         }
     }
 
@@ -702,9 +624,7 @@ mod tests {
     #[test]
     fn a_proof_with_too_many_siblings_is_refused() {
         let mut encoded = Vec::new();
-        Encoder::new(&mut encoded)
-            .bytes(&vec![0; (SIBLINGS_MAX + 1) * HASH_LEN])
-            .unwrap();
+        Encoder::new(&mut encoded).bytes(&vec![0; (SIBLINGS_MAX + 1) * HASH_LEN]).unwrap();
         assert!(minicbor::decode::<RangeProof>(&encoded).is_err());
     }
 }

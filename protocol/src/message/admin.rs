@@ -1,0 +1,104 @@
+//! The admin plane: what operators ask placement. Every answer is complete in itself; nothing here
+//! can reveal a key or an object's content.
+
+use minicbor::{Decode, Encode};
+
+use crate::config::{NodeEntry, TenantEntry, VolumeConfig};
+use crate::ids::{PrincipalId, StoreId, TenantId, TenantName};
+use crate::message::control::VolumeStatistics;
+use crate::time::{CpTime, Millis};
+
+/// What an operator asks.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum AdminRequest {
+    /// The whole state of the cluster.
+    #[n(0)]
+    Status,
+    /// Creates a tenant with its key and volumes.
+    #[n(1)]
+    CreateTenant {
+        /// Its name.
+        #[n(0)]
+        name: TenantName,
+        /// How many volumes; a power of two up to 4096.
+        #[n(1)]
+        volumes: u32,
+        /// How long a delete can be undone.
+        #[n(2)]
+        window: Millis,
+        /// How long the first copy stays after the others are erased.
+        #[n(3)]
+        first_copy_retention: Millis,
+    },
+    /// All tenants.
+    #[n(2)]
+    ListTenants,
+    /// Registers a principal of a tenant; its certificate is issued where the CA key is.
+    #[n(3)]
+    CreatePrincipal {
+        /// The tenant.
+        #[n(0)]
+        tenant: TenantName,
+    },
+    /// Declares a store dead for ever; it can never join again without a wipe.
+    #[n(4)]
+    FenceStore {
+        /// The store.
+        #[n(0)]
+        store: StoreId,
+    },
+}
+
+/// What placement answers.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum AdminAnswer {
+    /// The state.
+    #[n(0)]
+    Status(#[n(0)] ClusterStatus),
+    /// The tenant was made (or existed with the same settings).
+    #[n(1)]
+    Tenant(#[n(0)] TenantEntry),
+    /// All tenants.
+    #[n(2)]
+    Tenants(#[n(0)] Vec<TenantEntry>),
+    /// The principal's number.
+    #[n(3)]
+    Principal {
+        /// The tenant.
+        #[n(0)]
+        tenant: TenantId,
+        /// The principal.
+        #[n(1)]
+        principal: PrincipalId,
+    },
+    /// Done.
+    #[n(4)]
+    Done,
+    /// Not done, and why.
+    #[n(5)]
+    Refused(#[n(0)] String),
+}
+
+/// The cluster as the control plane knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ClusterStatus {
+    /// Control-plane time.
+    #[n(0)]
+    pub now: CpTime,
+    /// Nodes.
+    #[n(1)]
+    pub nodes: Vec<NodeEntry>,
+    /// Tenants.
+    #[n(2)]
+    pub tenants: Vec<TenantEntry>,
+    /// Volumes.
+    #[n(3)]
+    pub volumes: Vec<VolumeConfig>,
+    /// What each volume's primary last reported; volumes without an entry have not been heard of
+    /// since the control plane started.
+    #[n(4)]
+    pub statistics: Vec<VolumeStatistics>,
+    /// Deletes that were certified.
+    #[n(5)]
+    pub certified: u64,
+}

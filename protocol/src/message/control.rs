@@ -1,0 +1,349 @@
+//! The control plane's plane: what storage nodes tell placement and what they are granted. Every
+//! request is idempotent; nodes send again until they are answered.
+
+use minicbor::{Decode, Encode};
+
+use crate::config::{LinkAddress, NodeEntry, TenantEntry, VolumeConfig};
+use crate::deletion::{PurgeItem, PurgeScope, SignedCertificate, SignedEraseReceipt, SignedPurgeOrder};
+use crate::ids::{
+    ConfigIndex, DcId, Epoch, Hash, Incarnation, Lsn, NodeId, OrderId, PrincipalId, PublicKey, RackId,
+    StoreId, VersionId, VolumeId,
+};
+use crate::time::{BootTime, CpTime, Millis};
+
+/// A node introduces the store it opened. A known node id with another store that holds nothing is
+/// a replaced disk; the old store stays in every `ever_held` set until it is fenced.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Register {
+    /// The node; must be the certificate's.
+    #[n(0)]
+    pub node: NodeId,
+    /// Its data centre.
+    #[n(1)]
+    pub dc: DcId,
+    /// Its rack.
+    #[n(2)]
+    pub rack: RackId,
+    /// The store it opened.
+    #[n(3)]
+    pub store: StoreId,
+    /// The store's public signing key.
+    #[n(4)]
+    pub store_key: PublicKey,
+    /// Bytes it may hold.
+    #[n(5)]
+    pub capacity: u64,
+    /// Where it listens.
+    #[n(6)]
+    pub addresses: Vec<LinkAddress>,
+    /// The incarnation its superblock last knew; 0 for a new store. A disk image older than the
+    /// control plane's knowledge is refused.
+    #[n(7)]
+    pub last_incarnation: Incarnation,
+    /// Its process id, for operators.
+    #[n(8)]
+    pub pid: u32,
+}
+
+/// A renewal of the node's lease; states what it knows.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Renew {
+    /// The store.
+    #[n(0)]
+    pub store: StoreId,
+    /// The run of the process.
+    #[n(1)]
+    pub incarnation: Incarnation,
+    /// The control-plane log position whose configurations the node has adopted.
+    #[n(2)]
+    pub applied: ConfigIndex,
+    /// The node's boot clock when it sent this; returned as it is.
+    #[n(3)]
+    pub sent: BootTime,
+    /// Statistics of the volumes this node is primary of, for `status`.
+    #[n(4)]
+    pub volumes: Vec<VolumeStatistics>,
+}
+
+/// What a primary knows of its volume, for `status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct VolumeStatistics {
+    /// The volume.
+    #[n(0)]
+    pub volume: VolumeId,
+    /// Live objects.
+    #[n(1)]
+    pub objects: u64,
+    /// Objects with fewer than three copies at the moment.
+    #[n(2)]
+    pub short_of_copies: u64,
+    /// Sealed bytes of live objects.
+    #[n(3)]
+    pub bytes: u64,
+}
+
+/// One version's evidence for a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PurgeEvidence {
+    /// The version.
+    #[n(0)]
+    pub version: VersionId,
+    /// Its tombstone.
+    #[n(1)]
+    pub tombstone: Lsn,
+    /// blake3 of its ciphertext.
+    #[n(2)]
+    pub root: Hash,
+    /// Its ciphertext length.
+    #[n(3)]
+    pub sealed_length: u64,
+    /// Who deleted it.
+    #[n(4)]
+    pub requested_by: PrincipalId,
+    /// When.
+    #[n(5)]
+    pub requested_at: CpTime,
+    /// Its window.
+    #[n(6)]
+    pub window: Millis,
+    /// The orders obeyed.
+    #[n(7)]
+    pub orders: Vec<OrderId>,
+    /// The receipts.
+    #[n(8)]
+    pub receipts: Vec<SignedEraseReceipt>,
+}
+
+/// One item of a purge request, with what the control plane must re-check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PurgeClaim {
+    /// The version and its tombstone.
+    #[n(0)]
+    pub item: PurgeItem,
+    /// When it was deleted, in control-plane time.
+    #[n(1)]
+    pub deleted_at: CpTime,
+    /// The window it was given.
+    #[n(2)]
+    pub window: Millis,
+}
+
+/// What a node asks the control plane.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ControlRequest {
+    /// See [`Register`].
+    #[n(0)]
+    Register(#[n(0)] Register),
+    /// See [`Renew`]; answered with [`ControlAnswer::Granted`].
+    #[n(1)]
+    Renew(#[n(0)] Renew),
+    /// Answer as soon as the log is past `applied`, or after a second.
+    #[n(2)]
+    Watch {
+        /// What the node has.
+        #[n(0)]
+        applied: ConfigIndex,
+    },
+    /// A primary has fenced its members at its epoch and chosen the log to go on with.
+    #[n(3)]
+    Ready {
+        /// The volume.
+        #[n(0)]
+        volume: VolumeId,
+        /// The epoch.
+        #[n(1)]
+        epoch: Epoch,
+    },
+    /// A primary cannot get acknowledgements from members.
+    #[n(4)]
+    Lagging {
+        /// The volume.
+        #[n(0)]
+        volume: VolumeId,
+        /// The epoch.
+        #[n(1)]
+        epoch: Epoch,
+        /// The silent or slow stores.
+        #[n(2)]
+        stores: Vec<StoreId>,
+    },
+    /// A member that was catching up holds everything, verified.
+    #[n(5)]
+    Complete {
+        /// The volume.
+        #[n(0)]
+        volume: VolumeId,
+        /// The epoch.
+        #[n(1)]
+        epoch: Epoch,
+        /// The store.
+        #[n(2)]
+        store: StoreId,
+    },
+    /// The primary's own log is not the best one reachable and it cannot repair it.
+    #[n(6)]
+    Unfit {
+        /// The volume.
+        #[n(0)]
+        volume: VolumeId,
+        /// The epoch.
+        #[n(1)]
+        epoch: Epoch,
+        /// The store that should lead instead.
+        #[n(2)]
+        better: StoreId,
+    },
+    /// The primary of a `Restoring` epoch: everything acknowledged under `SingleDc` is durable in
+    /// both data centres, history included.
+    #[n(7)]
+    Restored {
+        /// The volume.
+        #[n(0)]
+        volume: VolumeId,
+        /// The epoch.
+        #[n(1)]
+        epoch: Epoch,
+        /// The last position acknowledged under `SingleDc`.
+        #[n(2)]
+        last_single_dc: Lsn,
+        /// What the other data centre has persisted; not before the former.
+        #[n(3)]
+        persisted: Lsn,
+    },
+    /// Windows are over; may these be purged?
+    #[n(8)]
+    RequestPurge {
+        /// The volume.
+        #[n(0)]
+        volume: VolumeId,
+        /// The epoch.
+        #[n(1)]
+        epoch: Epoch,
+        /// Others, or the first copy.
+        #[n(2)]
+        scope: PurgeScope,
+        /// What is to be purged.
+        #[n(3)]
+        claims: Vec<PurgeClaim>,
+    },
+    /// Everything is erased; certify it.
+    #[n(9)]
+    Certify {
+        /// The volume.
+        #[n(0)]
+        volume: VolumeId,
+        /// The epoch.
+        #[n(1)]
+        epoch: Epoch,
+        /// The evidence, one entry per version.
+        #[n(2)]
+        evidence: Vec<PurgeEvidence>,
+    },
+    /// A store that is no member any more has erased everything it held of a volume.
+    #[n(10)]
+    Retired {
+        /// The volume.
+        #[n(0)]
+        volume: VolumeId,
+        /// The store.
+        #[n(1)]
+        store: StoreId,
+    },
+}
+
+/// What the control plane answers.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ControlAnswer {
+    /// The store's run has this number.
+    #[n(0)]
+    Registered {
+        /// The run.
+        #[n(0)]
+        incarnation: Incarnation,
+        /// Keys that sign orders and certificates.
+        #[n(1)]
+        placement_keys: Vec<PublicKey>,
+        /// The cluster's name.
+        #[n(2)]
+        cluster: String,
+        /// The restore generation; older orders are void.
+        #[n(3)]
+        generation: u64,
+    },
+    /// The lease goes on. It covers the volumes whose configuration has not changed since `applied`.
+    #[n(1)]
+    Granted {
+        /// As in the request.
+        #[n(0)]
+        sent: BootTime,
+        /// As in the request: the configurations the grant covers are those changed at or before it.
+        #[n(1)]
+        covers: ConfigIndex,
+        /// What is new since then.
+        #[n(2)]
+        news: News,
+    },
+    /// What is new.
+    #[n(2)]
+    News(#[n(0)] News),
+    /// Heard and, where needed, committed.
+    #[n(3)]
+    Done,
+    /// The permission.
+    #[n(4)]
+    Order(#[n(0)] SignedPurgeOrder),
+    /// The proofs, one per version asked for.
+    #[n(5)]
+    Certificates(#[n(0)] Vec<SignedCertificate>),
+    /// Not done, and why.
+    #[n(6)]
+    Refused(#[n(0)] ControlRefusal),
+}
+
+/// Changes behind a control-plane log position.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct News {
+    /// Everything up to here is in this or an earlier answer.
+    #[n(0)]
+    pub index: ConfigIndex,
+    /// Control-plane time.
+    #[n(1)]
+    pub now: CpTime,
+    /// Configurations of volumes this node holds or held, changed since.
+    #[n(2)]
+    pub volumes: Vec<VolumeConfig>,
+    /// Nodes, changed since.
+    #[n(3)]
+    pub nodes: Vec<NodeEntry>,
+    /// Tenants, changed since.
+    #[n(4)]
+    pub tenants: Vec<TenantEntry>,
+    /// Volumes of which this node holds bytes but shall not any more: erase everything and report.
+    #[n(5)]
+    pub retire: Vec<VolumeId>,
+}
+
+/// Why the control plane did not do it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, thiserror::Error)]
+pub enum ControlRefusal {
+    /// Another voter leads, or none does.
+    #[n(0)]
+    #[error("this control-plane process does not lead")]
+    NotLeader,
+    /// The store is not registered in this run; register again.
+    #[n(1)]
+    #[error("the store must register first")]
+    Unregistered,
+    /// The volume's epoch is another one by now.
+    #[n(2)]
+    #[error("the volume is at epoch {0}")]
+    StaleEpoch(#[n(0)] Epoch),
+    /// Not yet: windows are not over, or a wait is not waited out.
+    #[n(3)]
+    #[error("not yet")]
+    NotYet,
+    /// The store may not do this.
+    #[n(4)]
+    #[error("refused: {0}")]
+    Denied(#[n(0)] String),
+}

@@ -1,0 +1,614 @@
+//! The tenant plane: what a client asks a storage node or the custodian, and what it may hear. One
+//! request per bidirectional stream; an upload's bytes follow its request, a download's bytes follow
+//! its answer.
+//!
+//! Another tenant's object and no object answer alike; every refusal is one of [`Refusal`].
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use crate::config::{NodeEntry, Protection, TenantEntry, VolumeConfig};
+use crate::deletion::SignedCertificate;
+use crate::ids::{
+    DcId, Epoch, Hash, Lsn, NameTag, NodeId, PrincipalId, StoreId, Token, UploadId, VersionId, VolumeId,
+};
+use crate::key::ObjectKey;
+use crate::time::{CpTime, Millis};
+use crate::tree::RangeProof;
+
+/// The most objects on one page of a listing.
+pub const PAGE_MAX: u32 = 1000;
+
+/// What must be true of a key for a mutation to happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub enum Precondition {
+    /// Nothing.
+    #[default]
+    #[n(0)]
+    Any,
+    /// No live version exists.
+    #[n(1)]
+    Absent,
+    /// This version is the live one.
+    #[n(2)]
+    Version(#[n(0)] VersionId),
+}
+
+/// A token together with the mark below which the client has confirmed all of its tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct TokenUse {
+    /// The token of this mutation.
+    #[n(0)]
+    pub token: Token,
+    /// All tokens of the instance below this sequence number are confirmed.
+    #[n(1)]
+    pub confirmed_below: u64,
+}
+
+/// Stores a new version. If `inline` is empty and `sealed_length` is not 0, [`UploadPart`] frames
+/// follow on the stream, then [`UploadEnd`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PutRequest {
+    /// The name.
+    #[n(0)]
+    pub key: ObjectKey,
+    /// Keyed hash of the name.
+    #[n(1)]
+    pub name_tag: NameTag,
+    /// Version and attempt.
+    #[n(2)]
+    pub upload: UploadId,
+    /// What must be true.
+    #[n(3)]
+    pub precondition: Precondition,
+    /// Version of the tenant key that wrapped the data key.
+    #[n(4)]
+    pub kek_version: u32,
+    /// The wrapped data key.
+    #[cbor(n(5), with = "crate::codec::bytes")]
+    pub wrapped_key: Bytes,
+    /// Sealed metadata.
+    #[cbor(n(6), with = "crate::codec::bytes")]
+    pub metadata: Bytes,
+    /// Root and length, for an object that rides in the request's bulk.
+    #[n(7)]
+    pub inline: Option<UploadEnd>,
+    /// The idempotency token.
+    #[n(8)]
+    pub token: TokenUse,
+}
+
+/// The end of an upload: what the bytes amount to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct UploadEnd {
+    /// blake3 of all sealed bytes.
+    #[n(0)]
+    pub root: Hash,
+    /// How many sealed bytes there are.
+    #[n(1)]
+    pub sealed_length: u64,
+}
+
+/// One frame behind a streamed [`PutRequest`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum UploadPart {
+    /// Whole leaves of 64 KiB from this index on (the very last one may be shorter), in the bulk.
+    #[n(0)]
+    Leaves {
+        /// Index of the first leaf.
+        #[n(0)]
+        first: u32,
+    },
+    /// No more leaves.
+    #[n(1)]
+    End(#[n(0)] UploadEnd),
+}
+
+/// Which version of a key is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Selector {
+    /// The live one, as the primary knows it under its lease.
+    #[n(0)]
+    Latest,
+    /// This one, if it is live; any replica may answer.
+    #[n(1)]
+    Version(#[n(0)] VersionId),
+}
+
+/// Which bytes of the sealed object are wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Want {
+    /// None: only the description.
+    #[n(0)]
+    Head,
+    /// All.
+    #[n(1)]
+    Whole,
+    /// Leaf ranges `(first, count)`, ascending and disjoint; each is answered with a proof.
+    #[n(2)]
+    Leaves(#[n(0)] Vec<(u32, u32)>),
+}
+
+/// What a client asks. The volume and epoch are the client's view; a node with another one says so.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct TenantRequest {
+    /// The volume the key falls into; 0 for [`TenantCall::Route`] and [`TenantCall::Keys`].
+    #[n(0)]
+    pub volume: VolumeId,
+    /// The epoch of the client's view.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// The call.
+    #[n(2)]
+    pub call: TenantCall,
+}
+
+/// The calls of the tenant plane.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum TenantCall {
+    /// Stores a version.
+    #[n(0)]
+    Put(#[n(0)] PutRequest),
+    /// Reads a version or describes it.
+    #[n(1)]
+    Get {
+        /// The name.
+        #[n(0)]
+        key: ObjectKey,
+        /// Which version.
+        #[n(1)]
+        selector: Selector,
+        /// Which bytes.
+        #[n(2)]
+        want: Want,
+    },
+    /// Lists live keys of one volume, ordered by bytes.
+    #[n(2)]
+    List {
+        /// Only keys that begin with this.
+        #[n(0)]
+        prefix: String,
+        /// Only keys after this one.
+        #[n(1)]
+        after: Option<ObjectKey>,
+        /// At most this many, up to [`PAGE_MAX`].
+        #[n(2)]
+        limit: u32,
+    },
+    /// Lists logically deleted keys of one volume that can still be undeleted.
+    #[n(3)]
+    Deleted {
+        /// Only keys that begin with this.
+        #[n(0)]
+        prefix: String,
+        /// Only keys after this one.
+        #[n(1)]
+        after: Option<ObjectKey>,
+        /// At most this many, up to [`PAGE_MAX`].
+        #[n(2)]
+        limit: u32,
+    },
+    /// Hides the live version.
+    #[n(4)]
+    Delete {
+        /// The name.
+        #[n(0)]
+        key: ObjectKey,
+        /// What must be true; `Absent` is refused.
+        #[n(1)]
+        precondition: Precondition,
+        /// The idempotency token.
+        #[n(2)]
+        token: TokenUse,
+    },
+    /// Makes the last deleted version live again.
+    #[n(5)]
+    Undelete {
+        /// The name.
+        #[n(0)]
+        key: ObjectKey,
+        /// The version, if not the last deleted one.
+        #[n(1)]
+        version: Option<VersionId>,
+        /// The idempotency token.
+        #[n(2)]
+        token: TokenUse,
+    },
+    /// How far the delete of a name's versions is.
+    #[n(6)]
+    PurgeStatus {
+        /// Keyed hash of the name: the name itself may be erased already.
+        #[n(0)]
+        name_tag: NameTag,
+    },
+    /// The certificates of a name's erased versions.
+    #[n(7)]
+    Certificates {
+        /// Keyed hash of the name.
+        #[n(0)]
+        name_tag: NameTag,
+    },
+    /// What became of a mutation; if it is not in the log, it is sealed as never to happen.
+    #[n(8)]
+    Outcome {
+        /// The mutation's token.
+        #[n(0)]
+        token: Token,
+    },
+    /// The tenant's volumes and where they are. Answered by nodes and by the control plane.
+    #[n(9)]
+    Route,
+    /// The tenant's keys. Answered by the custodian only.
+    #[n(10)]
+    Keys,
+}
+
+/// One copy behind an acknowledgement.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Copy {
+    /// The node.
+    #[n(0)]
+    pub node: NodeId,
+    /// Its data centre.
+    #[n(1)]
+    pub dc: DcId,
+    /// Its store.
+    #[n(2)]
+    pub store: StoreId,
+}
+
+/// The acknowledgement of a put.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PutReceipt {
+    /// The version stored.
+    #[n(0)]
+    pub version: VersionId,
+    /// Its place in the volume's log.
+    #[n(1)]
+    pub lsn: Lsn,
+    /// The epoch that acknowledged it.
+    #[n(2)]
+    pub epoch: Epoch,
+    /// blake3 of the sealed bytes.
+    #[n(3)]
+    pub root: Hash,
+    /// The rule it was acknowledged under.
+    #[n(4)]
+    pub protection: Protection,
+    /// The durable copies at the moment of the acknowledgement.
+    #[n(5)]
+    pub copies: Vec<Copy>,
+}
+
+/// A version as its holder describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ObjectView {
+    /// The name.
+    #[n(0)]
+    pub key: ObjectKey,
+    /// Version and attempt.
+    #[n(1)]
+    pub upload: UploadId,
+    /// blake3 of the sealed bytes.
+    #[n(2)]
+    pub root: Hash,
+    /// How many sealed bytes there are.
+    #[n(3)]
+    pub sealed_length: u64,
+    /// Version of the tenant key.
+    #[n(4)]
+    pub kek_version: u32,
+    /// The wrapped data key.
+    #[cbor(n(5), with = "crate::codec::bytes")]
+    pub wrapped_key: Bytes,
+    /// Sealed metadata.
+    #[cbor(n(6), with = "crate::codec::bytes")]
+    pub metadata: Bytes,
+    /// Where its put stands in the log.
+    #[n(7)]
+    pub lsn: Lsn,
+    /// The epoch that answers.
+    #[n(8)]
+    pub epoch: Epoch,
+    /// The rule of that epoch.
+    #[n(9)]
+    pub protection: Protection,
+    /// The copies of this version now.
+    #[n(10)]
+    pub copies: Vec<Copy>,
+    /// When it was stored, in control-plane time.
+    #[n(11)]
+    pub created: CpTime,
+}
+
+/// A line of a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ListEntry {
+    /// The name.
+    #[n(0)]
+    pub key: ObjectKey,
+    /// The version.
+    #[n(1)]
+    pub version: VersionId,
+    /// Sealed length.
+    #[n(2)]
+    pub sealed_length: u64,
+    /// blake3 of the sealed bytes.
+    #[n(3)]
+    pub root: Hash,
+    /// When it was stored, in control-plane time.
+    #[n(4)]
+    pub created: CpTime,
+    /// For a deleted one: when its window ends, in control-plane time.
+    #[n(5)]
+    pub window_ends: Option<CpTime>,
+}
+
+/// How far a version's delete is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum PurgeStage {
+    /// Not deleted.
+    #[n(0)]
+    Live,
+    /// Hidden; can be undeleted.
+    #[n(1)]
+    Deleted,
+    /// Past the point of no return; copies are being erased.
+    #[n(2)]
+    Purging,
+    /// Only the first copy is left.
+    #[n(3)]
+    OthersErased,
+    /// Every copy is erased; the certificate can be fetched.
+    #[n(4)]
+    Certified,
+}
+
+impl PurgeStage {
+    /// What `purge-status` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Live => "LIVE",
+            Self::Deleted => "DELETED",
+            Self::Purging => "PURGING",
+            Self::OthersErased => "ERASED_OTHERS",
+            Self::Certified => "ERASED",
+        }
+    }
+}
+
+/// A version's way through deletion.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PurgeView {
+    /// The version.
+    #[n(0)]
+    pub version: VersionId,
+    /// How far it is.
+    #[n(1)]
+    pub stage: PurgeStage,
+    /// When its window ends, in control-plane time.
+    #[n(2)]
+    pub window_ends: Option<CpTime>,
+    /// How many copies still hold its bytes.
+    #[n(3)]
+    pub copies_left: u32,
+}
+
+/// A tenant's volumes and the nodes that hold them.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct RouteView {
+    /// The tenant.
+    #[n(0)]
+    pub tenant: TenantEntry,
+    /// Its volumes, by slot.
+    #[n(1)]
+    pub volumes: Vec<VolumeConfig>,
+    /// The nodes.
+    #[n(2)]
+    pub nodes: Vec<NodeEntry>,
+    /// Control-plane time.
+    #[n(3)]
+    pub now: CpTime,
+    /// The principal that asked.
+    #[n(4)]
+    pub principal: PrincipalId,
+}
+
+/// One version of a tenant key. Travels only between custodian and client, inside TLS.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct TenantKeyGrant {
+    /// Its version, from 1.
+    #[n(0)]
+    pub version: u32,
+    /// The key.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub key: [u8; 32],
+}
+
+impl Drop for TenantKeyGrant {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.key);
+    }
+}
+
+impl std::fmt::Debug for TenantKeyGrant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TenantKeyGrant(version {}, secret)", self.version)
+    }
+}
+
+/// The custodian's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct KeysView {
+    /// Version 0 is the key that hashes object names; the rest wrap data keys.
+    #[n(0)]
+    pub keys: Vec<TenantKeyGrant>,
+    /// A block of wrap nonces that nobody else was given: prefix and first counter.
+    #[n(1)]
+    pub nonce_prefix: u32,
+    /// How many wraps the block allows.
+    #[n(2)]
+    pub nonce_count: u64,
+}
+
+/// An answer that is not a refusal.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum TenantAnswer {
+    /// The put is durable.
+    #[n(0)]
+    Stored(#[n(0)] PutReceipt),
+    /// The description; bulk frames [`DataPart`] follow if bytes were wanted.
+    #[n(1)]
+    Object(#[n(0)] ObjectView),
+    /// A page; `next` is the key to go on after, if there is more.
+    #[n(2)]
+    Page {
+        /// The lines, ordered by key bytes.
+        #[n(0)]
+        entries: Vec<ListEntry>,
+        /// Whether more follow behind the last one.
+        #[n(1)]
+        more: bool,
+    },
+    /// The delete is durable.
+    #[n(3)]
+    Deleted {
+        /// The version that is hidden.
+        #[n(0)]
+        version: VersionId,
+        /// The tombstone.
+        #[n(1)]
+        tombstone: Lsn,
+        /// When its window ends, in control-plane time.
+        #[n(2)]
+        window_ends: CpTime,
+    },
+    /// The undelete is durable.
+    #[n(4)]
+    Undeleted {
+        /// The version that is live again.
+        #[n(0)]
+        version: VersionId,
+        /// The record.
+        #[n(1)]
+        lsn: Lsn,
+    },
+    /// How far each version of a name is, oldest first.
+    #[n(5)]
+    Purges(#[n(0)] Vec<PurgeView>),
+    /// Certificates, oldest first.
+    #[n(6)]
+    Certificates(#[n(0)] Vec<SignedCertificate>),
+    /// The mutation took effect; its first answer.
+    #[n(7)]
+    Applied(#[n(0)] Box<TenantAnswer>),
+    /// The mutation never took effect and never will.
+    #[n(8)]
+    NotApplied,
+    /// Volumes and nodes.
+    #[n(9)]
+    Route(#[n(0)] RouteView),
+    /// Keys.
+    #[n(10)]
+    Keys(#[n(0)] KeysView),
+}
+
+/// A frame behind [`TenantAnswer::Object`]: leaves in its bulk.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct DataPart {
+    /// Index of the first leaf in the bulk.
+    #[n(0)]
+    pub first: u32,
+    /// For a leaf range: its proof, with the range's first frame.
+    #[n(1)]
+    pub proof: Option<RangeProof>,
+    /// Whether this is the last frame of the answer.
+    #[n(2)]
+    pub last: bool,
+}
+
+/// Why nothing happened, or why it is not known. The closed list of what a client may see.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, thiserror::Error)]
+pub enum Refusal {
+    /// No such object, or not yours.
+    #[n(0)]
+    #[error("no such object")]
+    NotFound,
+    /// Another node is the primary.
+    #[n(1)]
+    #[error("this node is not the volume's primary")]
+    NotPrimary {
+        /// The epoch this node knows.
+        #[n(0)]
+        epoch: Epoch,
+        /// Its primary.
+        #[n(1)]
+        primary: Option<NodeId>,
+    },
+    /// The primary's lease is over or not yet confirmed.
+    #[n(2)]
+    #[error("the primary holds no lease at the moment")]
+    LeaseExpired,
+    /// Not enough copies can be reached; try again.
+    #[n(3)]
+    #[error("not enough copies can be reached")]
+    Unavailable,
+    /// Too much is under way; try again.
+    #[n(4)]
+    #[error("the node is busy")]
+    Busy,
+    /// The precondition does not hold.
+    #[n(5)]
+    #[error("the precondition does not hold")]
+    PreconditionFailed,
+    /// It is past the point of no return.
+    #[n(6)]
+    #[error("the object is being purged or is gone")]
+    Gone,
+    /// The token is confirmed, outside its window, or sealed as never to happen.
+    #[n(7)]
+    #[error("the idempotency token is no longer valid")]
+    Expired,
+    /// The token was used for another request.
+    #[n(8)]
+    #[error("the idempotency token belongs to another request")]
+    TokenMismatch,
+    /// The store is full.
+    #[n(9)]
+    #[error("the store is full")]
+    Full,
+    /// The version changed under the reader; ask the primary again.
+    #[n(10)]
+    #[error("the object changed; ask again")]
+    Changed,
+    /// The request breaks a rule of the protocol.
+    #[n(11)]
+    #[error("invalid request: {0}")]
+    Invalid(#[n(0)] String),
+    /// The bytes that arrived are not the bytes that were announced.
+    #[n(12)]
+    #[error("the uploaded bytes do not match their root")]
+    Corrupt,
+}
+
+impl Refusal {
+    /// Whether the same request, sent again (to whoever is primary then), may succeed.
+    pub fn retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::NotPrimary { .. }
+                | Self::LeaseExpired
+                | Self::Unavailable
+                | Self::Busy
+                | Self::Changed
+                | Self::Corrupt
+        )
+    }
+}
+
+/// The first frame of every answer.
+pub type TenantResponse = Result<TenantAnswer, Refusal>;
+
+/// A delete window as operators write it; 7 days by default.
+pub const WINDOW_DEFAULT: Millis = Millis(7 * 24 * 3600 * 1000);
