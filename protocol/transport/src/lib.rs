@@ -1,1 +1,36 @@
-//! The only crate that knows QUIC: identities, connections over both links, streams.
+//! The only crate that knows QUIC: identities, connections over both links, streams of frames.
+//!
+//! ```text
+//! Authority ─► OwnCertificate ┐
+//!              TrustStore ────┴► Endpoint ─► Connection ─► SendStream / RecvStream ─► Frame
+//!                                   └──────► PeerLinks (two links, lanes) ⇄ Receiver
+//! ```
+//!
+//! TLS 1.3 with certificates on both ends, one ALPN protocol per plane, no early data, no
+//! resumption. Nothing above this crate may see a quinn or rustls type, and nothing in it may
+//! interpret a frame's body.
+
+mod admission;
+pub mod authority;
+pub mod connection;
+pub mod endpoint;
+pub mod identity;
+mod leaf;
+pub mod limits;
+pub mod own_certificate;
+pub mod plane;
+pub mod stream;
+mod tls;
+pub mod trust;
+pub mod verify;
+
+pub use authority::{Authority, Issued, LEAF_LIFETIME};
+pub use connection::{CloseReason, Closed, Connection};
+pub use endpoint::{Accepted, BindError, DialError, Endpoint, local_address_for};
+pub use identity::{ClusterName, Identity, IdentityError, Name, Role};
+pub use limits::Limits;
+pub use own_certificate::OwnCertificate;
+pub use plane::Plane;
+pub use stream::{Frame, ReadFrameError, RecvStream, SendStream, Urgency, WriteFrameError};
+pub use trust::TrustStore;
+pub use verify::PeerIdentity;

@@ -1,0 +1,452 @@
+//! One UDP socket: dials peers, and listens on the planes it was given.
+//!
+//! A listener runs handshakes beside each other, each within its time, and hands over only peers
+//! whose identity is proven and fits the plane. Garbage, floods and slow handshakes cost memory up
+//! to [`Limits::unauthenticated_memory_bytes_max`] and no accepted connection its place.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use quinn::{
+    EndpointConfig, Incoming, NoneTokenStore, ServerConfig, TokioRuntime, ValidationTokenConfig,
+};
+use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use crate::admission::{Admission, agreed};
+use crate::connection::{CloseReason, Closed, Connection};
+use crate::identity::Identity;
+use crate::limits::{Limits, PathKind};
+use crate::own_certificate::OwnCertificate;
+use crate::plane::Plane;
+use crate::tls::{client_tls, quic_client, quic_server, server_tls};
+use crate::trust::TrustStore;
+use crate::verify::{PeerIdentity, RemoteEnd, refuse};
+
+/// QUIC wants a name of the server; ours are in the certificate's URI, so this one means nothing
+/// and is not sent.
+const SERVER_NAME: &str = "trefoil";
+
+/// Accepted connections that wait for [`Endpoint::accept`].
+const ACCEPTED_WAITING_MAX: usize = 64;
+
+/// A connection that a listener accepted, what it is for, and the proof of who opened it.
+pub type Accepted = (Connection, Plane, PeerIdentity);
+
+/// The socket could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use UDP address {address}: {source}")]
+pub struct BindError {
+    /// The address that was asked for.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// Why a connection could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DialError {
+    /// This endpoint is closed, or its socket cannot reach such an address.
+    #[error("{remote} cannot be dialled from this socket")]
+    Impossible {
+        /// The address that was dialled.
+        remote: SocketAddr,
+    },
+    /// The handshake took too long: nobody there, or the link is cut.
+    #[error("no answer from {remote} in time")]
+    NoAnswer {
+        /// The address that was dialled.
+        remote: SocketAddr,
+    },
+    /// The peer is not who it must be, or did not believe that we are who we say.
+    #[error("handshake with {remote} was refused")]
+    Refused {
+        /// The address that was dialled.
+        remote: SocketAddr,
+    },
+    /// The connection ended during the handshake.
+    #[error("handshake with {remote} failed: {closed}")]
+    Lost {
+        /// The address that was dialled.
+        remote: SocketAddr,
+        /// How it ended.
+        closed: Closed,
+    },
+}
+
+/// A UDP socket that dials and perhaps listens; cheap to clone, closed with its last clone.
+#[derive(Clone)]
+pub struct Endpoint {
+    shared: Arc<Shared>,
+    /// `None` for an endpoint that only dials.
+    listener: Option<Arc<Listener>>,
+}
+
+struct Shared {
+    inner: quinn::Endpoint,
+    own: Arc<OwnCertificate>,
+    trust: Arc<TrustStore>,
+    limits: Limits,
+    path: PathKind,
+    live: Live,
+}
+
+struct Listener {
+    accepted: AsyncMutex<mpsc::Receiver<Accepted>>,
+    task: AbortHandle,
+}
+
+/// Every connection that stands, so that a refused peer's can be closed.
+#[derive(Clone, Default)]
+struct Live {
+    connections: Arc<Mutex<BTreeMap<u64, (quinn::Connection, Identity)>>>,
+    next: Arc<AtomicU64>,
+}
+
+impl Endpoint {
+    /// A socket that only dials. Bind it to a loopback address to reach loopback peers at full
+    /// speed, else to the address of the link it stands for.
+    ///
+    /// # Errors
+    /// When the address cannot be used. Must be called within a tokio runtime.
+    pub fn client(
+        local: SocketAddr,
+        own: Arc<OwnCertificate>,
+        trust: Arc<TrustStore>,
+        limits: Limits,
+    ) -> Result<Self, BindError> {
+        let shared = Shared::bind(local, own, trust, limits, None)?;
+        Ok(Self {
+            shared: Arc::new(shared),
+            listener: None,
+        })
+    }
+
+    /// A socket that dials and listens on `planes`.
+    ///
+    /// # Errors
+    /// When the address cannot be used. Must be called within a tokio runtime.
+    pub fn server(
+        local: SocketAddr,
+        own: Arc<OwnCertificate>,
+        trust: Arc<TrustStore>,
+        planes: &[Plane],
+        limits: Limits,
+    ) -> Result<Self, BindError> {
+        let shared = Arc::new(Shared::bind(local, own, trust, limits, Some(planes))?);
+        let (sender, accepted) = mpsc::channel(ACCEPTED_WAITING_MAX);
+        let task = tokio::spawn(listen(
+            shared.inner.clone(),
+            Handshakes {
+                trust: Arc::clone(&shared.trust),
+                limits: shared.limits.clone(),
+                live: shared.live.clone(),
+                accepted: sender,
+            },
+        ))
+        .abort_handle();
+        let listener = Listener {
+            accepted: AsyncMutex::new(accepted),
+            task,
+        };
+        Ok(Self {
+            shared,
+            listener: Some(Arc::new(listener)),
+        })
+    }
+
+    /// The next accepted connection; `None` when the endpoint is closed or only dials.
+    pub async fn accept(&self) -> Option<Accepted> {
+        self.listener.as_ref()?.accepted.lock().await.recv().await
+    }
+
+    /// Dials `remote` on `plane`. Whoever answers must be allowed to serve the plane and, if
+    /// `expected` is given, be exactly that identity.
+    ///
+    /// # Errors
+    /// When nobody answers in time, or either side does not believe the other.
+    ///
+    /// A refusal by the peer may arrive after this returned, since the last word of a handshake is
+    /// the server's: the connection then closes as [`Closed::Refused`] before it carries anything.
+    pub async fn connect(
+        &self,
+        remote: SocketAddr,
+        plane: Plane,
+        expected: Option<Identity>,
+    ) -> Result<Connection, DialError> {
+        let handshake = self.shared.dial(remote, plane, expected)?;
+        let inner = timeout(self.shared.limits.handshake_time_max, handshake)
+            .await
+            .map_err(|_| DialError::NoAnswer { remote })?
+            .map_err(|error| match Closed::from(error) {
+                Closed::Refused => DialError::Refused { remote },
+                Closed::Silent => DialError::NoAnswer { remote },
+                closed => DialError::Lost { remote, closed },
+            })?;
+        prove(
+            inner,
+            &self.shared.trust,
+            RemoteEnd::Server,
+            &self.shared.live,
+        )
+        .ok_or(DialError::Refused { remote })
+    }
+
+    /// The address this socket is bound to.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.shared.inner.local_addr()
+    }
+
+    /// How many connections stand, both ways.
+    pub fn connection_count(&self) -> usize {
+        self.shared.inner.open_connections()
+    }
+
+    /// Closes every connection whose peer the trust store refuses now; returns how many.
+    pub fn close_refused(&self) -> usize {
+        self.shared
+            .live
+            .close_where(|peer| self.shared.trust.refuses(peer))
+    }
+
+    /// Closes all connections, stops listening, and waits until peers were told.
+    pub async fn close(&self) {
+        self.shared.inner.close(CloseReason::Stopping.code(), b"");
+        self.shared.inner.wait_idle().await;
+    }
+}
+
+impl Shared {
+    fn bind(
+        local: SocketAddr,
+        own: Arc<OwnCertificate>,
+        trust: Arc<TrustStore>,
+        limits: Limits,
+        planes: Option<&[Plane]>,
+    ) -> Result<Self, BindError> {
+        let path = PathKind::of(local.ip());
+        let server = planes.map(|planes| server_config(&own, &trust, &limits, path, planes));
+        let inner = bind_socket(local, &limits)
+            .and_then(|socket| {
+                let runtime = Arc::new(TokioRuntime);
+                quinn::Endpoint::new(endpoint_config(path), server, socket, runtime)
+            })
+            .map_err(|source| BindError {
+                address: local,
+                source,
+            })?;
+        Ok(Self {
+            inner,
+            own,
+            trust,
+            limits,
+            path,
+            live: Live::default(),
+        })
+    }
+
+    fn dial(
+        &self,
+        remote: SocketAddr,
+        plane: Plane,
+        expected: Option<Identity>,
+    ) -> Result<quinn::Connecting, DialError> {
+        let tls = quic_client(client_tls(&self.own, &self.trust, plane, expected));
+        let mut config = quinn::ClientConfig::new(Arc::new(tls));
+        config
+            .transport_config(self.limits.transport(self.path))
+            .token_store(Arc::new(NoneTokenStore));
+        self.inner
+            .connect_with(config, remote, SERVER_NAME)
+            .map_err(|_| DialError::Impossible { remote })
+    }
+}
+
+/// The unspecified address of the same family as `remote`, or its loopback: where to bind a client
+/// that dials it.
+pub fn local_address_for(remote: SocketAddr) -> SocketAddr {
+    let ip = match remote {
+        SocketAddr::V4(v4) if v4.ip().is_loopback() => Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(v6) if v6.ip().is_loopback() => Ipv6Addr::LOCALHOST.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(ip, 0)
+}
+
+fn bind_socket(local: SocketAddr, limits: &Limits) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(local)?;
+    let bytes = limits.socket_buffer_bytes as usize;
+    // The kernel grants as much of these as the system's limits allow.
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
+    rustix::net::sockopt::set_socket_send_buffer_size(&socket, bytes)?;
+    Ok(socket)
+}
+
+fn endpoint_config(path: PathKind) -> EndpointConfig {
+    let mut config = EndpointConfig::default();
+    config
+        .max_udp_payload_size(path.payload_bytes_max())
+        .expect("both sizes are above QUIC's smallest");
+    config
+}
+
+fn server_config(
+    own: &Arc<OwnCertificate>,
+    trust: &Arc<TrustStore>,
+    limits: &Limits,
+    path: PathKind,
+    planes: &[Plane],
+) -> ServerConfig {
+    let admission = Admission {
+        tls: Arc::new(quic_server(server_tls(own, trust, planes))),
+        trust: Arc::clone(trust),
+    };
+    let mut tokens = ValidationTokenConfig::default();
+    tokens.sent(0);
+    let mut config = ServerConfig::with_crypto(Arc::new(admission));
+    config
+        .transport_config(limits.transport(path))
+        .validation_token_config(tokens)
+        .max_incoming(limits.incoming_max as usize)
+        .incoming_buffer_size(u64::from(limits.incoming_bytes))
+        .incoming_buffer_size_total(u64::from(limits.incoming_bytes_total))
+        // A peer whose address changes makes a new connection, which is logged as one.
+        .migration(false);
+    config
+}
+
+/// What a listener's handshakes share.
+#[derive(Clone)]
+struct Handshakes {
+    trust: Arc<TrustStore>,
+    limits: Limits,
+    live: Live,
+    accepted: mpsc::Sender<Accepted>,
+}
+
+async fn listen(endpoint: quinn::Endpoint, handshakes: Handshakes) {
+    let limits = &handshakes.limits;
+    let room = Arc::new(Semaphore::new(limits.handshakes_max as usize));
+    while let Some(incoming) = endpoint.accept().await {
+        let under_way = limits.handshakes_max as usize - room.available_permits();
+        let unproven = !incoming.remote_address_validated();
+        if unproven && under_way >= limits.unvalidated_max as usize {
+            // An address that was just asked to prove itself is dropped silently.
+            let _ = incoming.retry();
+            continue;
+        }
+        if endpoint.open_connections() >= limits.connections_max as usize {
+            incoming.refuse();
+            continue;
+        }
+        match Arc::clone(&room).try_acquire_owned() {
+            Ok(permit) => drop(tokio::spawn(handshakes.clone().run(incoming, permit))),
+            Err(_) => incoming.refuse(),
+        }
+    }
+}
+
+impl Handshakes {
+    /// One handshake. The permit goes back when the connection is handed over, so that a listener
+    /// that is not asked for its connections stops making more.
+    async fn run(self, incoming: Incoming, permit: OwnedSemaphorePermit) {
+        let remote = incoming.remote_address();
+        let inner = match timeout(self.limits.handshake_time_max, incoming).await {
+            Ok(Ok(inner)) => inner,
+            Ok(Err(error)) => {
+                let closed = Closed::from(error);
+                tracing::warn!(%remote, %closed, "handshake failed");
+                return;
+            }
+            Err(_) => {
+                tracing::warn!(%remote, "handshake took too long");
+                return;
+            }
+        };
+        if let Some(connection) = prove(inner, &self.trust, RemoteEnd::Client, &self.live) {
+            let (plane, peer) = (connection.plane(), connection.peer().clone());
+            // Without a receiver the endpoint is gone, and the connection with it.
+            let _ = self.accepted.send((connection, plane, peer)).await;
+        }
+        drop(permit);
+    }
+}
+
+/// Turns a completed handshake into a connection with a proven peer, and records its beginning and
+/// its end. `None` when the peer does not fit, which the handshake has already said.
+fn prove(
+    inner: quinn::Connection,
+    trust: &TrustStore,
+    remote: RemoteEnd,
+    live: &Live,
+) -> Option<Connection> {
+    let proof =
+        agreed(inner.handshake_data(), inner.peer_identity()).and_then(|(plane, certificates)| {
+            Ok((
+                plane,
+                PeerIdentity::mint(&certificates, trust, plane, remote)?,
+            ))
+        });
+    match proof {
+        Ok((plane, peer)) => {
+            live.watch(inner.clone(), plane, &peer);
+            Some(Connection::new(inner, plane, peer))
+        }
+        Err(reason) => {
+            let _ = refuse(&reason);
+            inner.close(CloseReason::Refused.code(), b"");
+            None
+        }
+    }
+}
+
+impl Live {
+    fn watch(&self, inner: quinn::Connection, plane: Plane, peer: &PeerIdentity) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let identity = peer.identity().clone();
+        let serial = peer.serial_hex();
+        let remote = inner.remote_address();
+        tracing::info!(%identity, %serial, %plane, %remote, "connected");
+        self.lock()
+            .insert(number, (inner.clone(), identity.clone()));
+        let live = self.clone();
+        tokio::spawn(async move {
+            let closed = Closed::from(inner.closed().await);
+            live.lock().remove(&number);
+            let stats = inner.stats();
+            let (sent, received) = (stats.udp_tx.bytes, stats.udp_rx.bytes);
+            tracing::info!(
+                %identity, %serial, %plane, %remote, %closed, sent, received, "disconnected"
+            );
+        });
+    }
+
+    fn close_where(&self, matches: impl Fn(&Identity) -> bool) -> usize {
+        let connections = self.lock();
+        let refused = connections.values().filter(|(_, peer)| matches(peer));
+        refused
+            .map(|(inner, _)| inner.close(CloseReason::Refused.code(), b""))
+            .count()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, (quinn::Connection, Identity)>> {
+        // Single insertions and removals: no panic can leave the map half changed.
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
