@@ -5,52 +5,18 @@
 //! fires far too late. A link that is drained takes no new traffic however healthy it is, unless it
 //! is the only one that has a connection at all.
 //!
-//! Pure: time comes in as the duration since any fixed origin. Nothing here may dial, wait or send.
+//! Pure: time comes in as the node's boot clock. Nothing here may dial, wait or send.
 
 use std::time::Duration;
+
+use crate::ids::LinkId;
+use crate::time::BootTime;
 
 /// How long a link stays healthy without an answer.
 pub const ANSWER_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// How often a link is probed.
 pub const PROBE_INTERVAL: Duration = Duration::from_millis(250);
-
-/// One of the two cross connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LinkId {
-    /// Link 1, preferred when both are equal.
-    One,
-    /// Link 2.
-    Two,
-}
-
-impl LinkId {
-    /// Both links, in order of preference.
-    pub const BOTH: [LinkId; 2] = [LinkId::One, LinkId::Two];
-
-    /// The number operators use: 1 or 2.
-    pub fn number(self) -> u8 {
-        match self {
-            LinkId::One => 1,
-            LinkId::Two => 2,
-        }
-    }
-
-    /// The link with this number, if there is one.
-    pub fn from_number(number: u8) -> Option<Self> {
-        Self::BOTH.into_iter().find(|link| link.number() == number)
-    }
-
-    fn index(self) -> usize {
-        usize::from(self.number() - 1)
-    }
-}
-
-impl std::fmt::Display for LinkId {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{}", self.number())
-    }
-}
 
 /// What is known about a link at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,7 +40,7 @@ pub struct LinkChoice {
 #[derive(Clone, Debug, Default)]
 struct LinkState {
     /// When something last came back; `None` while there is no connection.
-    answered_at: Option<Duration>,
+    answered_at: Option<BootTime>,
     rtt: Option<Duration>,
     drained: bool,
     lanes: u32,
@@ -87,7 +53,7 @@ impl LinkChoice {
     }
 
     /// A handshake over `link` completed.
-    pub fn connected(&mut self, link: LinkId, now: Duration) {
+    pub fn connected(&mut self, link: LinkId, now: BootTime) {
         let state = self.state_mut(link);
         state.answered_at = Some(now);
         state.rtt = None;
@@ -101,7 +67,7 @@ impl LinkChoice {
     }
 
     /// A probe over `link` was answered after `rtt`. Ignored when the link has no connection.
-    pub fn answered(&mut self, link: LinkId, now: Duration, rtt: Duration) {
+    pub fn answered(&mut self, link: LinkId, now: BootTime, rtt: Duration) {
         let state = self.state_mut(link);
         let Some(answered_at) = state.answered_at else {
             return;
@@ -136,7 +102,7 @@ impl LinkChoice {
     }
 
     /// What is known about `link` now.
-    pub fn health(&self, link: LinkId, now: Duration) -> LinkHealth {
+    pub fn health(&self, link: LinkId, now: BootTime) -> LinkHealth {
         let state = self.state(link);
         let age = state.age(now);
         LinkHealth {
@@ -150,12 +116,12 @@ impl LinkChoice {
     /// The link for new traffic: a healthy one that is not drained, with the fewest lanes, link 1
     /// first. When there is none, the connected link that answered last: sending there costs
     /// nothing and may still arrive. `None` when no link has a connection.
-    pub fn choose(&self, now: Duration) -> Option<LinkId> {
+    pub fn choose(&self, now: BootTime) -> Option<LinkId> {
         self.best_healthy(now).or_else(|| self.last_answered(now))
     }
 
     /// Whether a lane on `link` must move, and where to. `None` when it may stay.
-    pub fn move_from(&self, link: LinkId, now: Duration) -> Option<LinkId> {
+    pub fn move_from(&self, link: LinkId, now: BootTime) -> Option<LinkId> {
         let health = self.health(link, now);
         if health.up && !health.drained {
             return None;
@@ -163,8 +129,8 @@ impl LinkChoice {
         self.choose(now).filter(|better| *better != link)
     }
 
-    fn best_healthy(&self, now: Duration) -> Option<LinkId> {
-        LinkId::BOTH
+    fn best_healthy(&self, now: BootTime) -> Option<LinkId> {
+        LinkId::ALL
             .into_iter()
             .filter(|link| {
                 let health = self.health(*link, now);
@@ -173,8 +139,8 @@ impl LinkChoice {
             .min_by_key(|link| self.state(*link).lanes)
     }
 
-    fn last_answered(&self, now: Duration) -> Option<LinkId> {
-        LinkId::BOTH
+    fn last_answered(&self, now: BootTime) -> Option<LinkId> {
+        LinkId::ALL
             .into_iter()
             .filter_map(|link| Some((self.state(link).age(now)?, link)))
             .min()
@@ -182,17 +148,21 @@ impl LinkChoice {
     }
 
     fn state(&self, link: LinkId) -> &LinkState {
-        &self.links[link.index()]
+        &self.links[index(link)]
     }
 
     fn state_mut(&mut self, link: LinkId) -> &mut LinkState {
-        &mut self.links[link.index()]
+        &mut self.links[index(link)]
     }
 }
 
+fn index(link: LinkId) -> usize {
+    usize::from(link.number() - 1)
+}
+
 impl LinkState {
-    fn age(&self, now: Duration) -> Option<Duration> {
-        Some(now.saturating_sub(self.answered_at?))
+    fn age(&self, now: BootTime) -> Option<Duration> {
+        Some(now.since(self.answered_at?))
     }
 }
 
@@ -200,8 +170,10 @@ impl LinkState {
 mod tests {
     use super::*;
 
-    const fn ms(value: u64) -> Duration {
-        Duration::from_millis(value)
+    const RTT: Duration = Duration::from_millis(3);
+
+    const fn ms(value: u64) -> BootTime {
+        BootTime(value * 1_000_000)
     }
 
     fn both_connected() -> LinkChoice {
@@ -229,7 +201,7 @@ mod tests {
     #[test]
     fn a_link_is_down_one_second_after_its_last_answer() {
         let mut choice = both_connected();
-        choice.answered(LinkId::Two, ms(900), ms(3));
+        choice.answered(LinkId::Two, ms(900), RTT);
         assert_eq!(choice.move_from(LinkId::One, ms(999)), None);
         assert!(!choice.health(LinkId::One, ms(1000)).up);
         assert_eq!(choice.move_from(LinkId::One, ms(1000)), Some(LinkId::Two));
@@ -239,7 +211,7 @@ mod tests {
     #[test]
     fn with_no_healthy_link_the_last_to_answer_is_kept() {
         let mut choice = both_connected();
-        choice.answered(LinkId::Two, ms(500), ms(3));
+        choice.answered(LinkId::Two, ms(500), RTT);
         assert_eq!(choice.choose(ms(9000)), Some(LinkId::Two));
         assert_eq!(choice.move_from(LinkId::Two, ms(9000)), None);
     }
@@ -260,7 +232,7 @@ mod tests {
     fn an_answer_after_the_connection_is_gone_changes_nothing() {
         let mut choice = both_connected();
         choice.disconnected(LinkId::One);
-        choice.answered(LinkId::One, ms(1), ms(1));
+        choice.answered(LinkId::One, ms(1), RTT);
         assert_eq!(choice.health(LinkId::One, ms(1)), LinkHealth::default());
     }
 }

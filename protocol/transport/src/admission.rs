@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn::crypto::{
-    ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey, ServerConfig, Session,
-    UnsupportedVersion,
+    ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey, ServerConfig, Session, UnsupportedVersion,
 };
 use quinn::{ConnectionId, Side, TransportErrorCode};
 use quinn_proto::TransportError;
@@ -37,11 +36,7 @@ impl ServerConfig for Admission {
         self.tls.retry_tag(version, id, packet)
     }
 
-    fn start_session(
-        self: Arc<Self>,
-        version: u32,
-        parameters: &TransportParameters,
-    ) -> Box<dyn Session> {
+    fn start_session(self: Arc<Self>, version: u32, parameters: &TransportParameters) -> Box<dyn Session> {
         Box::new(AdmittingSession {
             inner: Arc::clone(&self.tls).start_session(version, parameters),
             trust: Arc::clone(&self.trust),
@@ -58,8 +53,7 @@ struct AdmittingSession {
 
 impl AdmittingSession {
     fn admit(&self) -> Result<(), RefusalReason> {
-        let (plane, certificates) =
-            agreed(self.inner.handshake_data(), self.inner.peer_identity())?;
+        let (plane, certificates) = agreed(self.inner.handshake_data(), self.inner.peer_identity())?;
         PeerIdentity::mint(&certificates, &self.trust, plane, RemoteEnd::Client).map(|_| ())
     }
 }

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ED25519, SanType,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -99,10 +99,7 @@ impl Authority {
         let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
             .ok()
             .filter(|certificate| is_root_of(certificate, cluster))
-            .ok_or_else(|| AuthorityError::NotThisCluster {
-                path,
-                cluster: cluster.clone(),
-            })?;
+            .ok_or_else(|| AuthorityError::NotThisCluster { path, cluster: cluster.clone() })?;
         let key = KeyPair::from_pem(&read(&directory.join(KEY_FILE))?)?;
         Ok(Self {
             cluster: cluster.clone(),
@@ -119,18 +116,12 @@ impl Authority {
     /// # Errors
     /// When a file cannot be written or already exists.
     pub fn save(&self, directory: &Path) -> Result<(), AuthorityError> {
-        fs::create_dir_all(directory).map_err(|source| AuthorityError::File {
-            path: directory.to_owned(),
-            source,
-        })?;
+        fs::create_dir_all(directory)
+            .map_err(|source| AuthorityError::File { path: directory.to_owned(), source })?;
         // The key first: a certificate without its key would look like a finished authority.
         let key_pem = self.issuer.key().serialize_pem();
         create(&directory.join(KEY_FILE), 0o600, &key_pem)?;
-        create(
-            &directory.join(CERTIFICATE_FILE),
-            0o644,
-            &self.certificate_pem,
-        )
+        create(&directory.join(CERTIFICATE_FILE), 0o644, &self.certificate_pem)
     }
 
     /// Loads the authority kept in `directory`, or makes one and keeps it there.
@@ -154,10 +145,7 @@ impl Authority {
         let key = KeyPair::generate_for(&PKCS_ED25519)?;
         let certificate =
             leaf_parameters(identity, &self.cluster, lifetime)?.signed_by(&key, &self.issuer)?;
-        Ok(Issued {
-            certificate_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-        })
+        Ok(Issued { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
     }
 
     /// The root certificate, for a trust store.
@@ -174,8 +162,7 @@ impl Authority {
 fn root_parameters(cluster: &ClusterName) -> Result<CertificateParams, rcgen::Error> {
     let mut root = CertificateParams::default();
     root.distinguished_name = DistinguishedName::new();
-    root.distinguished_name
-        .push(DnType::CommonName, format!("Trefoil root {cluster}"));
+    root.distinguished_name.push(DnType::CommonName, format!("Trefoil root {cluster}"));
     root.subject_alt_names = vec![uri_name(trust_domain_prefix(cluster))?];
     root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     root.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -193,10 +180,7 @@ fn leaf_parameters(
     leaf.subject_alt_names = vec![uri_name(identity.to_uri(cluster))?];
     leaf.is_ca = IsCa::ExplicitNoCa;
     leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    leaf.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ClientAuth,
-        ExtendedKeyUsagePurpose::ServerAuth,
-    ];
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
     leaf.use_authority_key_identifier_extension = true;
     (leaf.not_before, leaf.not_after) = validity(lifetime);
     Ok(leaf)
@@ -222,24 +206,14 @@ fn is_root_of(certificate: &CertificateDer<'_>, cluster: &ClusterName) -> bool {
 }
 
 fn read(path: &Path) -> Result<String, AuthorityError> {
-    fs::read_to_string(path).map_err(|source| AuthorityError::File {
-        path: path.to_owned(),
-        source,
-    })
+    fs::read_to_string(path).map_err(|source| AuthorityError::File { path: path.to_owned(), source })
 }
 
 fn create(path: &Path, mode: u32, text: &str) -> Result<(), AuthorityError> {
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(path)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()
     };
-    write().map_err(|source| AuthorityError::File {
-        path: path.to_owned(),
-        source,
-    })
+    write().map_err(|source| AuthorityError::File { path: path.to_owned(), source })
 }

@@ -67,9 +67,7 @@ struct Shared {
 
 impl Connection {
     pub(crate) fn new(inner: quinn::Connection, plane: Plane, peer: PeerIdentity) -> Self {
-        Self {
-            shared: Arc::new(Shared { inner, plane, peer }),
-        }
+        Self { shared: Arc::new(Shared { inner, plane, peer }) }
     }
 
     /// Who is at the other end.
@@ -156,10 +154,7 @@ impl Connection {
     }
 
     fn pair(&self, send: quinn::SendStream, recv: quinn::RecvStream) -> (SendStream, RecvStream) {
-        (
-            SendStream::new(send, self.clone()),
-            RecvStream::new(recv, self.clone()),
-        )
+        (SendStream::new(send, self.clone()), RecvStream::new(recv, self.clone()))
     }
 }
 
@@ -174,11 +169,7 @@ impl fmt::Debug for Connection {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shared = &self.shared;
         let remote = shared.inner.remote_address();
-        write!(
-            out,
-            "Connection({} {:?} at {remote})",
-            shared.plane, shared.peer
-        )
+        write!(out, "Connection({} {:?} at {remote})", shared.plane, shared.peer)
     }
 }
 
@@ -189,9 +180,7 @@ impl From<ConnectionError> for Closed {
             ConnectionError::ApplicationClosed(ApplicationClose { error_code, .. }) => {
                 Self::ByPeer(error_code.into_inner())
             }
-            ConnectionError::ConnectionClosed(close) if is_alert(close.error_code.into()) => {
-                Self::Refused
-            }
+            ConnectionError::ConnectionClosed(close) if is_alert(close.error_code.into()) => Self::Refused,
             ConnectionError::TransportError(error) if is_alert(error.code.into()) => Self::Refused,
             ConnectionError::TimedOut => Self::Silent,
             ConnectionError::Reset => Self::Forgotten,

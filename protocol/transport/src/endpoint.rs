@@ -10,9 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use quinn::{
-    EndpointConfig, Incoming, NoneTokenStore, ServerConfig, TokioRuntime, ValidationTokenConfig,
-};
+use quinn::{EndpointConfig, Incoming, NoneTokenStore, ServerConfig, TokioRuntime, ValidationTokenConfig};
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -120,10 +118,7 @@ impl Endpoint {
         limits: Limits,
     ) -> Result<Self, BindError> {
         let shared = Shared::bind(local, own, trust, limits, None)?;
-        Ok(Self {
-            shared: Arc::new(shared),
-            listener: None,
-        })
+        Ok(Self { shared: Arc::new(shared), listener: None })
     }
 
     /// A socket that dials and listens on `planes`.
@@ -149,14 +144,8 @@ impl Endpoint {
             },
         ))
         .abort_handle();
-        let listener = Listener {
-            accepted: AsyncMutex::new(accepted),
-            task,
-        };
-        Ok(Self {
-            shared,
-            listener: Some(Arc::new(listener)),
-        })
+        let listener = Listener { accepted: AsyncMutex::new(accepted), task };
+        Ok(Self { shared, listener: Some(Arc::new(listener)) })
     }
 
     /// The next accepted connection; `None` when the endpoint is closed or only dials.
@@ -187,13 +176,8 @@ impl Endpoint {
                 Closed::Silent => DialError::NoAnswer { remote },
                 closed => DialError::Lost { remote, closed },
             })?;
-        prove(
-            inner,
-            &self.shared.trust,
-            RemoteEnd::Server,
-            &self.shared.live,
-        )
-        .ok_or(DialError::Refused { remote })
+        prove(inner, &self.shared.trust, RemoteEnd::Server, &self.shared.live)
+            .ok_or(DialError::Refused { remote })
     }
 
     /// The address this socket is bound to.
@@ -211,9 +195,7 @@ impl Endpoint {
 
     /// Closes every connection whose peer the trust store refuses now; returns how many.
     pub fn close_refused(&self) -> usize {
-        self.shared
-            .live
-            .close_where(|peer| self.shared.trust.refuses(peer))
+        self.shared.live.close_where(|peer| self.shared.trust.refuses(peer))
     }
 
     /// Closes all connections, stops listening, and waits until peers were told.
@@ -238,18 +220,8 @@ impl Shared {
                 let runtime = Arc::new(TokioRuntime);
                 quinn::Endpoint::new(endpoint_config(path), server, socket, runtime)
             })
-            .map_err(|source| BindError {
-                address: local,
-                source,
-            })?;
-        Ok(Self {
-            inner,
-            own,
-            trust,
-            limits,
-            path,
-            live: Live::default(),
-        })
+            .map_err(|source| BindError { address: local, source })?;
+        Ok(Self { inner, own, trust, limits, path, live: Live::default() })
     }
 
     fn dial(
@@ -260,12 +232,8 @@ impl Shared {
     ) -> Result<quinn::Connecting, DialError> {
         let tls = quic_client(client_tls(&self.own, &self.trust, plane, expected));
         let mut config = quinn::ClientConfig::new(Arc::new(tls));
-        config
-            .transport_config(self.limits.transport(self.path))
-            .token_store(Arc::new(NoneTokenStore));
-        self.inner
-            .connect_with(config, remote, SERVER_NAME)
-            .map_err(|_| DialError::Impossible { remote })
+        config.transport_config(self.limits.transport(self.path)).token_store(Arc::new(NoneTokenStore));
+        self.inner.connect_with(config, remote, SERVER_NAME).map_err(|_| DialError::Impossible { remote })
     }
 }
 
@@ -292,9 +260,7 @@ fn bind_socket(local: SocketAddr, limits: &Limits) -> io::Result<UdpSocket> {
 
 fn endpoint_config(path: PathKind) -> EndpointConfig {
     let mut config = EndpointConfig::default();
-    config
-        .max_udp_payload_size(path.payload_bytes_max())
-        .expect("both sizes are above QUIC's smallest");
+    config.max_udp_payload_size(path.payload_bytes_max()).expect("both sizes are above QUIC's smallest");
     config
 }
 
@@ -305,10 +271,8 @@ fn server_config(
     path: PathKind,
     planes: &[Plane],
 ) -> ServerConfig {
-    let admission = Admission {
-        tls: Arc::new(quic_server(server_tls(own, trust, planes))),
-        trust: Arc::clone(trust),
-    };
+    let admission =
+        Admission { tls: Arc::new(quic_server(server_tls(own, trust, planes))), trust: Arc::clone(trust) };
     let mut tokens = ValidationTokenConfig::default();
     tokens.sent(0);
     let mut config = ServerConfig::with_crypto(Arc::new(admission));
@@ -382,19 +346,10 @@ impl Handshakes {
 
 /// Turns a completed handshake into a connection with a proven peer, and records its beginning and
 /// its end. `None` when the peer does not fit, which the handshake has already said.
-fn prove(
-    inner: quinn::Connection,
-    trust: &TrustStore,
-    remote: RemoteEnd,
-    live: &Live,
-) -> Option<Connection> {
-    let proof =
-        agreed(inner.handshake_data(), inner.peer_identity()).and_then(|(plane, certificates)| {
-            Ok((
-                plane,
-                PeerIdentity::mint(&certificates, trust, plane, remote)?,
-            ))
-        });
+fn prove(inner: quinn::Connection, trust: &TrustStore, remote: RemoteEnd, live: &Live) -> Option<Connection> {
+    let proof = agreed(inner.handshake_data(), inner.peer_identity()).and_then(|(plane, certificates)| {
+        Ok((plane, PeerIdentity::mint(&certificates, trust, plane, remote)?))
+    });
     match proof {
         Ok((plane, peer)) => {
             live.watch(inner.clone(), plane, &peer);
@@ -411,12 +366,11 @@ fn prove(
 impl Live {
     fn watch(&self, inner: quinn::Connection, plane: Plane, peer: &PeerIdentity) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let identity = peer.identity().clone();
+        let identity = peer.identity();
         let serial = peer.serial_hex();
         let remote = inner.remote_address();
         tracing::info!(%identity, %serial, %plane, %remote, "connected");
-        self.lock()
-            .insert(number, (inner.clone(), identity.clone()));
+        self.lock().insert(number, (inner.clone(), identity));
         let live = self.clone();
         tokio::spawn(async move {
             let closed = Closed::from(inner.closed().await);
@@ -432,16 +386,12 @@ impl Live {
     fn close_where(&self, matches: impl Fn(&Identity) -> bool) -> usize {
         let connections = self.lock();
         let refused = connections.values().filter(|(_, peer)| matches(peer));
-        refused
-            .map(|(inner, _)| inner.close(CloseReason::Refused.code(), b""))
-            .count()
+        refused.map(|(inner, _)| inner.close(CloseReason::Refused.code(), b"")).count()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, (quinn::Connection, Identity)>> {
         // Single insertions and removals: no panic can leave the map half changed.
-        self.connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

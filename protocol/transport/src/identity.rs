@@ -7,8 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The longest short name in bytes.
-pub const NAME_BYTES_MAX: usize = 15;
+use trefoil_protocol::ids::{InvalidId, NodeId, OperatorId, PrincipalId, TenantId};
 
 /// The longest cluster name in bytes.
 pub const CLUSTER_NAME_BYTES_MAX: usize = 63;
@@ -16,23 +15,22 @@ pub const CLUSTER_NAME_BYTES_MAX: usize = 63;
 /// Why a text names no identity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
-    /// A node, placement or operator name is not `[a-z0-9-]{1,15}`.
-    #[error("name {got:?}: expected 1 to {NAME_BYTES_MAX} of a-z, 0-9 and -")]
-    Name {
-        /// The text found.
-        got: String,
-    },
+    /// A name or number in the path is not one.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
     /// A cluster name is not `[a-z0-9.-]{1,63}`.
     #[error("cluster name {got:?}: expected 1 to {CLUSTER_NAME_BYTES_MAX} of a-z, 0-9, . and -")]
     Cluster {
         /// The text found.
         got: String,
     },
-    /// A tenant or principal number is not a plain decimal of 64 bits.
-    #[error("number {got:?}: expected a decimal below 2^64 without leading zeros")]
-    Number {
-        /// The text found.
+    /// The path means an identity but spells it another way than it is printed.
+    #[error("identity path {got:?}: expected its only spelling, {expected}")]
+    Spelling {
+        /// The path found.
         got: String,
+        /// How the identity is printed.
+        expected: Identity,
     },
     /// The URI belongs to another trust domain.
     #[error("identity {got:?}: expected the trust domain spiffe://{expected}/")]
@@ -57,26 +55,22 @@ pub enum IdentityError {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterName(String);
 
-/// The short name of a node, a placement server or an operator: `[a-z0-9-]{1,15}`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(String);
-
 /// Who a peer is, without the cluster it belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Identity {
     /// A person or service of one tenant.
     Principal {
         /// The tenant's number.
-        tenant: u64,
+        tenant: TenantId,
         /// The principal's number within the tenant.
-        principal: u64,
+        principal: PrincipalId,
     },
     /// A storage node.
-    Node(Name),
+    Node(NodeId),
     /// A placement server.
-    Placement(Name),
+    Placement(NodeId),
     /// A person who operates the cluster.
-    Operator(Name),
+    Operator(OperatorId),
 }
 
 /// What kind of peer an identity names.
@@ -139,10 +133,7 @@ impl Identity {
     /// its only way.
     pub fn from_uri(uri: &str, cluster: &ClusterName) -> Result<Self, IdentityError> {
         uri.strip_prefix(&trust_domain_prefix(cluster))
-            .ok_or_else(|| IdentityError::TrustDomain {
-                got: uri.to_owned(),
-                expected: cluster.clone(),
-            })?
+            .ok_or_else(|| IdentityError::TrustDomain { got: uri.to_owned(), expected: cluster.clone() })?
             .parse()
     }
 }
@@ -153,18 +144,20 @@ impl FromStr for Identity {
     /// Parses the role path, e.g. `node/a1`.
     fn from_str(path: &str) -> Result<Self, IdentityError> {
         let segments: Vec<&str> = path.split('/').collect();
-        match segments.as_slice() {
-            ["tenant", tenant, "principal", principal] => Ok(Self::Principal {
-                tenant: parse_number(tenant)?,
-                principal: parse_number(principal)?,
-            }),
-            ["node", name] => Self::node(name),
-            ["placement", name] => Self::placement(name),
-            ["operator", name] => Self::operator(name),
-            _ => Err(IdentityError::Path {
-                got: path.to_owned(),
-            }),
+        let identity = match segments.as_slice() {
+            ["tenant", tenant, "principal", principal] => {
+                Self::Principal { tenant: tenant.parse()?, principal: principal.parse()? }
+            }
+            ["node", name] => Self::node(name)?,
+            ["placement", name] => Self::placement(name)?,
+            ["operator", name] => Self::operator(name)?,
+            _ => return Err(IdentityError::Path { got: path.to_owned() }),
+        };
+        // `+7` and `007` are numbers too.
+        if identity.to_string() != path {
+            return Err(IdentityError::Spelling { got: path.to_owned(), expected: identity });
         }
+        Ok(identity)
     }
 }
 
@@ -179,33 +172,6 @@ impl fmt::Display for Identity {
             Self::Placement(name) => write!(out, "placement/{name}"),
             Self::Operator(name) => write!(out, "operator/{name}"),
         }
-    }
-}
-
-impl Name {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for Name {
-    type Err = IdentityError;
-
-    fn from_str(text: &str) -> Result<Self, IdentityError> {
-        let fits = (1..=NAME_BYTES_MAX).contains(&text.len());
-        if fits && text.bytes().all(is_name_byte) {
-            return Ok(Self(text.to_owned()));
-        }
-        Err(IdentityError::Name {
-            got: text.to_owned(),
-        })
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
     }
 }
 
@@ -224,9 +190,7 @@ impl FromStr for ClusterName {
         if fits && text.bytes().all(|byte| is_name_byte(byte) || byte == b'.') {
             return Ok(Self(text.to_owned()));
         }
-        Err(IdentityError::Cluster {
-            got: text.to_owned(),
-        })
+        Err(IdentityError::Cluster { got: text.to_owned() })
     }
 }
 
@@ -245,16 +209,6 @@ fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
 }
 
-fn parse_number(text: &str) -> Result<u64, IdentityError> {
-    text.parse::<u64>()
-        .ok()
-        // `+7` and `007` parse too; only the printed form counts.
-        .filter(|number| number.to_string() == text)
-        .ok_or_else(|| IdentityError::Number {
-            got: text.to_owned(),
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,12 +220,7 @@ mod tests {
 
     #[test]
     fn every_role_has_its_path() {
-        for path in [
-            "tenant/7/principal/12",
-            "node/a1",
-            "placement/w1",
-            "operator/ada",
-        ] {
+        for path in ["tenant/7/principal/12", "node/a1", "placement/w1", "operator/ada"] {
             let uri = format!("spiffe://demo.trefoil/{path}");
             let identity = Identity::from_uri(&uri, &cluster()).expect("a valid identity");
             assert_eq!(identity.to_string(), path);
@@ -312,7 +261,7 @@ mod tests {
 
         #[test]
         fn every_principal_survives_the_round_trip(tenant: u64, principal: u64) {
-            let identity = Identity::Principal { tenant, principal };
+            let identity = Identity::Principal { tenant: TenantId(tenant), principal: PrincipalId(principal) };
             let uri = identity.to_uri(&cluster());
             prop_assert_eq!(Identity::from_uri(&uri, &cluster()), Ok(identity));
         }

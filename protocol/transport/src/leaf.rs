@@ -82,9 +82,7 @@ impl<'a> Leaf<'a> {
 fn may_sign(value: &[u8]) -> Result<bool, LeafError> {
     let bits = Reader(value).expect(TAG_BIT_STRING, "key usage")?;
     // The first byte counts the unused bits at the end.
-    Ok(bits
-        .get(1)
-        .is_some_and(|first| first & DIGITAL_SIGNATURE != 0))
+    Ok(bits.get(1).is_some_and(|first| first & DIGITAL_SIGNATURE != 0))
 }
 
 /// The rest of a DER value.
@@ -137,9 +135,9 @@ fn read_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
         return None;
     }
     let (digits, rest) = rest.split_at_checked(count)?;
-    let length = digits.iter().try_fold(0_usize, |length, digit| {
-        length.checked_mul(256)?.checked_add(usize::from(*digit))
-    })?;
+    let length = digits
+        .iter()
+        .try_fold(0_usize, |length, digit| length.checked_mul(256)?.checked_add(usize::from(*digit)))?;
     Some((length, rest))
 }
 

@@ -27,7 +27,7 @@ pub mod verify;
 pub use authority::{Authority, Issued, LEAF_LIFETIME};
 pub use connection::{CloseReason, Closed, Connection};
 pub use endpoint::{Accepted, BindError, DialError, Endpoint, local_address_for};
-pub use identity::{ClusterName, Identity, IdentityError, Name, Role};
+pub use identity::{ClusterName, Identity, IdentityError, Role};
 pub use limits::Limits;
 pub use own_certificate::OwnCertificate;
 pub use plane::Plane;

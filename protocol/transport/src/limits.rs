@@ -95,8 +95,7 @@ impl Limits {
 
     /// The most memory that peers who have not shown a certificate yet can make a listener hold.
     pub fn unauthenticated_memory_bytes_max(&self) -> u64 {
-        u64::from(self.incoming_bytes_total)
-            + u64::from(self.handshakes_max) * u64::from(CRYPTO_BUFFER_BYTES)
+        u64::from(self.incoming_bytes_total) + u64::from(self.handshakes_max) * u64::from(CRYPTO_BUFFER_BYTES)
     }
 
     pub(crate) fn transport(&self, path: PathKind) -> Arc<TransportConfig> {
@@ -136,11 +135,7 @@ pub(crate) enum PathKind {
 impl PathKind {
     /// The path of a socket bound to `local`.
     pub(crate) fn of(local: IpAddr) -> Self {
-        if local.is_loopback() {
-            Self::Loopback
-        } else {
-            Self::Network
-        }
+        if local.is_loopback() { Self::Loopback } else { Self::Network }
     }
 
     pub(crate) fn payload_bytes_max(self) -> u16 {
@@ -178,10 +173,7 @@ mod tests {
         assert!(limits.keep_alive_interval * 2 < limits.idle_time_max);
         assert!(limits.unvalidated_max < limits.handshakes_max);
         assert_eq!(limits.unauthenticated_memory_bytes_max(), 8 << 20);
-        assert_eq!(
-            limits.connection_memory_bytes_max(),
-            (128 << 20) + (1024 * 2 * (5 << 20)) + (16 << 10)
-        );
+        assert_eq!(limits.connection_memory_bytes_max(), (128 << 20) + (1024 * 2 * (5 << 20)) + (16 << 10));
     }
 
     #[test]

@@ -39,9 +39,7 @@ impl OwnCertificate {
     /// # Errors
     /// When either is missing or the two do not belong together.
     pub fn from_pem(chain_pem: &str, key_pem: &str) -> Result<Arc<Self>, OwnCertificateError> {
-        Ok(Arc::new(Self {
-            current: RwLock::new(parse(chain_pem, key_pem)?),
-        }))
+        Ok(Arc::new(Self { current: RwLock::new(parse(chain_pem, key_pem)?) }))
     }
 
     /// Shows another certificate from the next handshake on. On an error the old one stays.
@@ -67,8 +65,7 @@ fn parse(chain_pem: &str, key_pem: &str) -> Result<Arc<CertifiedKey>, OwnCertifi
     if chain.is_empty() {
         return Err(OwnCertificateError::NoCertificate);
     }
-    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
-        .map_err(|_| OwnCertificateError::NoKey)?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| OwnCertificateError::NoKey)?;
     Ok(Arc::new(CertifiedKey::from_der(chain, key, provider())?))
 }
 

@@ -91,11 +91,7 @@ mod tests {
 
     #[test]
     fn a_principal_or_an_operator_reaches_one_plane_only() {
-        let planes = |role| {
-            Plane::ALL
-                .into_iter()
-                .filter(move |plane| plane.admits(role))
-        };
+        let planes = |role| Plane::ALL.into_iter().filter(move |plane| plane.admits(role));
         assert_eq!(planes(Role::Principal).collect::<Vec<_>>(), [Plane::Tenant]);
         assert_eq!(planes(Role::Operator).collect::<Vec<_>>(), [Plane::Admin]);
         assert!(ROLES.iter().all(|role| planes(*role).count() <= 2));

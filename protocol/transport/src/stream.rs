@@ -111,10 +111,7 @@ pub struct RecvStream {
 
 impl SendStream {
     pub(crate) fn new(inner: quinn::SendStream, connection: Connection) -> Self {
-        Self {
-            inner,
-            _connection: connection,
-        }
+        Self { inner, _connection: connection }
     }
 
     /// Writes one frame. Returns when QUIC has taken it, which is before the peer has it.
@@ -144,9 +141,7 @@ impl SendStream {
     pub async fn delivered(&mut self) -> Result<(), WriteFrameError> {
         match self.inner.stopped().await {
             Ok(None) => Ok(()),
-            Ok(Some(code)) => Err(WriteFrameError::Stopped {
-                code: code.into_inner(),
-            }),
+            Ok(Some(code)) => Err(WriteFrameError::Stopped { code: code.into_inner() }),
             Err(_) => Err(WriteFrameError::ConnectionLost),
         }
     }
@@ -166,10 +161,7 @@ impl SendStream {
 
 impl RecvStream {
     pub(crate) fn new(inner: quinn::RecvStream, connection: Connection) -> Self {
-        Self {
-            inner,
-            _connection: connection,
-        }
+        Self { inner, _connection: connection }
     }
 
     /// Reads one frame; `None` when the peer finished the stream between two frames.
@@ -195,10 +187,7 @@ impl RecvStream {
         }
         let mut content = content.freeze();
         let body = content.split_to(header.body_bytes());
-        Ok(Some(Frame {
-            body,
-            bulk: content,
-        }))
+        Ok(Some(Frame { body, bulk: content }))
     }
 
     /// Tells the peer that the rest of the stream is not wanted.
@@ -222,19 +211,13 @@ impl RecvStream {
 }
 
 fn truncated(part: FramePart, got: usize, expected: usize) -> ReadFrameError {
-    ReadFrameError::Truncated {
-        part,
-        got,
-        expected,
-    }
+    ReadFrameError::Truncated { part, got, expected }
 }
 
 impl From<ReadError> for ReadFrameError {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::Reset(code) => Self::Abandoned {
-                code: code.into_inner(),
-            },
+            ReadError::Reset(code) => Self::Abandoned { code: code.into_inner() },
             // Only ordered reads are made here, none before the handshake, and none after an
             // error: what remains means that there is no connection to read from.
             ReadError::ConnectionLost(_)
@@ -248,9 +231,7 @@ impl From<ReadError> for ReadFrameError {
 impl From<WriteError> for WriteFrameError {
     fn from(error: WriteError) -> Self {
         match error {
-            WriteError::Stopped(code) => Self::Stopped {
-                code: code.into_inner(),
-            },
+            WriteError::Stopped(code) => Self::Stopped { code: code.into_inner() },
             WriteError::ClosedStream => Self::Finished,
             WriteError::ConnectionLost(_) | WriteError::ZeroRttRejected => Self::ConnectionLost,
         }

@@ -29,9 +29,7 @@ pub(crate) fn server_tls(
     trust: &Arc<TrustStore>,
     planes: &[Plane],
 ) -> rustls::ServerConfig {
-    let verifier = ClientVerifier {
-        trust: Arc::clone(trust),
-    };
+    let verifier = ClientVerifier { trust: Arc::clone(trust) };
     let mut tls = rustls::ServerConfig::builder_with_provider(Arc::clone(provider()))
         .with_protocol_versions(&[&TLS13])
         .expect("the provider knows TLS 1.3")
@@ -52,11 +50,7 @@ pub(crate) fn client_tls(
     plane: Plane,
     expected: Option<Identity>,
 ) -> rustls::ClientConfig {
-    let verifier = ServerVerifier {
-        trust: Arc::clone(trust),
-        plane,
-        expected,
-    };
+    let verifier = ServerVerifier { trust: Arc::clone(trust), plane, expected };
     let mut tls = rustls::ClientConfig::builder_with_provider(Arc::clone(provider()))
         .with_protocol_versions(&[&TLS13])
         .expect("the provider knows TLS 1.3")
@@ -99,25 +93,18 @@ mod tests {
     }
 
     /// Runs a handshake in memory until one side fails or both are done.
-    fn handshake(
-        client: rustls::ClientConfig,
-        server: rustls::ServerConfig,
-    ) -> Result<(), rustls::Error> {
+    fn handshake(client: rustls::ClientConfig, server: rustls::ServerConfig) -> Result<(), rustls::Error> {
         let name = "peer".try_into().expect("a server name");
         let mut client = rustls::ClientConnection::new(Arc::new(client), name)?;
         let mut server = rustls::ServerConnection::new(Arc::new(server))?;
         while client.is_handshaking() || server.is_handshaking() {
             let mut wire = Vec::new();
             client.write_tls(&mut wire).expect("memory takes all");
-            server
-                .read_tls(&mut io::Cursor::new(wire))
-                .expect("memory gives all");
+            server.read_tls(&mut io::Cursor::new(wire)).expect("memory gives all");
             server.process_new_packets()?;
             let mut wire = Vec::new();
             server.write_tls(&mut wire).expect("memory takes all");
-            client
-                .read_tls(&mut io::Cursor::new(wire))
-                .expect("memory gives all");
+            client.read_tls(&mut io::Cursor::new(wire)).expect("memory gives all");
             client.process_new_packets()?;
         }
         Ok(())
@@ -143,10 +130,7 @@ mod tests {
             .with_no_client_auth()
             .with_cert_resolver(Arc::<OwnCertificate>::clone(&own));
         let new_server = || server_tls(&own, &trust, &[Plane::Node]);
-        for result in [
-            handshake(old_client, new_server()),
-            handshake(ours.clone(), old_server),
-        ] {
+        for result in [handshake(old_client, new_server()), handshake(ours.clone(), old_server)] {
             let error = result.expect_err("versions do not meet").to_string();
             assert!(error.contains("incompatible"), "{error}");
         }

@@ -43,18 +43,9 @@ impl TrustStore {
     ///
     /// # Errors
     /// When there is no root or one of them is no certificate.
-    pub fn new(
-        cluster: ClusterName,
-        roots: &[CertificateDer<'_>],
-    ) -> Result<Arc<Self>, TrustError> {
-        let trust = Trust {
-            roots: anchors(roots)?,
-            refused: BTreeSet::new(),
-        };
-        Ok(Arc::new(Self {
-            cluster,
-            current: RwLock::new(Arc::new(trust)),
-        }))
+    pub fn new(cluster: ClusterName, roots: &[CertificateDer<'_>]) -> Result<Arc<Self>, TrustError> {
+        let trust = Trust { roots: anchors(roots)?, refused: BTreeSet::new() };
+        Ok(Arc::new(Self { cluster, current: RwLock::new(Arc::new(trust)) }))
     }
 
     /// As [`TrustStore::new`], from one or more PEM certificates.

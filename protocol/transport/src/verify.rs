@@ -34,8 +34,8 @@ pub struct PeerIdentity {
 
 impl PeerIdentity {
     /// Who the peer is.
-    pub fn identity(&self) -> &Identity {
-        &self.identity
+    pub fn identity(&self) -> Identity {
+        self.identity
     }
 
     /// The serial number of the certificate the peer showed, big-endian.
@@ -45,10 +45,7 @@ impl PeerIdentity {
 
     /// The serial number in hexadecimal, as connection records print it.
     pub fn serial_hex(&self) -> String {
-        self.serial
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        self.serial.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Mints the proof from the certificates of a completed handshake on `plane`.
@@ -63,23 +60,15 @@ impl PeerIdentity {
     ) -> Result<Self, RefusalReason> {
         let leaf = certificates.first().ok_or(RefusalReason::NoCertificate)?;
         let identity = identity_of(leaf, trust)?;
-        remote.check(plane, &identity)?;
-        let serial = EndEntityCert::try_from(leaf)
-            .map_err(RefusalReason::Chain)?
-            .serial()
-            .into();
+        remote.check(plane, identity)?;
+        let serial = EndEntityCert::try_from(leaf).map_err(RefusalReason::Chain)?.serial().into();
         Ok(Self { identity, serial })
     }
 }
 
 impl fmt::Debug for PeerIdentity {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            out,
-            "PeerIdentity({}, serial {})",
-            self.identity,
-            self.serial_hex()
-        )
+        write!(out, "PeerIdentity({}, serial {})", self.identity, self.serial_hex())
     }
 }
 
@@ -100,7 +89,7 @@ impl RemoteEnd {
         }
     }
 
-    fn check(self, plane: Plane, identity: &Identity) -> Result<(), RefusalReason> {
+    fn check(self, plane: Plane, identity: Identity) -> Result<(), RefusalReason> {
         let allowed = match self {
             Self::Client => plane.admits(identity.role()),
             Self::Server => plane.is_served_by(identity.role()),
@@ -108,10 +97,7 @@ impl RemoteEnd {
         if allowed {
             return Ok(());
         }
-        Err(RefusalReason::Plane {
-            identity: identity.clone(),
-            plane,
-        })
+        Err(RefusalReason::Plane { identity, plane })
     }
 }
 
@@ -169,15 +155,7 @@ fn examine(
     // that the leaf is not an authority.
     EndEntityCert::try_from(leaf)
         .map_err(RefusalReason::Chain)?
-        .verify_for_usage(
-            algorithms,
-            &state.roots,
-            intermediates,
-            now,
-            remote.purpose(),
-            None,
-            None,
-        )
+        .verify_for_usage(algorithms, &state.roots, intermediates, now, remote.purpose(), None, None)
         .map_err(RefusalReason::Chain)?;
     let identity = identity_of(leaf, trust)?;
     if state.refused.contains(&identity) {
@@ -192,9 +170,7 @@ fn identity_of(leaf: &CertificateDer<'_>, trust: &TrustStore) -> Result<Identity
         return Err(RefusalReason::KeyUsage);
     }
     let [uri] = leaf.uris.as_slice() else {
-        return Err(RefusalReason::UriCount {
-            got: leaf.uris.len(),
-        });
+        return Err(RefusalReason::UriCount { got: leaf.uris.len() });
     };
     let uri = str::from_utf8(uri).map_err(|_| RefusalReason::UriText)?;
     Ok(Identity::from_uri(uri, trust.cluster())?)
@@ -242,9 +218,7 @@ impl ClientCertVerifier for ClientVerifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider()
-            .signature_verification_algorithms
-            .supported_schemes()
+        provider().signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -265,12 +239,9 @@ impl ServerVerifier {
         now: UnixTime,
     ) -> Result<(), RefusalReason> {
         let got = examine(&self.trust, leaf, intermediates, now, RemoteEnd::Server)?;
-        RemoteEnd::Server.check(self.plane, &got)?;
-        match &self.expected {
-            Some(expected) if *expected != got => Err(RefusalReason::Unexpected {
-                got,
-                expected: expected.clone(),
-            }),
+        RemoteEnd::Server.check(self.plane, got)?;
+        match self.expected {
+            Some(expected) if expected != got => Err(RefusalReason::Unexpected { got, expected }),
             _ => Ok(()),
         }
     }
@@ -309,9 +280,7 @@ impl ServerCertVerifier for ServerVerifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider()
-            .signature_verification_algorithms
-            .supported_schemes()
+        provider().signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -1,0 +1,113 @@
+//! The limits hold on live connections, and a listener outlives whatever is thrown at it.
+
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use proptest::test_runner::{RngAlgorithm, TestRng};
+use trefoil_transport::{Limits, Plane};
+
+use crate::cluster::{Cluster, PATIENCE, loopback};
+
+#[tokio::test]
+async fn r097_a_peer_opens_no_more_streams_than_allowed() {
+    let cluster = Cluster::new();
+    let limits = Limits { streams_max: 8, ..Limits::default() };
+    let (server, address) = cluster.limited_server("node/b1", &[Plane::Node], limits);
+    let connection = cluster.client("node/a1").connect(address, Plane::Node, None).await.expect("open");
+    let (other_end, _, _) = server.accept().await.expect("the other end");
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        let mut stream = connection.open_uni().await.expect("an allowed stream");
+        stream.write_frame(Bytes::from_static(b"hold"), Bytes::new()).await.expect("written");
+        streams.push(stream);
+    }
+    let ninth = tokio::time::timeout(Duration::from_millis(300), connection.open_uni()).await;
+    assert!(ninth.is_err(), "the ninth waits");
+    // QUIC gives room back in steps of an eighth of the limit, so one ended stream is too few.
+    for stream in &mut streams[..2] {
+        stream.finish().expect("open");
+        let mut received = other_end.accept_uni().await.expect("a stream");
+        while received.read_frame().await.expect("a frame").is_some() {}
+    }
+    let ninth = tokio::time::timeout(PATIENCE, connection.open_uni()).await;
+    assert!(ninth.expect("room again").is_ok());
+}
+
+#[tokio::test]
+async fn r097_what_is_not_read_stops_the_sender_at_the_window() {
+    let cluster = Cluster::new();
+    let limits =
+        Limits { stream_window_bytes: 256 << 10, connection_window_bytes: 512 << 10, ..Limits::default() };
+    let (server, address) = cluster.limited_server("node/b1", &[Plane::Node], limits);
+    let connection = cluster.client("node/a1").connect(address, Plane::Node, None).await.expect("open");
+    let (_unread, _, _) = server.accept().await.expect("the other end");
+    let mut stream = connection.open_uni().await.expect("a stream");
+    let bulk = Bytes::from(vec![7; 1 << 20]);
+    let write = stream.write_frame(Bytes::new(), bulk);
+    assert!(tokio::time::timeout(Duration::from_millis(300), write).await.is_err());
+}
+
+#[tokio::test]
+async fn r097_a_silent_dial_ends_within_the_handshake_time() {
+    let cluster = Cluster::new();
+    let mute = UdpSocket::bind(loopback()).expect("a socket that never answers");
+    let limits = Limits { handshake_time_max: Duration::from_millis(300), ..Limits::default() };
+    let client =
+        trefoil_transport::Endpoint::client(loopback(), cluster.own("node/a1"), cluster.trust(), limits)
+            .expect("a socket");
+    let begun = Instant::now();
+    let remote = mute.local_addr().expect("bound");
+    let error = client.connect(remote, Plane::Node, None).await.expect_err("nobody answers");
+    assert_eq!(error, trefoil_transport::DialError::NoAnswer { remote });
+    assert!(begun.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn r098_above_the_limit_an_unproven_address_must_prove_itself_and_then_gets_in() {
+    let cluster = Cluster::new();
+    let limits = Limits { unvalidated_max: 0, ..Limits::default() };
+    let (server, address) = cluster.limited_server("node/b1", &[Plane::Node], limits);
+    let client = cluster.client("node/a1");
+    let _connection = client.connect(address, Plane::Node, None).await.expect("after a Retry");
+    assert!(server.accept().await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r099_random_datagrams_do_not_hurt_a_listener_or_its_connections() {
+    let cluster = Cluster::new();
+    let (server, address) = cluster.server("node/b1", &[Plane::Node]);
+    let client = cluster.client("node/a1");
+    let connection = client.connect(address, Plane::Node, None).await.expect("open");
+    let (other_end, _, _) = server.accept().await.expect("the other end");
+
+    let noise = tokio::task::spawn_blocking(move || throw_noise_at(address));
+    let mut stream = connection.open_uni().await.expect("a stream");
+    for count in 0..200_u32 {
+        stream.write_frame(Bytes::copy_from_slice(&count.to_le_bytes()), Bytes::new()).await.expect("sent");
+    }
+    let mut received = other_end.accept_uni().await.expect("a stream");
+    for count in 0..200_u32 {
+        let frame = received.read_frame().await.expect("a frame").expect("not the end");
+        assert_eq!(frame.body, &count.to_le_bytes()[..]);
+    }
+    noise.await.expect("noise was made");
+    let another = client.connect(address, Plane::Node, None).await;
+    assert!(another.is_ok(), "new peers still get in: {another:?}");
+}
+
+/// Random bytes, and random bytes behind the first byte and version of a QUIC Initial.
+fn throw_noise_at(address: std::net::SocketAddr) {
+    use proptest::prelude::Rng as _;
+    let socket = UdpSocket::bind(loopback()).expect("a socket");
+    let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut datagram = [0; 1400];
+    for round in 0..5000_usize {
+        random.fill_bytes(&mut datagram);
+        if round % 2 == 0 {
+            datagram[..6].copy_from_slice(&[0xc3, 0, 0, 0, 1, 8]);
+        }
+        let length = if round % 4 == 0 { 1400 } else { 1 + round % 1400 };
+        socket.send_to(&datagram[..length], address).expect("loopback takes it");
+    }
+}
