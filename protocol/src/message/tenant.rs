@@ -45,8 +45,8 @@ pub struct TokenUse {
     pub confirmed_below: u64,
 }
 
-/// Stores a new version. If `inline` is empty and `sealed_length` is not 0, [`UploadPart`] frames
-/// follow on the stream, then [`UploadEnd`].
+/// Stores a new version. If `inline` is empty, [`UploadPart`] frames follow on the stream, the last
+/// of them [`UploadPart::End`].
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct PutRequest {
     /// The name.
@@ -67,19 +67,17 @@ pub struct PutRequest {
     /// The wrapped data key.
     #[cbor(n(5), with = "crate::codec::bytes")]
     pub wrapped_key: Bytes,
-    /// Sealed metadata.
-    #[cbor(n(6), with = "crate::codec::bytes")]
-    pub metadata: Bytes,
-    /// Root and length, for an object that rides in the request's bulk.
-    #[n(7)]
+    /// Root, length and metadata, for an object that rides in the request's bulk.
+    #[n(6)]
     pub inline: Option<UploadEnd>,
     /// The idempotency token.
-    #[n(8)]
+    #[n(7)]
     pub token: TokenUse,
 }
 
-/// The end of an upload: what the bytes amount to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+/// The end of an upload: what the bytes amount to, and what the tenant says about them, which holds
+/// their plaintext length and so cannot be sealed before the last byte was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct UploadEnd {
     /// blake3 of all sealed bytes.
     #[n(0)]
@@ -87,10 +85,13 @@ pub struct UploadEnd {
     /// How many sealed bytes there are.
     #[n(1)]
     pub sealed_length: u64,
+    /// Sealed metadata.
+    #[cbor(n(2), with = "crate::codec::bytes")]
+    pub metadata: Bytes,
 }
 
 /// One frame behind a streamed [`PutRequest`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum UploadPart {
     /// Whole leaves of 64 KiB from this index on (the very last one may be shorter), in the bulk.
     #[n(0)]
