@@ -5,8 +5,10 @@
 //! Nothing here may read a system clock, draw system randomness, start a thread, or let an
 //! unordered map decide an order.
 
+pub mod checkers;
 pub mod clock;
 pub mod disk;
+pub mod history;
 pub mod kernel;
 pub mod network;
 pub mod random;
