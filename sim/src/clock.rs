@@ -46,13 +46,7 @@ impl Clock {
         assert!(rate_ppm > -1_000_000, "a boot clock never runs backwards");
         // Simulated runs begin on 1 January 2026; any date would do.
         let wall_ahead = 1_767_225_600_000_000_000 - i128::from(boot);
-        Self {
-            rate_ppm,
-            anchor_true: 0,
-            anchor_boot: boot,
-            wall_ahead,
-            stopped_since: None,
-        }
+        Self { rate_ppm, anchor_true: 0, anchor_boot: boot, wall_ahead, stopped_since: None }
     }
 
     /// The clock of a node as its keyed stream draws it: rate within the bound, up to a week
@@ -69,9 +63,7 @@ impl Clock {
     /// What the node reads at a moment of true time.
     #[must_use]
     pub fn read(&self, true_time: u64) -> NodeTime {
-        let running_until = self
-            .stopped_since
-            .map_or(true_time, |since| since.min(true_time));
+        let running_until = self.stopped_since.map_or(true_time, |since| since.min(true_time));
         let elapsed = u128::from(running_until.saturating_sub(self.anchor_true));
         let boot = u128::from(self.anchor_boot) + elapsed * self.pace() / MILLION;
         let boot = u64::try_from(boot).expect("a simulated run ends centuries before 2^64 ns");
@@ -84,8 +76,7 @@ impl Clock {
     pub fn true_time_of(&self, boot: u64) -> u64 {
         let ahead = u128::from(boot.saturating_sub(self.anchor_boot));
         let elapsed = (ahead * MILLION).div_ceil(self.pace());
-        self.anchor_true
-            .saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX))
+        self.anchor_true.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX))
     }
 
     /// Changes the rate from `true_time` on, without a step.

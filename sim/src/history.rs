@@ -119,34 +119,16 @@ impl Operation {
     /// A write of a value whose answer says nothing about the value before it.
     #[must_use]
     pub fn write(verb: Verb, client: u32, value: Value, invoked_at: u64, outcome: Outcome) -> Self {
-        let step = Step {
-            requires: None,
-            becomes: Some(value),
-        };
-        Self {
-            client,
-            verb,
-            step,
-            invoked_at,
-            outcome,
-        }
+        let step = Step { requires: None, becomes: Some(value) };
+        Self { client, verb, step, invoked_at, outcome }
     }
 
     /// A read that was answered with a value.
     #[must_use]
     pub fn read(client: u32, value: Value, invoked_at: u64, answered_at: u64) -> Self {
-        let step = Step {
-            requires: Some(value),
-            becomes: None,
-        };
+        let step = Step { requires: Some(value), becomes: None };
         let outcome = Outcome::Answered(answered_at);
-        Self {
-            client,
-            verb: Verb::Get,
-            step,
-            invoked_at,
-            outcome,
-        }
+        Self { client, verb: Verb::Get, step, invoked_at, outcome }
     }
 }
 
@@ -182,28 +164,12 @@ pub struct History {
 
 impl History {
     /// A client invokes an operation. Until it is answered it counts as unknown.
-    pub fn invoke(
-        &mut self,
-        object: ObjectId,
-        client: u32,
-        verb: Verb,
-        step: Step,
-        now: u64,
-    ) -> Pending {
+    pub fn invoke(&mut self, object: ObjectId, client: u32, verb: Verb, step: Step, now: u64) -> Pending {
         let operations = self.objects.entry(object.clone()).or_default();
-        let operation = Operation {
-            client,
-            verb,
-            step,
-            invoked_at: now,
-            outcome: Outcome::Unknown,
-        };
+        let operation = Operation { client, verb, step, invoked_at: now, outcome: Outcome::Unknown };
         operations.push(operation);
         self.operations += 1;
-        Pending {
-            object,
-            index: operations.len() - 1,
-        }
+        Pending { object, index: operations.len() - 1 }
     }
 
     /// The answer tells what the operation required and did.
@@ -220,9 +186,7 @@ impl History {
 
     /// The objects and their operations, in order of invocation.
     pub fn objects(&self) -> impl Iterator<Item = (&ObjectId, &[Operation])> {
-        self.objects
-            .iter()
-            .map(|(object, operations)| (object, operations.as_slice()))
+        self.objects.iter().map(|(object, operations)| (object, operations.as_slice()))
     }
 
     /// How many operations were invoked.

@@ -73,14 +73,7 @@ impl<E: Traced> Kernel<E> {
     /// An empty kernel at time zero.
     #[must_use]
     pub fn new(seed: u64, trace: Trace) -> Self {
-        Self {
-            seed,
-            now: 0,
-            sequence: 0,
-            queue: BinaryHeap::new(),
-            cancelled: BTreeSet::new(),
-            trace,
-        }
+        Self { seed, now: 0, sequence: 0, queue: BinaryHeap::new(), cancelled: BTreeSet::new(), trace }
     }
 
     /// The seed that every keyed stream of this run is derived from.
@@ -101,12 +94,7 @@ impl<E: Traced> Kernel<E> {
         self.sequence += 1;
         let tie = prf(self.seed, Stream::Sched, 0, sequence);
         let at = at.max(self.now);
-        self.queue.push(Scheduled {
-            at,
-            tie,
-            sequence,
-            event,
-        });
+        self.queue.push(Scheduled { at, tie, sequence, event });
         EventId(sequence)
     }
 

@@ -8,6 +8,7 @@
 pub mod checkers;
 pub mod clock;
 pub mod disk;
+pub mod faults;
 pub mod history;
 pub mod kernel;
 pub mod network;

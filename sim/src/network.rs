@@ -77,10 +77,7 @@ impl Link {
     }
 
     fn number(self) -> u64 {
-        (0..)
-            .zip(ALL_LINKS)
-            .find(|(_, link)| *link == self)
-            .map_or(u64::MAX, |(number, _)| number)
+        (0..).zip(ALL_LINKS).find(|(_, link)| *link == self).map_or(u64::MAX, |(number, _)| number)
     }
 }
 
@@ -142,11 +139,7 @@ impl LinkModel {
     /// A line between sites.
     #[must_use]
     pub fn between_sites() -> Self {
-        Self {
-            delay_min: 2 * MILLISECOND,
-            delay_mean: 200 * MICROSECOND,
-            ..Self::inside()
-        }
+        Self { delay_min: 2 * MILLISECOND, delay_mean: 200 * MICROSECOND, ..Self::inside() }
     }
 }
 
@@ -218,10 +211,7 @@ impl Network {
         Self {
             seed,
             sites,
-            models: ALL_LINKS
-                .into_iter()
-                .map(|link| (link, model(link)))
-                .collect(),
+            models: ALL_LINKS.into_iter().map(|link| (link, model(link))).collect(),
             cut: BTreeSet::new(),
             cut_pairs: BTreeSet::new(),
             connections: BTreeMap::new(),
@@ -252,39 +242,18 @@ impl Network {
 
     /// Decides about one message: no delivery (lost), one, or two (duplicated). A `link` that does
     /// not join the two nodes' sites is replaced by the first that does.
-    pub fn send(
-        &mut self,
-        now: u64,
-        from: NodeIndex,
-        to: NodeIndex,
-        link: Link,
-        size: u64,
-    ) -> Vec<Delivery> {
+    pub fn send(&mut self, now: u64, from: NodeIndex, to: NodeIndex, link: Link, size: u64) -> Vec<Delivery> {
         let link = self.joining(from, to, link);
-        let connection = self
-            .connections
-            .get(&pair(from, to, link))
-            .copied()
-            .unwrap_or(0);
-        let passage = Passage {
-            from,
-            to,
-            link,
-            sent_at: now,
-            connection,
-        };
+        let connection = self.connections.get(&pair(from, to, link)).copied().unwrap_or(0);
+        let passage = Passage { from, to, link, sent_at: now, connection };
         let model = &self.models[&link];
-        let draws = self.draws.entry((from, to, link)).or_insert_with(|| {
-            Draws::new(self.seed, Stream::Link, direction_entity(from, to, link))
-        });
+        let draws = self
+            .draws
+            .entry((from, to, link))
+            .or_insert_with(|| Draws::new(self.seed, Stream::Link, direction_entity(from, to, link)));
         let fate = Fate::drawn(model, draws);
-        let wire = (size * SECOND)
-            .checked_div(model.bytes_per_second)
-            .unwrap_or(0);
-        let deliver = |delay: u64| Delivery {
-            at: now + wire + delay,
-            passage,
-        };
+        let wire = (size * SECOND).checked_div(model.bytes_per_second).unwrap_or(0);
+        let deliver = |delay: u64| Delivery { at: now + wire + delay, passage };
         match fate {
             Fate::Lost => Vec::new(),
             Fate::Once(delay) => vec![deliver(delay)],
@@ -365,11 +334,7 @@ impl Network {
 
     fn joining(&self, from: NodeIndex, to: NodeIndex, wanted: Link) -> Link {
         let joining = Link::between(self.site(from), self.site(to));
-        if joining.contains(&wanted) {
-            wanted
-        } else {
-            joining[0]
-        }
+        if joining.contains(&wanted) { wanted } else { joining[0] }
     }
 }
 
@@ -390,10 +355,7 @@ impl Fate {
         if lost {
             Self::Lost
         } else if twice {
-            Self::Twice(
-                first,
-                first + draws.exponential(10 * model.delay_mean + MILLISECOND),
-            )
+            Self::Twice(first, first + draws.exponential(10 * model.delay_mean + MILLISECOND))
         } else {
             Self::Once(first)
         }
@@ -447,9 +409,8 @@ mod tests {
     #[test]
     fn messages_arrive_after_the_least_delay_and_may_overtake() {
         let mut network = network();
-        let times: Vec<u64> = (0..100)
-            .map(|now| network.send(now, A1, B1, Link::CrossOne, 100)[0].at)
-            .collect();
+        let times: Vec<u64> =
+            (0..100).map(|now| network.send(now, A1, B1, Link::CrossOne, 100)[0].at).collect();
         assert!(times.iter().all(|at| *at >= 2_000_000));
         assert!(times.windows(2).any(|pair| pair[0] > pair[1]));
     }
@@ -459,9 +420,7 @@ mod tests {
         let mut network = network();
         let sent = network.send(0, A1, B1, Link::CrossOne, 1)[0];
         network.cut(Link::CrossOne);
-        assert!(
-            matches!(network.arrive(sent.at, &sent.passage), Arrival::Later(at) if at > sent.at)
-        );
+        assert!(matches!(network.arrive(sent.at, &sent.passage), Arrival::Later(at) if at > sent.at));
         let other = network.send(0, A1, B1, Link::CrossTwo, 1)[0];
         assert_eq!(network.arrive(other.at, &other.passage), Arrival::Delivered);
         assert_eq!(network.arrive(9 * SECOND, &sent.passage), Arrival::Lost);

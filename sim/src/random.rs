@@ -53,12 +53,7 @@ impl Draws {
     /// The draws of `entity` (a client, a directed link, a disk, a node's incarnation) in `stream`.
     #[must_use]
     pub const fn new(seed: u64, stream: Stream, entity: u64) -> Self {
-        Self {
-            seed,
-            stream,
-            entity,
-            counter: 0,
-        }
+        Self { seed, stream, entity, counter: 0 }
     }
 
     /// How many draws were taken.
@@ -163,10 +158,7 @@ mod tests {
         let mean = total / 20_000;
         assert!((920_000..1_080_000).contains(&mean), "the mean was {mean}");
         let hits = (0..20_000).filter(|_| draws.chance(250_000)).count();
-        assert!(
-            (4_700..5_300).contains(&hits),
-            "one in four came {hits} times"
-        );
+        assert!((4_700..5_300).contains(&hits), "one in four came {hits} times");
         assert!((0..1_000).all(|_| (5..=9).contains(&draws.between(5, 9))));
     }
 }

@@ -30,10 +30,7 @@ pub struct Digest {
 
 impl Digest {
     fn new() -> Self {
-        Self {
-            hasher: blake3::Hasher::new(),
-            batch: Vec::with_capacity(2 * BATCH_BYTES),
-        }
+        Self { hasher: blake3::Hasher::new(), batch: Vec::with_capacity(2 * BATCH_BYTES) }
     }
 
     /// Feeds one number.
@@ -98,11 +95,7 @@ impl TraceSummary {
     /// The first checkpoint at which two runs differ: they parted in the events before it.
     #[must_use]
     pub fn parted_before(&self, other: &Self) -> Option<u64> {
-        let same = self
-            .checkpoints
-            .iter()
-            .zip(&other.checkpoints)
-            .take_while(|(a, b)| a == b);
+        let same = self.checkpoints.iter().zip(&other.checkpoints).take_while(|(a, b)| a == b);
         let checkpoint = same.count() as u64;
         (self.hash != other.hash).then_some((checkpoint + 1) * CHECKPOINT_EVENTS)
     }
@@ -121,12 +114,7 @@ impl Trace {
     /// A trace that only hashes.
     #[must_use]
     pub fn silent() -> Self {
-        Self {
-            digest: Digest::new(),
-            events: 0,
-            checkpoints: Vec::new(),
-            lines: None,
-        }
+        Self { digest: Digest::new(), events: 0, checkpoints: Vec::new(), lines: None }
     }
 
     /// A trace that also writes one line per event and decision.
@@ -135,10 +123,7 @@ impl Trace {
     /// If the file cannot be created.
     pub fn written_to(path: &Path) -> io::Result<Self> {
         let lines = BufWriter::new(File::create(path)?);
-        Ok(Self {
-            lines: Some(lines),
-            ..Self::silent()
-        })
+        Ok(Self { lines: Some(lines), ..Self::silent() })
     }
 
     /// How many events were taken.
@@ -182,11 +167,7 @@ impl Trace {
             lines.flush().expect("the trace file takes its last lines");
         }
         let hash = self.digest.value();
-        TraceSummary {
-            hash,
-            events: self.events,
-            checkpoints: self.checkpoints,
-        }
+        TraceSummary { hash, events: self.events, checkpoints: self.checkpoints }
     }
 }
 
@@ -241,9 +222,6 @@ mod tests {
         assert_eq!(written.finish(), silent.finish());
         let text = std::fs::read_to_string(&path).expect("the trace was written");
         std::fs::remove_file(&path).expect("the trace can be removed");
-        assert_eq!(
-            text,
-            "    0.000000001 Beat(3)\n    0.000000001   decided drop = 4\n"
-        );
+        assert_eq!(text, "    0.000000001 Beat(3)\n    0.000000001   decided drop = 4\n");
     }
 }

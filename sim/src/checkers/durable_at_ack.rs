@@ -59,12 +59,7 @@ pub fn check(seen: &Acknowledgement) -> Option<Violation> {
         dcs.len()
     );
     let object = seen.object.clone();
-    Some(Violation {
-        checker: "durable_at_ack",
-        object,
-        at_ns: seen.at_ns,
-        sentence,
-    })
+    Some(Violation { checker: "durable_at_ack", object, at_ns: seen.at_ns, sentence })
 }
 
 #[cfg(test)]
@@ -75,27 +70,15 @@ mod tests {
     fn seen(protection: Protection, durable: [bool; 3]) -> Acknowledgement {
         let places = [("a1", Site::A), ("a2", Site::A), ("b1", Site::B)];
         let copies = places.into_iter().zip(durable);
-        let copy = |((node, dc), durable): ((&str, Site), bool)| Copy {
-            node: node.to_owned(),
-            dc,
-            durable,
-        };
+        let copy = |((node, dc), durable): ((&str, Site), bool)| Copy { node: node.to_owned(), dc, durable };
         let copies = copies.map(copy).collect();
-        Acknowledgement {
-            at_ns: 7,
-            object: "acme/k".to_owned(),
-            protection,
-            copies,
-        }
+        Acknowledgement { at_ns: 7, object: "acme/k".to_owned(), protection, copies }
     }
 
     #[test]
     fn two_copies_in_both_data_centres_are_enough() {
         assert_eq!(check(&seen(Protection::BothDcs, [true, false, true])), None);
-        assert_eq!(
-            check(&seen(Protection::SingleDc, [true, true, false])),
-            None
-        );
+        assert_eq!(check(&seen(Protection::SingleDc, [true, true, false])), None);
     }
 
     #[test]

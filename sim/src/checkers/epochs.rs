@@ -14,17 +14,8 @@ pub struct Epochs {
 
 impl Epochs {
     /// A store answers or acts under this epoch. A store that lost its disk has a new id.
-    pub fn observed(
-        &mut self,
-        volume: u64,
-        store: &str,
-        epoch: u64,
-        now: u64,
-    ) -> Option<Violation> {
-        let highest = self
-            .persisted
-            .entry((volume, store.to_owned()))
-            .or_insert(epoch);
+    pub fn observed(&mut self, volume: u64, store: &str, epoch: u64, now: u64) -> Option<Violation> {
+        let highest = self.persisted.entry((volume, store.to_owned())).or_insert(epoch);
         let before = *highest;
         *highest = before.max(epoch);
         let sentence = || format!("{store} went back from epoch {before} to {epoch}");
@@ -33,22 +24,14 @@ impl Epochs {
 
     /// A node acts as primary of an epoch.
     pub fn leads(&mut self, volume: u64, epoch: u64, node: &str, now: u64) -> Option<Violation> {
-        let first = self
-            .primaries
-            .entry((volume, epoch))
-            .or_insert_with(|| node.to_owned());
+        let first = self.primaries.entry((volume, epoch)).or_insert_with(|| node.to_owned());
         let sentence = || format!("epoch {epoch} has two primaries, {first} and {node}");
         (first != node).then(|| violation(volume, sentence(), now))
     }
 }
 
 fn violation(volume: u64, sentence: String, now: u64) -> Violation {
-    Violation {
-        checker: "epochs",
-        object: format!("volume {volume}"),
-        at_ns: now,
-        sentence,
-    }
+    Violation { checker: "epochs", object: format!("volume {volume}"), at_ns: now, sentence }
 }
 
 #[cfg(test)]

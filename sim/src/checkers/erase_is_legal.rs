@@ -30,11 +30,7 @@ pub struct EraseIsLegal {
 impl EraseIsLegal {
     /// A put is committed.
     pub fn put(&mut self, version: VersionTag, object: &str) {
-        let fate = Fate {
-            object: object.to_owned(),
-            state: State::Live,
-            holds: 0,
-        };
+        let fate = Fate { object: object.to_owned(), state: State::Live, holds: 0 };
         self.fates.entry(version).or_insert(fate);
     }
 
@@ -60,12 +56,7 @@ impl EraseIsLegal {
     }
 
     /// A PURGING record is committed, at this control-plane time.
-    pub fn purging(
-        &mut self,
-        version: VersionTag,
-        control_time: u64,
-        now: u64,
-    ) -> Option<Violation> {
+    pub fn purging(&mut self, version: VersionTag, control_time: u64, now: u64) -> Option<Violation> {
         let fate = self.fates.get_mut(&version)?;
         let reason = match fate.state {
             _ if fate.holds > 0 => Some("it is purged under a hold"),
@@ -84,8 +75,7 @@ impl EraseIsLegal {
     pub fn erased(&self, version: VersionTag, store: &str, now: u64) -> Option<Violation> {
         let fate = self.fates.get(&version)?;
         let legal = fate.state == State::Purging;
-        (!legal)
-            .then(|| fate.violation(&format!("{store} erased it without a PURGING record"), now))
+        (!legal).then(|| fate.violation(&format!("{store} erased it without a PURGING record"), now))
     }
 
     fn change(&mut self, version: VersionTag, change: impl FnOnce(&mut Fate)) {
@@ -98,12 +88,7 @@ impl EraseIsLegal {
 impl Fate {
     fn violation(&self, sentence: &str, now: u64) -> Violation {
         let object = self.object.clone();
-        Violation {
-            checker: "erase_is_legal",
-            object,
-            at_ns: now,
-            sentence: sentence.to_owned(),
-        }
+        Violation { checker: "erase_is_legal", object, at_ns: now, sentence: sentence.to_owned() }
     }
 }
 

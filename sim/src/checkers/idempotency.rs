@@ -35,17 +35,10 @@ pub struct Idempotency {
 impl Idempotency {
     /// A record with this token is committed, or an answer to the token names this record. Every
     /// replica may report it again.
-    pub fn effect(
-        &mut self,
-        token: Token,
-        effect: Effect,
-        object: &str,
-        now: u64,
-    ) -> Option<Violation> {
+    pub fn effect(&mut self, token: Token, effect: Effect, object: &str, now: u64) -> Option<Violation> {
         if let Some(at) = self.not_applied.get(&token) {
-            let sentence = format!(
-                "{token:?} took effect after its client heard at {at} ns that it never will"
-            );
+            let sentence =
+                format!("{token:?} took effect after its client heard at {at} ns that it never will");
             return Some(violation(object, sentence, now));
         }
         let first = *self.effects.entry(token).or_insert(effect);
@@ -63,23 +56,14 @@ impl Idempotency {
 }
 
 fn violation(object: &str, sentence: String, now: u64) -> Violation {
-    Violation {
-        checker: "idempotency",
-        object: object.to_owned(),
-        at_ns: now,
-        sentence,
-    }
+    Violation { checker: "idempotency", object: object.to_owned(), at_ns: now, sentence }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Effect, Idempotency, Token};
 
-    const TOKEN: Token = Token {
-        principal: 1,
-        instance: 2,
-        sequence: 3,
-    };
+    const TOKEN: Token = Token { principal: 1, instance: 2, sequence: 3 };
     const FIRST: Effect = Effect { volume: 1, lsn: 10 };
     const SECOND: Effect = Effect { volume: 1, lsn: 11 };
 

@@ -25,27 +25,14 @@ pub fn check(seen: &Answered) -> Option<Violation> {
         return None;
     }
     let object = format!("{}/{}", seen.written_for, seen.written_under);
-    let sentence = format!(
-        "its bytes answered a read of {}/{}",
-        seen.asked_by, seen.key
-    );
-    Some(Violation {
-        checker: "isolation",
-        object,
-        at_ns: seen.at_ns,
-        sentence,
-    })
+    let sentence = format!("its bytes answered a read of {}/{}", seen.asked_by, seen.key);
+    Some(Violation { checker: "isolation", object, at_ns: seen.at_ns, sentence })
 }
 
 /// Fires if a refusal tells whether a foreign object exists: both answers are given as the bytes
 /// that the client got.
 #[must_use]
-pub fn check_refusals_alike(
-    foreign: &[u8],
-    missing: &[u8],
-    object: &str,
-    now: u64,
-) -> Option<Violation> {
+pub fn check_refusals_alike(foreign: &[u8], missing: &[u8], object: &str, now: u64) -> Option<Violation> {
     (foreign != missing).then(|| Violation {
         checker: "isolation",
         object: object.to_owned(),
@@ -72,10 +59,7 @@ mod tests {
     fn it_fires_on_foreign_bytes_and_on_another_object() {
         assert_eq!(check(&answered("acme", "k")), None);
         let violation = check(&answered("globex", "k")).expect("foreign bytes");
-        assert_eq!(
-            (violation.checker, violation.object.as_str()),
-            ("isolation", "globex/k")
-        );
+        assert_eq!((violation.checker, violation.object.as_str()), ("isolation", "globex/k"));
         assert!(check(&answered("acme", "other")).is_some());
     }
 

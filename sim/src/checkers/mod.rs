@@ -35,16 +35,7 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            checker,
-            object,
-            at_ns,
-            sentence,
-        } = self;
-        write!(
-            formatter,
-            "{checker} at{} s on {object}: {sentence}",
-            Seconds(*at_ns)
-        )
+        let Self { checker, object, at_ns, sentence } = self;
+        write!(formatter, "{checker} at{} s on {object}: {sentence}", Seconds(*at_ns))
     }
 }

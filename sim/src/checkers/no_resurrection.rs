@@ -27,27 +27,14 @@ pub struct NoResurrection {
 impl NoResurrection {
     /// The deletion certificate of a version was issued. `runs` are pieces of its ciphertext.
     pub fn certified(&mut self, version: VersionTag, object: &str, runs: Vec<Vec<u8>>, now: u64) {
-        assert!(
-            runs.iter().all(|run| run.len() >= RUN_BYTES),
-            "a shorter run may occur by chance"
-        );
-        let purged = Purged {
-            object: object.to_owned(),
-            at_ns: now,
-            runs,
-        };
+        assert!(runs.iter().all(|run| run.len() >= RUN_BYTES), "a shorter run may occur by chance");
+        let purged = Purged { object: object.to_owned(), at_ns: now, runs };
         self.purged.entry(version).or_insert(purged);
     }
 
     /// Somebody saw the version, in an operation that he began at `invoked_at`.
     #[must_use]
-    pub fn seen(
-        &self,
-        version: VersionTag,
-        by: &str,
-        invoked_at: u64,
-        now: u64,
-    ) -> Option<Violation> {
+    pub fn seen(&self, version: VersionTag, by: &str, invoked_at: u64, now: u64) -> Option<Violation> {
         let purged = self.purged.get(&version)?;
         (invoked_at > purged.at_ns).then(|| purged.violation(format!("{by} saw it again"), now))
     }
@@ -74,12 +61,7 @@ impl NoResurrection {
 impl Purged {
     fn violation(&self, sentence: String, now: u64) -> Violation {
         let object = self.object.clone();
-        Violation {
-            checker: "no_resurrection",
-            object,
-            at_ns: now,
-            sentence,
-        }
+        Violation { checker: "no_resurrection", object, at_ns: now, sentence }
     }
 }
 
@@ -100,14 +82,8 @@ mod tests {
     #[test]
     fn it_fires_on_a_read_that_began_after_the_certificate_only() {
         assert!(certified().seen(VersionTag(1), "client 1", 9, 12).is_none());
-        assert!(
-            certified()
-                .seen(VersionTag(2), "client 1", 11, 12)
-                .is_none()
-        );
-        let violation = certified()
-            .seen(VersionTag(1), "client 1", 11, 12)
-            .expect("it is back");
+        assert!(certified().seen(VersionTag(2), "client 1", 11, 12).is_none());
+        let violation = certified().seen(VersionTag(1), "client 1", 11, 12).expect("it is back");
         assert_eq!((violation.object.as_str(), violation.at_ns), ("acme/k", 12));
     }
 
@@ -119,10 +95,7 @@ mod tests {
         file.write_at(5_000, &[&[0xcd; 64]]).expect("written");
         file.sync_data().expect("synced");
         let found = certified().scan("b1", &disk, 20);
-        assert!(
-            found[0].sentence.contains("on b1 in seg1 at byte 5000"),
-            "{found:?}"
-        );
+        assert!(found[0].sentence.contains("on b1 in seg1 at byte 5000"), "{found:?}");
         file.punch(0, 8_192).expect("punched");
         file.sync_data().expect("synced");
         assert!(certified().scan("b1", &disk, 20).is_empty());

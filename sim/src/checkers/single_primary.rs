@@ -50,10 +50,7 @@ mod tests {
         assert_eq!(checker.begins(1, "a1", 5), None);
         assert_eq!(checker.begins(2, "b1", 5), None);
         let violation = checker.begins(1, "b1", 9).expect("two of them");
-        assert_eq!(
-            (violation.object.as_str(), violation.at_ns),
-            ("volume 1", 9)
-        );
+        assert_eq!((violation.object.as_str(), violation.at_ns), ("volume 1", 9));
     }
 
     #[test]

@@ -47,21 +47,13 @@ impl DiskFault {
     /// Fails the next matching operation.
     #[must_use]
     pub fn once(kind: FaultKind, path: &str) -> Self {
-        Self {
-            kind,
-            path: path.to_owned(),
-            persistence: Persistence::Once,
-            after: 0,
-        }
+        Self { kind, path: path.to_owned(), persistence: Persistence::Once, after: 0 }
     }
 
     /// Fails every matching operation.
     #[must_use]
     pub fn sticky(kind: FaultKind, path: &str) -> Self {
-        Self {
-            persistence: Persistence::Sticky,
-            ..Self::once(kind, path)
-        }
+        Self { persistence: Persistence::Sticky, ..Self::once(kind, path) }
     }
 }
 
@@ -109,13 +101,8 @@ mod tests {
 
     #[test]
     fn a_fault_waits_its_turn_and_strikes_once() {
-        let mut faults = vec![DiskFault {
-            after: 1,
-            ..DiskFault::once(FaultKind::ReadError, "*")
-        }];
-        let struck: Vec<bool> = (0..4)
-            .map(|_| strikes(&mut faults, FaultKind::ReadError, "seg"))
-            .collect();
+        let mut faults = vec![DiskFault { after: 1, ..DiskFault::once(FaultKind::ReadError, "*") }];
+        let struck: Vec<bool> = (0..4).map(|_| strikes(&mut faults, FaultKind::ReadError, "seg")).collect();
         assert_eq!(struck, [false, true, false, false]);
     }
 }

@@ -65,11 +65,7 @@ fn pieces(offset: u64, length: u64) -> impl Iterator<Item = Piece> {
         }
         let page = at / PAGE;
         let stop = end.min((page + 1) * PAGE);
-        let piece = Piece {
-            page,
-            start: within(at, page),
-            end: within(stop, page),
-        };
+        let piece = Piece { page, start: within(at, page), end: within(stop, page) };
         at = stop;
         Some(piece)
     })
@@ -167,13 +163,7 @@ impl Inode {
         for (page, state) in unsynced {
             self.settle(page, state.dirty);
             if state.dropped != 0 {
-                self.unsynced.insert(
-                    page,
-                    Unsynced {
-                        dirty: 0,
-                        dropped: state.dropped,
-                    },
-                );
+                self.unsynced.insert(page, Unsynced { dirty: 0, dropped: state.dropped });
             }
         }
         self.durable_length = self.length;

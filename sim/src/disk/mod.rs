@@ -91,11 +91,7 @@ pub struct SimFile {
 impl fmt::Debug for SimDisk {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let used = self.lock().used;
-        write!(
-            formatter,
-            "SimDisk(incarnation {}, {used} bytes)",
-            self.incarnation
-        )
+        write!(formatter, "SimDisk(incarnation {}, {used} bytes)", self.incarnation)
     }
 }
 
@@ -122,10 +118,7 @@ impl SimDisk {
             slowdown: 1,
             used: 0,
         };
-        Self {
-            state: Arc::new(Mutex::new(state)),
-            incarnation: 0,
-        }
+        Self { state: Arc::new(Mutex::new(state)), incarnation: 0 }
     }
 
     /// Power is lost. Every handle from before, this one included, fails from now on; the
@@ -134,10 +127,7 @@ impl SimDisk {
     pub fn crash(&self) -> Self {
         let mut state = self.lock();
         state.lose_power();
-        Self {
-            state: Arc::clone(&self.state),
-            incarnation: state.incarnation,
-        }
+        Self { state: Arc::clone(&self.state), incarnation: state.incarnation }
     }
 
     /// The process dies and the system lives: nothing is lost, but old handles fail.
@@ -145,10 +135,7 @@ impl SimDisk {
     pub fn kill_process(&self) -> Self {
         let mut state = self.lock();
         state.incarnation += 1;
-        Self {
-            state: Arc::clone(&self.state),
-            incarnation: state.incarnation,
-        }
+        Self { state: Arc::clone(&self.state), incarnation: state.incarnation }
     }
 
     /// An independent copy of everything, page by page shared until written: a disk image to go
@@ -156,10 +143,7 @@ impl SimDisk {
     #[must_use]
     pub fn snapshot(&self) -> Self {
         let state = self.lock().clone();
-        Self {
-            incarnation: state.incarnation,
-            state: Arc::new(Mutex::new(state)),
-        }
+        Self { incarnation: state.incarnation, state: Arc::new(Mutex::new(state)) }
     }
 
     /// Lets a fault wait for its operation.
@@ -210,10 +194,7 @@ impl SimDisk {
             .map(|(path, inode)| (path.to_owned(), inode))
             .collect();
         let (path, number) = state.draws.pick(&files)?.clone();
-        let inode = state
-            .inodes
-            .get_mut(&number)
-            .expect("a name leads to a file");
+        let inode = state.inodes.get_mut(&number).expect("a name leads to a file");
         let offset = drawn_nonzero_byte(inode, &mut state.draws)?;
         let bit = state.draws.next().to_le_bytes()[0];
         inode.flip_bit(offset, bit);
@@ -234,8 +215,7 @@ impl SimDisk {
     pub fn is_durable(&self, path: &str, offset: u64, length: u64) -> bool {
         let state = self.lock();
         state.names.durable_file(path).is_some_and(|number| {
-            state.names.file(path) == Some(number)
-                && state.inodes[&number].is_durable(offset, length)
+            state.names.file(path) == Some(number) && state.inodes[&number].is_durable(offset, length)
         })
     }
 
@@ -248,16 +228,11 @@ impl SimDisk {
             .names
             .durable_files()
             .map(|(path, number)| (Region::File(path.to_owned()), &state.inodes[&number]));
-        let freed = state
-            .freed
-            .iter()
-            .map(|(path, inode)| (Region::Freed(path.clone()), inode));
+        let freed = state.freed.iter().map(|(path, inode)| (Region::Freed(path.clone()), inode));
         files
             .chain(freed)
             .flat_map(|(region, inode)| {
-                find_in(inode, needle)
-                    .into_iter()
-                    .map(move |offset| (region.clone(), offset))
+                find_in(inode, needle).into_iter().map(move |offset| (region.clone(), offset))
             })
             .collect()
     }
@@ -286,27 +261,17 @@ impl SimDisk {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .expect("no holder of this lock panics while it changes the state")
+        self.state.lock().expect("no holder of this lock panics while it changes the state")
     }
 
     /// As [`Self::enter`], for a path that came from outside.
-    fn enter_path(
-        &self,
-        operation: &'static str,
-        path: &str,
-    ) -> Result<MutexGuard<'_, State>, DiskError> {
+    fn enter_path(&self, operation: &'static str, path: &str) -> Result<MutexGuard<'_, State>, DiskError> {
         check_path(path)?;
         self.enter(operation, path)
     }
 
     /// The state, if this handle belongs to the running process.
-    fn enter(
-        &self,
-        operation: &'static str,
-        path: &str,
-    ) -> Result<MutexGuard<'_, State>, DiskError> {
+    fn enter(&self, operation: &'static str, path: &str) -> Result<MutexGuard<'_, State>, DiskError> {
         let state = self.lock();
         if state.incarnation == self.incarnation {
             Ok(state)
@@ -325,11 +290,7 @@ fn drawn_nonzero_byte(inode: &Inode, draws: &mut Draws) -> Option<u64> {
     let page = *draws.pick(&holding)?;
     let mut bytes = [0; PAGE as usize];
     inode.read_durable(page * PAGE, &mut bytes);
-    let offsets: Vec<u64> = (0u64..)
-        .zip(bytes)
-        .filter(|(_, byte)| *byte != 0)
-        .map(|(at, _)| at)
-        .collect();
+    let offsets: Vec<u64> = (0u64..).zip(bytes).filter(|(_, byte)| *byte != 0).map(|(at, _)| at).collect();
     draws.pick(&offsets).map(|within| page * PAGE + within)
 }
 
@@ -340,11 +301,7 @@ fn find_in(inode: &Inode, needle: &[u8]) -> Vec<u64> {
     let mut found = Vec::new();
     let mut candidate = vec![0; needle.len()];
     for (page, bytes) in inode.durable_pages() {
-        for at in (0u64..)
-            .zip(bytes)
-            .filter(|(_, byte)| *byte == first)
-            .map(|(at, _)| at)
-        {
+        for at in (0u64..).zip(bytes).filter(|(_, byte)| *byte == first).map(|(at, _)| at) {
             let offset = page * PAGE + at;
             inode.read_durable(offset, &mut candidate);
             if candidate == needle {
@@ -356,24 +313,16 @@ fn find_in(inode: &Inode, needle: &[u8]) -> Vec<u64> {
 }
 
 fn io_error(operation: &'static str, path: &str, reason: &str) -> DiskError {
-    DiskError::Io {
-        operation,
-        path: path.to_owned(),
-        reason: reason.to_owned(),
-    }
+    DiskError::Io { operation, path: path.to_owned(), reason: reason.to_owned() }
 }
 
 fn not_found(path: &str) -> DiskError {
-    DiskError::NotFound {
-        path: path.to_owned(),
-    }
+    DiskError::NotFound { path: path.to_owned() }
 }
 
 impl State {
     fn inode(&mut self, number: u64) -> &mut Inode {
-        self.inodes
-            .get_mut(&number)
-            .expect("an open or named file keeps its bytes")
+        self.inodes.get_mut(&number).expect("an open or named file keeps its bytes")
     }
 
     fn lose_power(&mut self) {
@@ -398,31 +347,17 @@ impl State {
     }
 
     /// Takes room for a write or reservation, or says that there is none.
-    fn take_room(
-        &mut self,
-        number: u64,
-        path: &str,
-        offset: u64,
-        length: u64,
-    ) -> Result<(), DiskError> {
+    fn take_room(&mut self, number: u64, path: &str, offset: u64, length: u64) -> Result<(), DiskError> {
         let growth = self.inode(number).growth(offset, length);
         let full = growth > 0 && strikes(&mut self.faults, FaultKind::Full, path);
         if full || self.used + growth > self.model.capacity {
-            return Err(DiskError::Full {
-                path: path.to_owned(),
-                needed: growth,
-            });
+            return Err(DiskError::Full { path: path.to_owned(), needed: growth });
         }
         self.used += growth;
         Ok(())
     }
 
-    fn fail_if(
-        &mut self,
-        kind: FaultKind,
-        operation: &'static str,
-        path: &str,
-    ) -> Result<(), DiskError> {
+    fn fail_if(&mut self, kind: FaultKind, operation: &'static str, path: &str) -> Result<(), DiskError> {
         if strikes(&mut self.faults, kind, path) {
             return Err(io_error(operation, path, "input/output error"));
         }
@@ -436,21 +371,13 @@ impl Disk for SimDisk {
     fn open(&self, path: &str) -> Result<SimFile, DiskError> {
         let state = self.enter_path("open", path)?;
         let inode = state.names.file(path).ok_or_else(|| not_found(path))?;
-        Ok(SimFile {
-            disk: self.clone(),
-            inode,
-            path: path.into(),
-        })
+        Ok(SimFile { disk: self.clone(), inode, path: path.into() })
     }
 
     fn create(&self, path: &str) -> Result<SimFile, DiskError> {
         let mut state = self.enter_path("create", path)?;
         if let Some(inode) = state.names.file(path) {
-            return Ok(SimFile {
-                disk: self.clone(),
-                inode,
-                path: path.into(),
-            });
+            return Ok(SimFile { disk: self.clone(), inode, path: path.into() });
         }
         if !state.names.has_directory(parent_of(path)) {
             return Err(not_found(parent_of(path)));
@@ -463,11 +390,7 @@ impl Disk for SimDisk {
         state.next_inode += 1;
         state.inodes.insert(inode, Inode::default());
         state.names.link(path, inode);
-        Ok(SimFile {
-            disk: self.clone(),
-            inode,
-            path: path.into(),
-        })
+        Ok(SimFile { disk: self.clone(), inode, path: path.into() })
     }
 
     fn create_directory(&self, path: &str) -> Result<(), DiskError> {
@@ -483,10 +406,7 @@ impl Disk for SimDisk {
     fn list(&self, directory: &str) -> Result<Vec<String>, DiskError> {
         let mut state = self.enter_path("list", directory)?;
         state.fail_if(FaultKind::ReadError, "list", directory)?;
-        state
-            .names
-            .list(directory)
-            .ok_or_else(|| not_found(directory))
+        state.names.list(directory).ok_or_else(|| not_found(directory))
     }
 
     fn remove(&self, path: &str) -> Result<(), DiskError> {
@@ -539,10 +459,7 @@ impl DiskFile for SimFile {
         let shift = if misdirected { PAGE } else { 0 };
         state.take_room(self.inode, &self.path, offset + shift, length)?;
         let state = &mut *state;
-        let inode = state
-            .inodes
-            .get_mut(&self.inode)
-            .expect("an open file keeps its bytes");
+        let inode = state.inodes.get_mut(&self.inode).expect("an open file keeps its bytes");
         let mut at = offset + shift;
         for part in parts {
             inode.write(at, part);
@@ -563,11 +480,7 @@ impl DiskFile for SimFile {
         let inode = state.inode(self.inode);
         if offset + buffer.len() as u64 > inode.length() {
             let path = self.path.to_string();
-            return Err(DiskError::ShortRead {
-                path,
-                offset,
-                length: buffer.len(),
-            });
+            return Err(DiskError::ShortRead { path, offset, length: buffer.len() });
         }
         inode.read(offset, buffer);
         Ok(())

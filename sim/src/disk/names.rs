@@ -33,9 +33,7 @@ impl Names {
     }
 
     pub(super) fn durable_file(&self, path: &str) -> Option<u64> {
-        self.path_is_durable(path)
-            .then(|| file_in(&self.durable, path))
-            .flatten()
+        self.path_is_durable(path).then(|| file_in(&self.durable, path)).flatten()
     }
 
     pub(super) fn files(&self) -> impl Iterator<Item = (&str, u64)> {
@@ -47,8 +45,7 @@ impl Names {
     }
 
     pub(super) fn leads_to(&self, inode: u64) -> bool {
-        let named =
-            |view: &BTreeMap<String, Entry>| view.values().any(|e| *e == Entry::File(inode));
+        let named = |view: &BTreeMap<String, Entry>| view.values().any(|e| *e == Entry::File(inode));
         named(&self.current) || named(&self.durable)
     }
 
@@ -74,14 +71,8 @@ impl Names {
 
     /// Creates a directory and its parents; false if a file is in the way.
     pub(super) fn create_directory(&mut self, path: &str) -> bool {
-        let ends = path
-            .match_indices('/')
-            .map(|(at, _)| at)
-            .chain([path.len()]);
-        for directory in ends
-            .map(|end| &path[..end])
-            .filter(|directory| !directory.is_empty())
-        {
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        for directory in ends.map(|end| &path[..end]).filter(|directory| !directory.is_empty()) {
             match self.current.get(directory) {
                 Some(Entry::File(_)) => return false,
                 Some(Entry::Directory) => {}
@@ -98,32 +89,20 @@ impl Names {
         if !self.has_directory(directory) {
             return None;
         }
-        let inside = self
-            .current
-            .keys()
-            .filter(|path| parent_of(path) == directory);
-        let name = |path: &String| {
-            path.rsplit_once('/')
-                .map_or(path.as_str(), |(_, n)| n)
-                .to_owned()
-        };
+        let inside = self.current.keys().filter(|path| parent_of(path) == directory);
+        let name = |path: &String| path.rsplit_once('/').map_or(path.as_str(), |(_, n)| n).to_owned();
         Some(inside.map(name).collect())
     }
 
     pub(super) fn sync(&mut self, directory: &str) {
-        let inside: Vec<String> = self
-            .unsynced
-            .iter()
-            .filter(|path| parent_of(path) == directory)
-            .cloned()
-            .collect();
+        let inside: Vec<String> =
+            self.unsynced.iter().filter(|path| parent_of(path) == directory).cloned().collect();
         for path in inside {
             self.settle(&path);
             self.unsynced.remove(&path);
         }
         let unsynced = &self.unsynced;
-        self.renames
-            .retain(|(from, to)| unsynced.contains(from) || unsynced.contains(to));
+        self.renames.retain(|(from, to)| unsynced.contains(from) || unsynced.contains(to));
     }
 
     /// Makes the durable view of one name what the current one is.
@@ -143,11 +122,7 @@ impl Names {
             .collect();
         let renames = std::mem::take(&mut self.renames);
         let bound = |path: &str| -> bool {
-            let source = renames
-                .iter()
-                .rev()
-                .find(|(_, to)| to == path)
-                .map(|(from, _)| from.as_str());
+            let source = renames.iter().rev().find(|(_, to)| to == path).map(|(from, _)| from.as_str());
             fate.get(source.unwrap_or(path)).copied().unwrap_or(true)
         };
         for path in fate.keys().filter(|path| bound(path)) {
@@ -160,12 +135,7 @@ impl Names {
     /// A name in a directory that did not survive did not survive either.
     fn drop_orphans(&mut self) {
         let orphan = |path: &String| !self.path_is_durable(path);
-        let orphans: Vec<String> = self
-            .durable
-            .keys()
-            .filter(|path| orphan(path))
-            .cloned()
-            .collect();
+        let orphans: Vec<String> = self.durable.keys().filter(|path| orphan(path)).cloned().collect();
         for path in orphans {
             self.durable.remove(&path);
         }

@@ -5,20 +5,12 @@ use trefoil_engine::{Disk, DiskError, DiskFile};
 use super::{DiskFault, DiskModel, FaultKind, PAGE, Region, SECTOR, SimDisk, SimFile};
 
 fn disk(entity: u64) -> SimDisk {
-    SimDisk::new(
-        1,
-        entity,
-        DiskModel {
-            write_back_per_million: 0,
-            ..DiskModel::default()
-        },
-    )
+    SimDisk::new(1, entity, DiskModel { write_back_per_million: 0, ..DiskModel::default() })
 }
 
 fn durable_file(disk: &SimDisk, path: &str) -> SimFile {
     let file = disk.create(path).expect("created");
-    disk.sync_directory(super::parent_of(path))
-        .expect("name synced");
+    disk.sync_directory(super::parent_of(path)).expect("name synced");
     file
 }
 
@@ -60,21 +52,14 @@ fn unsynced_sectors_are_lost_or_kept_one_by_one() {
         file.write_at(0, &[&[7; 1024]]).expect("written");
         let after = bytes_of(&disk.crash(), "seg1");
         let survived = [after[..512] == [7; 512], after[512..] == [7; 512]];
-        assert!(
-            after
-                .chunks(512)
-                .all(|sector| sector == [0; 512] || sector == [7; 512])
-        );
+        assert!(after.chunks(512).all(|sector| sector == [0; 512] || sector == [7; 512]));
         match survived {
             [true, true] => kept += 1,
             [false, false] => lost += 1,
             _ => torn += 1,
         }
     }
-    assert!(
-        kept > 20 && lost > 20 && torn > 60,
-        "{kept} kept, {lost} lost, {torn} torn"
-    );
+    assert!(kept > 20 && lost > 20 && torn > 60, "{kept} kept, {lost} lost, {torn} torn");
 }
 
 #[test]
@@ -90,11 +75,7 @@ fn an_unsynced_name_may_be_lost_and_a_rename_is_atomic() {
         disk.rename("new", "old").expect("renamed");
         let after = disk.crash();
         let replaced = bytes_of(&after, "old") == b"2";
-        assert_eq!(
-            after.open("new").is_err(),
-            replaced,
-            "both names move together"
-        );
+        assert_eq!(after.open("new").is_err(), replaced, "both names move together");
         outcomes[usize::from(replaced)] += 1;
     }
     assert!(outcomes.iter().all(|count| *count > 20), "{outcomes:?}");
@@ -105,10 +86,7 @@ fn a_ghost_of_the_dead_process_writes_nothing() {
     let disk = disk(0);
     let file = durable_file(&disk, "seg1");
     let after = disk.crash();
-    assert!(matches!(
-        file.write_at(0, &[b"x"]),
-        Err(DiskError::Io { .. })
-    ));
+    assert!(matches!(file.write_at(0, &[b"x"]), Err(DiskError::Io { .. })));
     assert!(disk.open("seg1").is_err());
     assert_eq!(after.open("seg1").expect("there").length(), Ok(0));
 }
@@ -122,37 +100,21 @@ fn a_failed_sync_drops_the_pages_and_a_later_one_does_not_bring_them_back() {
     file.write_at(0, &[&[7; 4096]]).expect("written");
     disk.arm(DiskFault::once(FaultKind::SyncError, "seg*"));
     assert!(file.sync_data().is_err());
-    assert_eq!(
-        file.sync_data(),
-        Ok(()),
-        "the kernel calls dropped pages clean"
-    );
+    assert_eq!(file.sync_data(), Ok(()), "the kernel calls dropped pages clean");
     assert!(!disk.is_durable("seg1", 0, 4096));
-    assert_eq!(
-        bytes_of(&disk, "seg1"),
-        [7; 4096],
-        "the cache still shows them"
-    );
+    assert_eq!(bytes_of(&disk, "seg1"), [7; 4096], "the cache still shows them");
     assert_eq!(bytes_of(&disk.crash(), "seg1"), [0; 4096]);
 }
 
 #[test]
 fn a_full_disk_refuses_growth_and_takes_back_what_is_punched() {
-    let disk = SimDisk::new(
-        1,
-        0,
-        DiskModel {
-            capacity: 4 * PAGE,
-            ..DiskModel::default()
-        },
-    );
+    let disk = SimDisk::new(1, 0, DiskModel { capacity: 4 * PAGE, ..DiskModel::default() });
     let file = durable_file(&disk, "seg1");
     file.allocate(3 * PAGE).expect("room");
     assert_eq!(disk.free_bytes(), Ok(PAGE));
     let refused = file.write_at(3 * PAGE, &[&[1; 2 * PAGE as usize]]);
     assert!(matches!(refused, Err(DiskError::Full { .. })));
-    file.write_at(0, &[&[1; 3 * PAGE as usize]])
-        .expect("inside the reservation");
+    file.write_at(0, &[&[1; 3 * PAGE as usize]]).expect("inside the reservation");
     file.punch(0, 2 * PAGE).expect("punched");
     assert_eq!(disk.free_bytes(), Ok(3 * PAGE));
     file.write_at(0, &[b"again"]).expect("written");
@@ -170,11 +132,7 @@ fn the_raw_scan_sees_what_is_durable_across_pages_and_in_freed_blocks() {
     let here = (Region::File("seg1".to_owned()), PAGE - 10);
     assert_eq!(disk.find_durable(&secret), std::slice::from_ref(&here));
     file.punch(0, 2 * PAGE).expect("punched");
-    assert_eq!(
-        disk.find_durable(&secret),
-        [here],
-        "an un-synced punch erases nothing"
-    );
+    assert_eq!(disk.find_durable(&secret), [here], "an un-synced punch erases nothing");
     file.sync_data().expect("synced");
     assert!(disk.find_durable(&secret).is_empty());
 
@@ -183,18 +141,14 @@ fn the_raw_scan_sees_what_is_durable_across_pages_and_in_freed_blocks() {
     disk.remove("seg1").expect("removed");
     disk.sync_directory("").expect("synced");
     let after = disk.crash();
-    assert!(matches!(
-        after.find_durable(&secret)[..],
-        [(Region::Freed(_), 0)]
-    ));
+    assert!(matches!(after.find_durable(&secret)[..], [(Region::Freed(_), 0)]));
 }
 
 #[test]
 fn errors_rot_lies_and_misdirection_strike_where_they_are_aimed() {
     let disk = disk(0);
     let file = durable_file(&disk, "seg1");
-    file.write_at(0, &[&[1; 3 * PAGE as usize]])
-        .expect("written");
+    file.write_at(0, &[&[1; 3 * PAGE as usize]]).expect("written");
     file.sync_data().expect("synced");
 
     disk.arm(DiskFault::sticky(FaultKind::ReadError, "seg*"));
@@ -231,14 +185,7 @@ fn a_snapshot_is_a_disk_of_its_own() {
 
 #[test]
 fn the_system_may_write_back_on_its_own_but_nobody_may_count_on_it() {
-    let disk = SimDisk::new(
-        1,
-        0,
-        DiskModel {
-            write_back_per_million: 1_000_000,
-            ..DiskModel::default()
-        },
-    );
+    let disk = SimDisk::new(1, 0, DiskModel { write_back_per_million: 1_000_000, ..DiskModel::default() });
     let file = durable_file(&disk, "seg1");
     file.write_at(0, &[&[3; 512]]).expect("written");
     assert!(!disk.is_durable("seg1", 0, 512));

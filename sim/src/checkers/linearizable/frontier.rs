@@ -52,15 +52,11 @@ pub(super) fn verdict(operations: &[Operation]) -> Verdict {
 }
 
 fn line_of_time(operations: &[Operation]) -> Vec<(u64, Moment, usize)> {
-    let asked: BTreeSet<Value> = effective(operations)
-        .filter_map(|(_, operation)| operation.step.requires)
-        .collect();
+    let asked: BTreeSet<Value> =
+        effective(operations).filter_map(|(_, operation)| operation.step.requires).collect();
     let matters = |operation: &Operation| {
         operation.outcome != Outcome::Unknown
-            || operation
-                .step
-                .becomes
-                .is_some_and(|value| asked.contains(&value))
+            || operation.step.becomes.is_some_and(|value| asked.contains(&value))
     };
     let mut line = Vec::new();
     for (index, operation) in effective(operations).filter(|(_, operation)| matters(operation)) {
@@ -86,10 +82,7 @@ struct Search {
 
 impl Default for Search {
     fn default() -> Self {
-        Self {
-            frontiers: BTreeSet::from([(Value::Absent, 0)]),
-            flights: BTreeMap::new(),
-        }
+        Self { frontiers: BTreeSet::from([(Value::Absent, 0)]), flights: BTreeMap::new() }
     }
 }
 
@@ -99,25 +92,13 @@ impl Search {
             return Taken::TooMany;
         };
         let answered = operation.outcome != Outcome::Unknown;
-        self.flights.insert(
-            slot,
-            Flight {
-                index,
-                step: operation.step,
-                answered,
-            },
-        );
+        self.flights.insert(slot, Flight { index, step: operation.step, answered });
         Taken::Explained
     }
 
     fn answer(&mut self, index: usize) -> Taken {
-        let flown = self
-            .flights
-            .iter()
-            .find(|(_, flight)| flight.index == index);
-        let slot = *flown
-            .expect("an operation is invoked before it is answered")
-            .0;
+        let flown = self.flights.iter().find(|(_, flight)| flight.index == index);
+        let slot = *flown.expect("an operation is invoked before it is answered").0;
         let mark = 1u128 << slot;
         let mut done = BTreeSet::new();
         let mut seen = BTreeSet::new();
@@ -137,11 +118,7 @@ impl Search {
         }
         self.flights.remove(&slot);
         self.frontiers = without_dominated(done, &self.flights);
-        if self.frontiers.is_empty() {
-            Taken::Dead
-        } else {
-            Taken::Explained
-        }
+        if self.frontiers.is_empty() { Taken::Dead } else { Taken::Explained }
     }
 
     /// The frontiers after one more operation in flight took effect.
@@ -150,10 +127,7 @@ impl Search {
         let mut extended = Vec::new();
         for (slot, flight) in &self.flights {
             let taken = marks & (1 << slot) != 0;
-            let fits = flight
-                .step
-                .requires
-                .is_none_or(|required| required == value);
+            let fits = flight.step.requires.is_none_or(|required| required == value);
             if taken || !fits {
                 continue;
             }
@@ -170,15 +144,9 @@ impl Search {
 
 /// A frontier that spent more unanswered operations than another, being otherwise the same, can
 /// explain nothing that the other cannot.
-fn without_dominated(
-    frontiers: BTreeSet<Frontier>,
-    flights: &BTreeMap<u32, Flight>,
-) -> BTreeSet<Frontier> {
+fn without_dominated(frontiers: BTreeSet<Frontier>, flights: &BTreeMap<u32, Flight>) -> BTreeSet<Frontier> {
     let unanswered = |(slot, flight): (&u32, &Flight)| (!flight.answered).then_some(1u128 << slot);
-    let spendable = flights
-        .iter()
-        .filter_map(unanswered)
-        .fold(0, |mask, bit| mask | bit);
+    let spendable = flights.iter().filter_map(unanswered).fold(0, |mask, bit| mask | bit);
     if spendable == 0 || frontiers.len() > 512 {
         return frontiers;
     }
@@ -190,9 +158,5 @@ fn without_dominated(
                 && fewer & !marks == 0
         })
     };
-    frontiers
-        .iter()
-        .filter(|frontier| !dominated(frontier))
-        .copied()
-        .collect()
+    frontiers.iter().filter(|frontier| !dominated(frontier)).copied().collect()
 }

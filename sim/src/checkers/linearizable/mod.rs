@@ -54,9 +54,7 @@ pub fn check(history: &History) -> Findings {
         match verdict(operations) {
             Verdict::Linearizable => {}
             Verdict::Violated(index) => {
-                findings
-                    .violations
-                    .push(violation(object, operations, index));
+                findings.violations.push(violation(object, operations, index));
             }
             Verdict::Undecided => findings.undecided += 1,
         }
@@ -67,10 +65,7 @@ pub fn check(history: &History) -> Findings {
 /// A read of a version whose only write was refused for certain.
 fn refused_but_read(operations: &[Operation]) -> Option<usize> {
     let refused = |value: Value| {
-        let mut writes = operations
-            .iter()
-            .filter(|write| write.step.becomes == Some(value))
-            .peekable();
+        let mut writes = operations.iter().filter(|write| write.step.becomes == Some(value)).peekable();
         writes.peek().is_some() && writes.all(|write| matches!(write.outcome, Outcome::Refused(_)))
     };
     operations.iter().position(|read| {
@@ -92,19 +87,11 @@ fn violation(object: &ObjectId, operations: &[Operation], index: usize) -> Viola
         }
         None => format!("{culprit}; no order of the operations explains this answer"),
     };
-    Violation {
-        checker: "linearizable",
-        object: object.to_string(),
-        at_ns,
-        sentence,
-    }
+    Violation { checker: "linearizable", object: object.to_string(), at_ns, sentence }
 }
 
 /// The write answered last before an operation was invoked: what it should have seen, mostly.
-fn newest_write_before<'a>(
-    operations: &'a [Operation],
-    culprit: &Operation,
-) -> Option<&'a Operation> {
+fn newest_write_before<'a>(operations: &'a [Operation], culprit: &Operation) -> Option<&'a Operation> {
     operations
         .iter()
         .filter(|write| write.step.becomes.is_some() && write.answered_at() < culprit.invoked_at)
@@ -118,10 +105,7 @@ fn effective(operations: &[Operation]) -> impl Iterator<Item = (usize, &Operatio
         Outcome::Unknown => operation.step.becomes.is_some(),
         Outcome::Refused(_) => false,
     };
-    operations
-        .iter()
-        .enumerate()
-        .filter(move |(_, operation)| happened(operation))
+    operations.iter().enumerate().filter(move |(_, operation)| happened(operation))
 }
 
 #[cfg(test)]

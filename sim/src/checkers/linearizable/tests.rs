@@ -22,65 +22,31 @@ fn read(value: Value, from: u64, to: u64) -> Operation {
 #[test]
 fn a_stale_read_is_named_with_the_write_that_it_missed() {
     let mut history = History::default();
-    let object = ObjectId {
-        tenant: "acme".to_owned(),
-        key: "k".to_owned(),
-    };
+    let object = ObjectId { tenant: "acme".to_owned(), key: "k".to_owned() };
     for operation in [put(V1, 1, 2), put(V2, 3, 4), read(V1, 5, 6)] {
         let step = operation.step;
-        let pending = history.invoke(
-            object.clone(),
-            1,
-            operation.verb,
-            step,
-            operation.invoked_at,
-        );
+        let pending = history.invoke(object.clone(), 1, operation.verb, step, operation.invoked_at);
         history.answer(&pending, step, operation.answered_at());
     }
     let findings = check(&history);
-    let [violation] = &findings.violations[..] else {
-        panic!("{findings:?}")
-    };
+    let [violation] = &findings.violations[..] else { panic!("{findings:?}") };
     assert_eq!((violation.checker, violation.at_ns), ("linearizable", 6));
-    assert!(
-        violation.sentence.contains("read by client 1 (version 1)"),
-        "{violation}"
-    );
-    assert!(
-        violation
-            .sentence
-            .contains("although put by client 1 (version 2)"),
-        "{violation}"
-    );
+    assert!(violation.sentence.contains("read by client 1 (version 1)"), "{violation}");
+    assert!(violation.sentence.contains("although put by client 1 (version 2)"), "{violation}");
 }
 
 #[test]
 fn a_deleted_object_stays_deleted() {
-    let good = [
-        put(V1, 1, 2),
-        delete(3, 4),
-        read(Value::Absent, 5, 6),
-        put(V2, 7, 8),
-        delete(9, 10),
-    ];
+    let good = [put(V1, 1, 2), delete(3, 4), read(Value::Absent, 5, 6), put(V2, 7, 8), delete(9, 10)];
     assert_eq!(verdict(&good), Verdict::Linearizable);
-    let bad = [
-        put(V1, 1, 2),
-        delete(3, 4),
-        put(V2, 5, 6),
-        delete(7, 8),
-        read(V2, 9, 10),
-    ];
+    let bad = [put(V1, 1, 2), delete(3, 4), put(V2, 5, 6), delete(7, 8), read(V2, 9, 10)];
     assert_eq!(verdict(&bad), Verdict::Violated(4));
 }
 
 #[test]
 fn an_undelete_brings_back_only_what_was_deleted() {
     let undelete = |from, to| Operation {
-        step: Step {
-            requires: Some(Value::Absent),
-            becomes: Some(V1),
-        },
+        step: Step { requires: Some(Value::Absent), becomes: Some(V1) },
         verb: Verb::Undelete,
         ..put(V1, from, to)
     };
@@ -92,17 +58,8 @@ fn an_undelete_brings_back_only_what_was_deleted() {
 
 #[test]
 fn an_unanswered_put_may_appear_late_and_never_vanish_again() {
-    let hanging = Operation {
-        outcome: Outcome::Unknown,
-        ..put(V2, 1, 2)
-    };
-    let late = [
-        put(V1, 1, 2),
-        hanging.clone(),
-        read(V1, 3, 4),
-        read(V2, 5, 6),
-        read(V2, 7, 8),
-    ];
+    let hanging = Operation { outcome: Outcome::Unknown, ..put(V2, 1, 2) };
+    let late = [put(V1, 1, 2), hanging.clone(), read(V1, 3, 4), read(V2, 5, 6), read(V2, 7, 8)];
     assert_eq!(verdict(&late), Verdict::Linearizable);
     let vanished = [put(V1, 1, 2), hanging, read(V2, 5, 6), read(V1, 7, 8)];
     assert!(matches!(verdict(&vanished), Verdict::Violated(_)));
@@ -110,14 +67,8 @@ fn an_unanswered_put_may_appear_late_and_never_vanish_again() {
 
 #[test]
 fn a_refused_put_must_never_be_read() {
-    let refused = Operation {
-        outcome: Outcome::Refused(2),
-        ..put(V1, 1, 2)
-    };
-    assert_eq!(
-        verdict(&[refused.clone(), read(Value::Absent, 3, 4)]),
-        Verdict::Linearizable
-    );
+    let refused = Operation { outcome: Outcome::Refused(2), ..put(V1, 1, 2) };
+    assert_eq!(verdict(&[refused.clone(), read(Value::Absent, 3, 4)]), Verdict::Linearizable);
     assert_eq!(verdict(&[refused, read(V1, 3, 4)]), Verdict::Violated(1));
 }
 
@@ -125,15 +76,8 @@ fn a_refused_put_must_never_be_read() {
 fn many_unanswered_operations_stay_cheap() {
     let mut history = Vec::new();
     for at in 0..60 {
-        let hanging = if at % 2 == 0 {
-            delete(at, at)
-        } else {
-            put(V1, at, at)
-        };
-        history.push(Operation {
-            outcome: Outcome::Unknown,
-            ..hanging
-        });
+        let hanging = if at % 2 == 0 { delete(at, at) } else { put(V1, at, at) };
+        history.push(Operation { outcome: Outcome::Unknown, ..hanging });
     }
     for at in 60..400u64 {
         let value = Value::Version(VersionTag(u128::from(at)));
@@ -145,24 +89,16 @@ fn many_unanswered_operations_stay_cheap() {
 
 /// Tries every order that respects real time. For a handful of operations only.
 fn exhaustive(operations: &[Operation]) -> bool {
-    let remaining: Vec<&Operation> = operations
-        .iter()
-        .filter(|o| !matches!(o.outcome, Outcome::Refused(_)))
-        .collect();
+    let remaining: Vec<&Operation> =
+        operations.iter().filter(|o| !matches!(o.outcome, Outcome::Refused(_))).collect();
     explains(&remaining, Value::Absent)
 }
 
 fn explains(remaining: &[&Operation], value: Value) -> bool {
-    if remaining
-        .iter()
-        .all(|operation| operation.outcome == Outcome::Unknown)
-    {
+    if remaining.iter().all(|operation| operation.outcome == Outcome::Unknown) {
         return true;
     }
-    let horizon = remaining
-        .iter()
-        .map(|operation| operation.answered_at())
-        .min();
+    let horizon = remaining.iter().map(|operation| operation.answered_at()).min();
     (0..remaining.len()).any(|index| {
         let next = remaining[index];
         let in_time = Some(next.invoked_at) <= horizon;
@@ -198,10 +134,7 @@ fn random_history(seed: u64, kinds: u64) -> Vec<Operation> {
             1 => read(seen, from, to),
             2 => delete(from, to),
             _ => Operation {
-                step: Step {
-                    requires: Some(Value::Absent),
-                    becomes: Some(seen),
-                },
+                step: Step { requires: Some(Value::Absent), becomes: Some(seen) },
                 ..put(seen, from, to)
             },
         };
@@ -224,19 +157,12 @@ fn both_checkers_agree_with_an_exhaustive_search() {
             Verdict::Violated(_) => false,
             Verdict::Undecided => panic!("seven operations can be decided"),
         };
-        assert_eq!(
-            judged(frontier::verdict(&history)),
-            truth,
-            "seed {seed}: {history:#?}"
-        );
+        assert_eq!(judged(frontier::verdict(&history)), truth, "seed {seed}: {history:#?}");
         if let Some(verdict) = zones::verdict(&history) {
             assert_eq!(judged(verdict), truth, "seed {seed}: {history:#?}");
             zoned += 1;
         }
         *(if truth { &mut good } else { &mut bad }) += 1;
     }
-    assert!(
-        good > 500 && bad > 500 && zoned > 1_000,
-        "{good} good, {bad} bad, {zoned} by zones"
-    );
+    assert!(good > 500 && bad > 500 && zoned > 1_000, "{good} good, {bad} bad, {zoned} by zones");
 }

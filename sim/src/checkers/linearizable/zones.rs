@@ -33,11 +33,7 @@ impl Zone {
     }
 
     fn with(self, other: Self) -> Self {
-        let later = if other.last_invocation >= self.last_invocation {
-            other
-        } else {
-            self
-        };
+        let later = if other.last_invocation >= self.last_invocation { other } else { self };
         Self {
             first_answer: self.first_answer.min(other.first_answer),
             last_invocation: later.last_invocation,
@@ -56,8 +52,7 @@ pub(super) fn verdict(operations: &[Operation]) -> Option<Verdict> {
     let zones = zones_of(operations)?;
     // A value that was read and never written has no order at all.
     let phantom = zones.values().find(|zone| zone.written_at.is_none());
-    let early =
-        || effective(operations).find(|(_, operation)| is_read_before_write(operation, &zones));
+    let early = || effective(operations).find(|(_, operation)| is_read_before_write(operation, &zones));
     let index = phantom
         .map(|zone| zone.last)
         .or_else(|| early().map(|(index, _)| index))
@@ -67,12 +62,7 @@ pub(super) fn verdict(operations: &[Operation]) -> Option<Verdict> {
 
 fn zones_of(operations: &[Operation]) -> Option<BTreeMap<Value, Zone>> {
     // The initial state is a write of "no object" before everything, if anybody read it.
-    let initial = Zone {
-        first_answer: 0,
-        last_invocation: 0,
-        last: 0,
-        written_at: Some(0),
-    };
+    let initial = Zone { first_answer: 0, last_invocation: 0, last: 0, written_at: Some(0) };
     let mut zones = BTreeMap::from([(Value::Absent, initial)]);
     for (index, operation) in effective(operations) {
         let value = match (operation.step.requires, operation.step.becomes) {
@@ -81,33 +71,23 @@ fn zones_of(operations: &[Operation]) -> Option<BTreeMap<Value, Zone>> {
             (Some(_), Some(_)) => return None,
         };
         if operation.step.becomes.is_some() {
-            let unread =
-                || effective(operations).all(|(_, read)| read.step.requires != Some(value));
+            let unread = || effective(operations).all(|(_, read)| read.step.requires != Some(value));
             if operation.outcome == Outcome::Unknown && value != Value::Absent && unread() {
                 // It may have happened at the end of time, where nobody looked.
                 continue;
             }
-            if zones
-                .get(&value)
-                .is_some_and(|zone| zone.written_at.is_some())
-            {
+            if zones.get(&value).is_some_and(|zone| zone.written_at.is_some()) {
                 return None;
             }
         }
         let zone = Zone::of(index, operation);
-        zones
-            .entry(value)
-            .and_modify(|before| *before = before.with(zone))
-            .or_insert(zone);
+        zones.entry(value).and_modify(|before| *before = before.with(zone)).or_insert(zone);
     }
     Some(zones)
 }
 
 fn is_read_before_write(operation: &Operation, zones: &BTreeMap<Value, Zone>) -> bool {
-    let written = operation
-        .step
-        .requires
-        .and_then(|value| zones.get(&value)?.written_at);
+    let written = operation.step.requires.and_then(|value| zones.get(&value)?.written_at);
     written.is_some_and(|written| operation.answered_at() < written)
 }
 
@@ -115,15 +95,9 @@ fn is_read_before_write(operation: &Operation, zones: &BTreeMap<Value, Zone>) ->
 fn conflict(zones: &BTreeMap<Value, Zone>) -> Option<usize> {
     let mut forward: Vec<&Zone> = zones.values().filter(|zone| zone.is_forward()).collect();
     forward.sort_by_key(|zone| zone.first_answer);
-    let overlap = forward
-        .windows(2)
-        .find(|pair| pair[1].first_answer < pair[0].last_invocation);
+    let overlap = forward.windows(2).find(|pair| pair[1].first_answer < pair[0].last_invocation);
     if let Some(pair) = overlap {
-        let later = if pair[0].last_invocation > pair[1].last_invocation {
-            pair[0]
-        } else {
-            pair[1]
-        };
+        let later = if pair[0].last_invocation > pair[1].last_invocation { pair[0] } else { pair[1] };
         return Some(later.last);
     }
     zones

@@ -1,0 +1,236 @@
+//! Faults are data: a plan is a list of (trigger, action) that can be written down, drawn from a
+//! seed, replayed without it and made smaller.
+//!
+//! The grammar, one table per fault: `at = "3s"` (or `"+1s"`, after the fault before it) or
+//! `when = "mark node=b1"` with an optional `delay`, and exactly one action: `cut`, `cut-one-way`,
+//! `heal`, `model`, `break`, `crash`, `restart`, `pause`, `disk`, `rot`, `slow`, `repair`, `wall`,
+//! `rate`. Names of nodes are checked when the plan meets a cluster, not here.
+
+mod duration;
+mod generate;
+mod grammar;
+
+use serde::{Deserialize, Serialize};
+
+pub use duration::Duration;
+pub use generate::{Budget, Generator};
+pub use grammar::PlanError;
+
+use crate::disk::{FaultKind, Persistence};
+use crate::network::{Direction, LinkModel};
+
+/// When a fault strikes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// At a moment of true time.
+    At(Duration),
+    /// So long after a node first reports a mark after the fault before this one struck.
+    When {
+        /// What the core calls the moment, e.g. `lease.granted`.
+        mark: String,
+        /// Which node must report it; any, if none is named.
+        node: Option<String>,
+        /// How long after.
+        delay: Duration,
+    },
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CrashKind {
+    /// The machine loses power: what was not synced may be lost, the boot clock begins anew.
+    #[default]
+    Power,
+    /// The process dies and the machine lives: the page cache survives.
+    Process,
+}
+
+/// What a fault does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Links are cut in both directions.
+    Cut(Vec<String>),
+    /// One direction of a link is cut.
+    CutOneWay(OneWay),
+    /// Links come back; `all` for every one.
+    Heal(Vec<String>),
+    /// A link behaves differently from now on.
+    Model(ModelChange),
+    /// The connections between two nodes break, with all that is in flight on them.
+    Break([String; 2]),
+    /// Nodes crash.
+    Crash(Crash),
+    /// Nodes start again; `all` for every one that is down.
+    Restart(Vec<String>),
+    /// A node stands still for a time, its peers do not.
+    Pause(Pause),
+    /// A disk fails in a given way.
+    Disk(DiskChange),
+    /// One bit of a file rots.
+    Rot(Rot),
+    /// A disk becomes slow.
+    Slow(Slow),
+    /// Disks fail no more; `all` for every one.
+    Repair(Vec<String>),
+    /// A wall clock jumps.
+    Wall(WallJump),
+    /// A boot clock changes its rate.
+    Rate(RateChange),
+}
+
+impl Action {
+    /// Whether it takes a fault away.
+    #[must_use]
+    pub fn is_healing(&self) -> bool {
+        matches!(self, Self::Heal(_) | Self::Restart(_) | Self::Repair(_))
+    }
+}
+
+/// One direction of a link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OneWay {
+    /// The link's name.
+    pub link: String,
+    /// Which way is cut.
+    pub direction: Direction,
+}
+
+/// A new behaviour of a link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelChange {
+    /// The link's name.
+    pub link: String,
+    /// How it behaves from now on.
+    pub to: LinkModel,
+}
+
+/// Nodes that crash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Crash {
+    /// Their names.
+    pub nodes: Vec<String>,
+    /// How.
+    #[serde(default)]
+    pub how: CrashKind,
+}
+
+/// A node that stands still.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pause {
+    /// Its name.
+    pub node: String,
+    /// How long.
+    #[serde(rename = "for")]
+    pub lasts: Duration,
+}
+
+/// A way in which a disk fails.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskChange {
+    /// The node whose disk it is.
+    pub node: String,
+    /// How it fails.
+    pub kind: FaultKind,
+    /// Which files.
+    #[serde(default = "any_file")]
+    pub file: String,
+    /// Once or for good.
+    #[serde(default = "once")]
+    pub persistence: Persistence,
+    /// How many matching operations succeed first.
+    #[serde(default)]
+    pub after: u32,
+}
+
+/// A bit that rots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rot {
+    /// The node whose disk it is.
+    pub node: String,
+    /// Which files; one of them is drawn.
+    #[serde(default = "any_file")]
+    pub file: String,
+}
+
+/// A disk that becomes slow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slow {
+    /// The node whose disk it is.
+    pub node: String,
+    /// How many times as long its syncs take.
+    pub times: u64,
+}
+
+/// A wall clock that jumps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WallJump {
+    /// The node.
+    pub node: String,
+    /// Seconds forward, or back if negative.
+    pub seconds: i64,
+}
+
+/// A boot clock that changes its rate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateChange {
+    /// The node.
+    pub node: String,
+    /// Microseconds gained per second.
+    pub ppm: i32,
+}
+
+fn any_file() -> String {
+    "*".to_owned()
+}
+
+fn once() -> Persistence {
+    Persistence::Once
+}
+
+/// A trigger with its action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// When.
+    pub trigger: Trigger,
+    /// What.
+    pub action: Action,
+}
+
+/// A list of faults. Those triggered by a mark wait for the one before them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FaultPlan {
+    /// The faults, in order.
+    pub faults: Vec<Fault>,
+}
+
+impl FaultPlan {
+    /// Reads a plan.
+    ///
+    /// # Errors
+    /// With the line, if the text is not a plan.
+    pub fn parse(text: &str) -> Result<Self, PlanError> {
+        grammar::parse(text)
+    }
+
+    /// Writes the plan so that [`Self::parse`] reads the same one.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        grammar::write(self)
+    }
+
+    /// How many faults do damage.
+    #[must_use]
+    pub fn damaging(&self) -> usize {
+        self.faults.iter().filter(|fault| !fault.action.is_healing()).count()
+    }
+}
