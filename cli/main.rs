@@ -1,2 +1,2 @@
-//! The `trefoil` program.
+//! The `trefoil` program: reads the command line and hands over to the verb.
 fn main() {}

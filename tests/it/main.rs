@@ -1,1 +1,8 @@
-//! Integration tests.
+//! Integration tests: house rules, and real processes on real disks.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests watch real processes on real clocks"
+)]
+
+mod tidy;

@@ -1,0 +1,57 @@
+//! The pages tell the truth where a test can see it: links lead somewhere, the map shows what is
+//! there, the commands that are promised are the ones that are run.
+
+use std::path::Path;
+
+use super::sources::{files, none, root};
+
+#[test]
+fn every_link_of_a_page_leads_somewhere() {
+    let mut findings = Vec::new();
+    for page in files(".md") {
+        let folder = root().join(&page.path).parent().expect("in a folder").to_owned();
+        for target in links(&page.text) {
+            let path = target.split('#').next().unwrap_or_default();
+            let outside = target.contains("://") || target.starts_with("mailto:");
+            if !outside && !path.is_empty() && !folder.join(path).exists() {
+                findings.push(format!("{}: {target}", page.path));
+            }
+        }
+    }
+    none("dead links", findings);
+}
+
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    text.split("](").skip(1).filter_map(|rest| rest.split(')').next())
+}
+
+#[test]
+fn every_path_on_the_map_exists() {
+    let map = std::fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let spans = map.split('`').skip(1).step_by(2);
+    let paths = spans.filter(|span| {
+        let folders = ["protocol/", "placement/", "storage-node/", "client/", "cli/", "sim/", "tests/", "benches/"];
+        folders.iter().any(|folder| span.starts_with(folder)) && !span.contains(' ')
+    });
+    let missing = paths.filter(|path| !Path::new(&root().join(path)).exists());
+    none("docs/architecture.md", missing.map(str::to_owned).collect());
+}
+
+#[test]
+fn the_commands_of_the_readme_are_the_ones_that_ci_runs() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let (readme, ci) = (read("README.md"), read(".ci/run"));
+    assert!(readme.contains("\n    cargo run --release -- demo\n"));
+    assert!(readme.contains("\n    cargo test --workspace\n"));
+    assert!(ci.contains("cargo test --workspace;"));
+}
+
+#[test]
+fn every_decision_is_on_the_list() {
+    let list = std::fs::read_to_string(root().join("docs/decisions/README.md")).unwrap();
+    let missing = files(".md").into_iter().filter(|page| {
+        let name = page.path.strip_prefix("docs/decisions/").unwrap_or("README.md");
+        name != "README.md" && !list.contains(&format!("({name})"))
+    });
+    none("docs/decisions/README.md", missing.map(|page| page.path).collect());
+}
