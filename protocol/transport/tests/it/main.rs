@@ -1,4 +1,5 @@
 //! The transport from outside: real sockets on loopback, real handshakes, hostile peers.
+#![allow(clippy::disallowed_methods, reason = "tests run on real clocks")]
 
 mod cluster;
 mod r090_planes;
