@@ -63,6 +63,21 @@ impl ChunkCipher {
     }
 }
 
+/// Moves bytes from the front of `input` until `buffer` holds `full` of them or nothing is left.
+///
+/// A first small piece gets the memory that it needs, anything more a whole chunk's: small objects stay small and
+/// large ones are copied once.
+pub(crate) fn gather(input: &mut &[u8], full: usize, buffer: &mut BytesMut) {
+    let (taken, rest) = input.split_at(input.len().min(full - buffer.len()));
+    if buffer.capacity() < buffer.len() + taken.len() + TAG_LEN {
+        let is_small = buffer.is_empty() && rest.is_empty();
+        let wanted = if is_small { taken.len() } else { full - buffer.len() };
+        buffer.reserve(wanted + TAG_LEN);
+    }
+    buffer.extend_from_slice(taken);
+    *input = rest;
+}
+
 fn nonce(index: u32, place: Place) -> Nonce {
     let mut nonce = [0; 12];
     nonce[7..11].copy_from_slice(&index.to_be_bytes());

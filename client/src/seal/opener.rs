@@ -6,7 +6,7 @@
 use bytes::{Bytes, BytesMut};
 use zeroize::Zeroize;
 
-use super::chunk::{ChunkCipher, Place};
+use super::chunk::{ChunkCipher, Place, gather};
 use super::derive::{UnlockError, Unlocked};
 use super::header::{HEADER_LEN, Identity};
 use super::keys::Dek;
@@ -40,6 +40,8 @@ pub enum OpenError {
 pub struct Opener {
     stage: Stage,
     pub(crate) buffer: BytesMut,
+    /// Bytes still to release, where padding follows them.
+    left: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -53,7 +55,14 @@ impl Opener {
     /// An opener for the object that `expected` names, under its data key.
     #[must_use]
     pub fn new(dek: Dek, expected: Identity) -> Self {
-        Self { stage: Stage::Header { dek, expected }, buffer: BytesMut::new() }
+        Self { stage: Stage::Header { dek, expected }, buffer: BytesMut::new(), left: None }
+    }
+
+    /// Releases only the first `plaintext_len` bytes: what follows is padding. Metadata has the length.
+    #[must_use]
+    pub fn trimmed_to(mut self, plaintext_len: u64) -> Self {
+        self.left = Some(plaintext_len);
+        self
     }
 
     /// Takes bytes off the front of `sealed` until a chunk is opened or nothing is left.
@@ -78,7 +87,7 @@ impl Opener {
 
     fn try_push(&mut self, sealed: &mut &[u8]) -> Result<Option<Bytes>, OpenError> {
         if let Stage::Header { dek, expected } = &self.stage {
-            take(sealed, HEADER_LEN, &mut self.buffer);
+            gather(sealed, HEADER_LEN, &mut self.buffer);
             if self.buffer.len() < HEADER_LEN {
                 return Ok(None);
             }
@@ -90,13 +99,13 @@ impl Opener {
         let Stage::Chunks { chunks, chunk_len, index } = &mut self.stage else {
             return Err(OpenError::Dead);
         };
-        take(sealed, chunk_len.sealed(), &mut self.buffer);
+        gather(sealed, chunk_len.sealed(), &mut self.buffer);
         if sealed.is_empty() {
             return Ok(None);
         }
         chunks.open(*index, Place::Inner, &mut self.buffer).map_err(|_| OpenError::Tag { chunk: *index })?;
         *index = index.checked_add(1).ok_or(OpenError::TooLong)?;
-        Ok(Some(self.buffer.split().freeze()))
+        Ok(Some(self.release()))
     }
 
     fn try_finish(&mut self) -> Result<Bytes, OpenError> {
@@ -110,7 +119,17 @@ impl Opener {
             return Err(OpenError::Truncated);
         }
         chunks.open(index, Place::Last, &mut self.buffer).map_err(|_| OpenError::Tag { chunk: index })?;
-        Ok(self.buffer.split().freeze())
+        let last = self.release();
+        if self.left.is_some_and(|left| left > 0) { Err(OpenError::Truncated) } else { Ok(last) }
+    }
+
+    fn release(&mut self) -> Bytes {
+        let mut opened = self.buffer.split().freeze();
+        if let Some(left) = &mut self.left {
+            opened.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= opened.len() as u64;
+        }
+        opened
     }
 
     fn die_on_error<T>(&mut self, result: Result<T, OpenError>) -> Result<T, OpenError> {
@@ -120,15 +139,4 @@ impl Opener {
         }
         result
     }
-}
-
-/// Moves bytes from the front of `sealed` until `buffer` holds `full` of them or nothing is left.
-pub(crate) fn take(sealed: &mut &[u8], full: usize, buffer: &mut BytesMut) {
-    let room = full - buffer.len();
-    let (taken, rest) = sealed.split_at(room.min(sealed.len()));
-    if buffer.is_empty() && !rest.is_empty() {
-        buffer.reserve(full);
-    }
-    buffer.extend_from_slice(taken);
-    *sealed = rest;
 }

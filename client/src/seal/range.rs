@@ -9,11 +9,11 @@ use bytes::{Bytes, BytesMut};
 use trefoil_protocol::tree::LEAF_LEN;
 use zeroize::Zeroize;
 
-use super::chunk::{ChunkCipher, Place};
+use super::chunk::{ChunkCipher, Place, gather};
 use super::derive::Unlocked;
 use super::header::HEADER_LEN;
 use super::length::{ChunkLen, chunk_count, plaintext_len};
-use super::opener::{OpenError, take};
+use super::opener::OpenError;
 
 /// Why a range cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +46,8 @@ pub struct RangePlan {
 
 impl RangePlan {
     /// The plan for `plaintext` in an object of `sealed_len` bytes.
+    ///
+    /// Padding counts as plaintext here: a caller that pads clamps the range to the length in the metadata.
     ///
     /// # Errors
     /// When no object has that length or the range does not lie in it.
@@ -140,7 +142,7 @@ impl RangeOpener {
             return if sealed.is_empty() { Ok(None) } else { Err(OpenError::TooLong) };
         }
         let full = self.plan.sealed_chunk_len(self.next);
-        take(sealed, full, &mut self.buffer);
+        gather(sealed, full, &mut self.buffer);
         if self.buffer.len() < full {
             return Ok(None);
         }

@@ -6,13 +6,15 @@
 use bytes::{Bytes, BytesMut};
 
 use super::attempt::Attempt;
-use super::chunk::{ChunkCipher, Place};
+use super::chunk::{ChunkCipher, Place, gather};
 use super::derive::Derived;
 use super::header::{Header, Identity};
 use super::keys::TenantKey;
-use super::length::{ChunkLen, sealed_len};
+use super::length::{ChunkLen, padme, sealed_len};
 use super::metadata::MetadataSealer;
 use super::wrap::{WrapCounter, WrapError, WrappedDek, wrap};
+
+const ZEROS: [u8; 4096] = [0; 4096];
 
 /// Why sealing stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +40,7 @@ pub struct Begun {
 pub struct SealEnd {
     /// The last bytes of the sealed object.
     pub last: Bytes,
-    /// Bytes taken.
+    /// Bytes taken, without padding.
     pub plaintext_len: u64,
     /// Bytes given, header and last chunk included.
     pub sealed_len: u64,
@@ -56,7 +58,9 @@ pub struct Sealer {
     /// Index of the chunk in `buffer`.
     index: u32,
     buffer: BytesMut,
-    plaintext_len: u64,
+    /// Bytes taken, padding included.
+    taken_len: u64,
+    padding_len: u64,
 }
 
 impl Sealer {
@@ -82,7 +86,8 @@ impl Sealer {
             chunk_len,
             index: 0,
             buffer: BytesMut::new(),
-            plaintext_len: 0,
+            taken_len: 0,
+            padding_len: 0,
         };
         Ok(Begun { sealer, header: Bytes::copy_from_slice(&header.to_bytes()), wrapped })
     }
@@ -99,8 +104,52 @@ impl Sealer {
     ///
     /// # Errors
     /// When the object has too many chunks.
+    ///
+    /// # Panics
+    /// After padding: its length would be lost.
     pub fn push(&mut self, plaintext: &mut &[u8]) -> Result<Option<Bytes>, SealError> {
-        self.fill(plaintext);
+        assert_eq!(self.padding_len, 0, "plaintext comes before padding");
+        self.take(plaintext)
+    }
+
+    /// Padding bytes that would bring what was pushed to its Padmé class.
+    #[must_use]
+    pub fn padding_wanted(&self) -> u64 {
+        padme(self.taken_len) - self.taken_len
+    }
+
+    /// As [`Sealer::push`], with `left` bytes of padding, counted down as they are taken.
+    ///
+    /// # Errors
+    /// When the object has too many chunks.
+    pub fn push_padding(&mut self, left: &mut u64) -> Result<Option<Bytes>, SealError> {
+        while *left > 0 {
+            let offered = ZEROS.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+            let mut rest = &ZEROS[..offered];
+            let sealed = self.take(&mut rest)?;
+            let taken = (offered - rest.len()) as u64;
+            *left -= taken;
+            self.padding_len += taken;
+            if sealed.is_some() {
+                return Ok(sealed);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Seals what is held as the last chunk; an empty object has one empty chunk.
+    #[must_use]
+    pub fn finish(mut self) -> SealEnd {
+        let last = self.seal_buffer(Place::Last);
+        let sealed_len = sealed_len(self.taken_len, self.chunk_len).expect("push counted the chunks");
+        let plaintext_len = self.taken_len - self.padding_len;
+        SealEnd { last, plaintext_len, sealed_len, metadata: self.metadata }
+    }
+
+    fn take(&mut self, plaintext: &mut &[u8]) -> Result<Option<Bytes>, SealError> {
+        let offered = plaintext.len();
+        gather(plaintext, self.chunk_len.text(), &mut self.buffer);
+        self.taken_len += (offered - plaintext.len()) as u64;
         if plaintext.is_empty() {
             return Ok(None);
         }
@@ -108,25 +157,6 @@ impl Sealer {
         let sealed = self.seal_buffer(Place::Inner);
         self.index = next;
         Ok(Some(sealed))
-    }
-
-    /// Seals what is held as the last chunk; an empty object has one empty chunk.
-    #[must_use]
-    pub fn finish(mut self) -> SealEnd {
-        let last = self.seal_buffer(Place::Last);
-        let sealed_len = sealed_len(self.plaintext_len, self.chunk_len).expect("push counted the chunks");
-        SealEnd { last, plaintext_len: self.plaintext_len, sealed_len, metadata: self.metadata }
-    }
-
-    fn fill(&mut self, plaintext: &mut &[u8]) {
-        let room = self.chunk_len.text() - self.buffer.len();
-        let (taken, rest) = plaintext.split_at(room.min(plaintext.len()));
-        if !taken.is_empty() && self.buffer.is_empty() && !rest.is_empty() {
-            self.buffer.reserve(self.chunk_len.sealed());
-        }
-        self.buffer.extend_from_slice(taken);
-        self.plaintext_len += taken.len() as u64;
-        *plaintext = rest;
     }
 
     fn seal_buffer(&mut self, place: Place) -> Bytes {

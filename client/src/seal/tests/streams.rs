@@ -82,6 +82,39 @@ fn a_range_refuses_missing_and_further_bytes() {
     assert_eq!(opener.finish(), Err(OpenError::Dead));
 }
 
+#[test]
+fn r089_padded_objects_fall_in_padme_classes_and_open_to_their_length() {
+    let key = tenant_key(7, 1);
+    let mut lengths = std::collections::BTreeSet::new();
+    for len in (0..200_000_usize).step_by(997) {
+        let plaintext = vec![0xEE; len];
+        let attempt = Attempts::new(object(7, 1, 1)).begin(&mut Seeded::new(len as u64));
+        let begun = Sealer::begin(attempt, &key, &mut counter(1, 0), ChunkLen::MIN).unwrap();
+        let (mut sealer, mut sealed, mut rest) = (begun.sealer, begun.header.to_vec(), &plaintext[..]);
+        while !rest.is_empty() {
+            sealed.extend(sealer.push(&mut rest).unwrap().iter().flatten());
+        }
+        let mut padding = sealer.padding_wanted();
+        while padding > 0 {
+            sealed.extend(sealer.push_padding(&mut padding).unwrap().iter().flatten());
+        }
+        let identity = sealer.identity();
+        let end = sealer.finish();
+        sealed.extend_from_slice(&end.last);
+        assert_eq!((end.plaintext_len, end.sealed_len), (len as u64, sealed.len() as u64));
+        assert_eq!(plaintext_len(end.sealed_len, ChunkLen::MIN), Some(padme(len as u64)));
+        lengths.insert(end.sealed_len);
+
+        let opener = |trim| {
+            let dek = begun.wrapped.unwrap(&key, &identity).unwrap();
+            Opener::new(dek, identity).trimmed_to(trim)
+        };
+        assert_eq!(open_stream(opener(len as u64), &sealed, 5000).unwrap(), plaintext);
+        assert_eq!(open_stream(opener(padme(len as u64) + 1), &sealed, 5000), Err(OpenError::Truncated));
+    }
+    assert!(lengths.len() < 120, "201 lengths fell in {} classes", lengths.len());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
