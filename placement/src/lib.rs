@@ -1,1 +1,14 @@
-//! The control plane: placement state machine, Raft, key custodian.
+//! The control plane: which store holds which volume under which epoch, which deletes may become
+//! erasures, and who may have which tenant key.
+//!
+//! The core is pure and sans-IO: [`Placement::step`] takes an event and the boot clock and returns
+//! effects. The shell (feature `shell`) gives it sockets, a disk and a clock; the simulator gives it
+//! others. Nothing here ever sees an object's name, content or data key.
+
+pub mod custodian;
+mod event;
+pub mod log_store;
+mod placement;
+
+pub use event::{Answer, Effect, Event, Request, RequestId, VoterId};
+pub use placement::{OpenError, Placement, Settings};

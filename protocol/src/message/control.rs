@@ -248,6 +248,10 @@ pub enum ControlRequest {
         /// The store.
         #[n(1)]
         store: StoreId,
+        /// The epoch of the newest configuration the node had when it erased: a report from before
+        /// the store was recruited again says nothing about what it holds now.
+        #[n(2)]
+        epoch: Epoch,
     },
 }
 

@@ -118,13 +118,10 @@ pub trait DiskFile: Clone + fmt::Debug + Send + 'static {
 /// Refuses a path that could leave the root: every component is a plain name. The empty path is
 /// the root itself.
 pub fn check_path(path: &str) -> Result<(), DiskError> {
-    let plain =
-        |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains('\0');
+    let plain = |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains('\0');
     if path.is_empty() || path.split('/').all(plain) {
         Ok(())
     } else {
-        Err(DiskError::BadPath {
-            path: path.to_owned(),
-        })
+        Err(DiskError::BadPath { path: path.to_owned() })
     }
 }

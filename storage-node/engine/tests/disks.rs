@@ -62,9 +62,7 @@ fn r004_a_configured_capacity_refuses_allocation_and_counts_holes_as_free() {
     let refused = other.allocate(512 << 10);
     assert!(matches!(refused, Err(DiskError::Full { .. })));
     file.punch(0, 512 << 10).expect("punches");
-    other
-        .allocate(512 << 10)
-        .expect("fits into what was given back");
+    other.allocate(512 << 10).expect("fits into what was given back");
     drop((disk, file, other));
     let again = FileDisk::open(&scratch.0, Some(1 << 20)).expect("opens");
     let free = again.free_bytes().expect("measures");
@@ -80,10 +78,7 @@ fn an_unsynced_write_is_lost_and_a_synced_one_stays() {
     file.sync_data().expect("syncs");
     file.write_at(6, &[b"lost"]).expect("writes");
     disk.crash(0);
-    assert!(
-        file.length().is_err(),
-        "a handle does not outlive the crash"
-    );
+    assert!(file.length().is_err(), "a handle does not outlive the crash");
     assert_eq!(disk.files(), [("file".to_owned(), b"synced".to_vec())]);
 }
 
@@ -103,11 +98,7 @@ fn a_failed_sync_loses_what_reads_still_show() {
     let file = disk.create("file").expect("creates");
     disk.sync_directory("").expect("syncs");
     file.write_at(0, &[b"bytes"]).expect("writes");
-    disk.inject(Fault {
-        operation: Operation::Sync,
-        nth: 1,
-        outcome: Outcome::Error,
-    });
+    disk.inject(Fault { operation: Operation::Sync, nth: 1, outcome: Outcome::Error });
     assert!(file.sync_data().is_err());
     assert_eq!(file.length(), Ok(5), "the page cache shows it");
     assert_eq!(file.sync_data(), Ok(()), "a retry pretends");
@@ -120,13 +111,8 @@ fn a_failed_sync_loses_what_reads_still_show() {
 fn a_torn_write_leaves_its_first_bytes() {
     let disk = FaultDisk::new();
     let file = disk.create("file").expect("creates");
-    disk.inject(Fault {
-        operation: Operation::Write,
-        nth: 2,
-        outcome: Outcome::Torn { bytes: 2 },
-    });
-    file.write_at(0, &[b"abcd"])
-        .expect("the first write is whole");
+    disk.inject(Fault { operation: Operation::Write, nth: 2, outcome: Outcome::Torn { bytes: 2 } });
+    file.write_at(0, &[b"abcd"]).expect("the first write is whole");
     assert!(file.write_at(4, &[b"efgh"]).is_err());
     assert_eq!(disk.files(), [("file".to_owned(), b"abcdef".to_vec())]);
 }

@@ -16,7 +16,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("trefoil-client", &["trefoil-protocol", "trefoil-transport"]),
     (
         "trefoil-sim",
-        &["trefoil-protocol", "trefoil-engine", "trefoil-placement", "trefoil-storage-node", "trefoil-client"],
+        &[
+            "trefoil-protocol",
+            "trefoil-engine",
+            "trefoil-placement",
+            "trefoil-storage-node",
+            "trefoil-client",
+        ],
     ),
     (
         "trefoil",
@@ -33,12 +39,20 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// What a crate must not even be able to name.
 const WALLS: &[(&str, &[&str], &str)] = &[
-    ("trefoil-protocol", &["tokio", "quinn", "rustix", "getrandom"], "the ground has no clock, socket or file"),
+    (
+        "trefoil-protocol",
+        &["tokio", "quinn", "rustix", "getrandom"],
+        "the ground has no clock, socket or file",
+    ),
     ("trefoil-engine", &["tokio", "quinn", "getrandom", "aes-gcm"], "the disk knows no network"),
     ("trefoil-storage-node", &["aes-gcm", "quinn", "hkdf", "trefoil-placement"], "a node cannot decrypt"),
     ("trefoil-placement", &["quinn", "trefoil-engine"], "only transport knows QUIC"),
     ("trefoil-client", &["quinn", "trefoil-engine", "trefoil-placement"], "only transport knows QUIC"),
-    ("trefoil-sim", &["quinn", "trefoil-transport", "tokio", "getrandom"], "the simulator invents all of these"),
+    (
+        "trefoil-sim",
+        &["quinn", "trefoil-transport", "tokio", "getrandom"],
+        "the simulator invents all of these",
+    ),
     ("trefoil", &["quinn", "aes-gcm", "trefoil-sim"], "the program uses what libraries offer"),
 ];
 
@@ -47,7 +61,8 @@ fn imports_point_down() {
     let allowed: BTreeMap<_, _> = ARROWS.iter().copied().collect();
     let mut findings = Vec::new();
     for (package, dependencies) in manifests() {
-        let known = allowed.get(package.as_str()).unwrap_or_else(|| panic!("{package} has no place in ARROWS"));
+        let known =
+            allowed.get(package.as_str()).unwrap_or_else(|| panic!("{package} has no place in ARROWS"));
         for dependency in dependencies.iter().filter(|name| name.starts_with("trefoil")) {
             if !known.contains(&dependency.as_str()) {
                 findings.push(format!("{package} -> {dependency}"));

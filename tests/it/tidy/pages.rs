@@ -30,7 +30,8 @@ fn every_path_on_the_map_exists() {
     let map = std::fs::read_to_string(root().join("docs/architecture.md")).unwrap();
     let spans = map.split('`').skip(1).step_by(2);
     let paths = spans.filter(|span| {
-        let folders = ["protocol/", "placement/", "storage-node/", "client/", "cli/", "sim/", "tests/", "benches/"];
+        let folders =
+            ["protocol/", "placement/", "storage-node/", "client/", "cli/", "sim/", "tests/", "benches/"];
         folders.iter().any(|folder| span.starts_with(folder)) && !span.contains(' ')
     });
     let missing = paths.filter(|path| !Path::new(&root().join(path)).exists());

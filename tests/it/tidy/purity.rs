@@ -70,7 +70,10 @@ fn every_door_is_used() {
     let unused = DOORS.iter().filter(|(path, word, _)| {
         !files.iter().any(|file| file.path == *path && (word.is_empty() || file.text.contains(word)))
     });
-    none("a door that nobody uses is a hole", unused.map(|(path, word, _)| format!("{path} {word}")).collect());
+    none(
+        "a door that nobody uses is a hole",
+        unused.map(|(path, word, _)| format!("{path} {word}")).collect(),
+    );
 }
 
 #[test]

@@ -8,13 +8,17 @@ use super::sources::{files, none, root};
 fn a_number_in_a_tests_name_stands_in_the_page() {
     let page = stated();
     let unknown = shown_by_tests().into_iter().filter(|(number, _)| !page.contains_key(number));
-    none("restate it in docs/requirements.md", unknown.map(|(number, test)| format!("R{number}: {test}")).collect());
+    none(
+        "restate it in docs/requirements.md",
+        unknown.map(|(number, test)| format!("R{number}: {test}")).collect(),
+    );
 }
 
 #[test]
 fn what_the_page_calls_shown_has_a_test_and_nothing_else_has() {
     let tests = shown_by_tests();
-    let wrong = stated().into_iter().filter(|(number, part)| (*part == Part::Shown) != tests.contains_key(number));
+    let wrong =
+        stated().into_iter().filter(|(number, part)| (*part == Part::Shown) != tests.contains_key(number));
     none(
         "move it to the part of docs/requirements.md where it belongs",
         wrong.map(|(number, part)| format!("R{number} is under {part:?}")).collect(),
@@ -70,7 +74,9 @@ fn shown_by_tests() -> BTreeMap<u32, String> {
     let mut found = BTreeMap::new();
     for file in files(".rs") {
         for line in file.text.lines() {
-            let Some(name) = line.trim_start().trim_start_matches("async ").strip_prefix("fn r") else { continue };
+            let Some(name) = line.trim_start().trim_start_matches("async ").strip_prefix("fn r") else {
+                continue;
+            };
             let Some((digits, _)) = name.split_once('_') else { continue };
             if let (3, Ok(number)) = (digits.len(), digits.parse()) {
                 let name = name.split('(').next().unwrap_or(name);

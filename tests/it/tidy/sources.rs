@@ -45,7 +45,8 @@ fn collect(folder: &Path, suffix: &str, found: &mut Vec<Source>) {
                 collect(&path, suffix, found);
             }
         } else if name.ends_with(suffix) {
-            let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let text =
+                fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             let relative = path.strip_prefix(root()).expect("below the root");
             found.push(Source { path: relative.to_string_lossy().into_owned(), text });
         }
@@ -68,9 +69,9 @@ const LONG: &[(&str, &str)] = &[];
 
 #[test]
 fn files_stay_below_eight_hundred_lines() {
-    let long = files(".rs").into_iter().filter(|file| {
-        file.text.lines().count() > 800 && !LONG.iter().any(|(path, _)| *path == file.path)
-    });
+    let long = files(".rs")
+        .into_iter()
+        .filter(|file| file.text.lines().count() > 800 && !LONG.iter().any(|(path, _)| *path == file.path));
     none("a file is one room", long.map(|file| file.path).collect());
 }
 
@@ -78,7 +79,8 @@ fn files_stay_below_eight_hundred_lines() {
 fn no_file_is_named_after_nothing() {
     let empty = ["util", "utils", "helper", "helpers", "common", "manager", "misc"];
     let stem = |file: &Source| Path::new(&file.path).file_stem().map(|s| s.to_string_lossy().into_owned());
-    let named = files(".rs").into_iter().filter(|file| stem(file).is_some_and(|s| empty.contains(&s.as_str())));
+    let named =
+        files(".rs").into_iter().filter(|file| stem(file).is_some_and(|s| empty.contains(&s.as_str())));
     none("a file is a noun you could say in a meeting", named.map(|file| file.path).collect());
 }
 

@@ -192,18 +192,11 @@ impl FaultDisk {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .expect("no operation panics while it holds the state")
+        self.state.lock().expect("no operation panics while it holds the state")
     }
 
     fn handle(&self, path: &str, inode: u64, life: u64) -> FaultDiskFile {
-        FaultDiskFile {
-            state: Arc::clone(&self.state),
-            inode,
-            path: path.into(),
-            life,
-        }
+        FaultDiskFile { state: Arc::clone(&self.state), inode, path: path.into(), life }
     }
 }
 
@@ -251,10 +244,7 @@ impl Disk for FaultDisk {
         if !directory.is_empty() && state.names.get(directory) != Some(&Entry::Directory) {
             return Err(missing(directory));
         }
-        let names = state
-            .names
-            .keys()
-            .filter(|path| parent_of(path) == directory);
+        let names = state.names.keys().filter(|path| parent_of(path) == directory);
         Ok(names.map(|path| name_of(path).to_owned()).collect())
     }
 
@@ -274,11 +264,7 @@ impl Disk for FaultDisk {
         check_path(to)?;
         let mut state = self.lock();
         state.parent_exists(to)?;
-        let entry = state
-            .names
-            .get(from)
-            .copied()
-            .ok_or_else(|| missing(from))?;
+        let entry = state.names.get(from).copied().ok_or_else(|| missing(from))?;
         state.change(Operation::Name, "rename", from)?;
         state.names.remove(from);
         state.names.insert(to.to_owned(), entry);
@@ -313,9 +299,7 @@ impl DiskFile for FaultDiskFile {
         let outcome = state.change(Operation::Write, "pwritev", &self.path);
         match &outcome {
             Ok(()) => {}
-            Err(Struck {
-                torn: Some(kept), ..
-            }) => bytes.truncate(*kept),
+            Err(Struck { torn: Some(kept), .. }) => bytes.truncate(*kept),
             Err(struck) => return Err(struck.error.clone()),
         }
         state.inode(self.inode).write(offset as usize, bytes);
@@ -327,13 +311,9 @@ impl DiskFile for FaultDiskFile {
         state.strike(Operation::Read, "pread", &self.path)?;
         let seen = &state.inode(self.inode).seen;
         let start = offset as usize;
-        let bytes = start
-            .checked_add(buffer.len())
-            .and_then(|end| seen.get(start..end))
-            .ok_or_else(|| DiskError::ShortRead {
-                path: self.path.to_string(),
-                offset,
-                length: buffer.len(),
+        let bytes =
+            start.checked_add(buffer.len()).and_then(|end| seen.get(start..end)).ok_or_else(|| {
+                DiskError::ShortRead { path: self.path.to_string(), offset, length: buffer.len() }
             })?;
         buffer.copy_from_slice(bytes);
         Ok(())
@@ -381,15 +361,8 @@ impl DiskFile for FaultDiskFile {
 
 impl FaultDiskFile {
     fn lock(&self) -> Result<MutexGuard<'_, State>, DiskError> {
-        let state = self
-            .state
-            .lock()
-            .expect("no operation panics while it holds the state");
-        if state.life == self.life {
-            Ok(state)
-        } else {
-            Err(broken("use after crash", &self.path))
-        }
+        let state = self.state.lock().expect("no operation panics while it holds the state");
+        if state.life == self.life { Ok(state) } else { Err(broken("use after crash", &self.path)) }
     }
 }
 
@@ -433,28 +406,15 @@ impl State {
     }
 
     /// Counts an operation that changes the disk, unless the process is dead or a fault strikes.
-    fn change(
-        &mut self,
-        operation: Operation,
-        name: &'static str,
-        path: &str,
-    ) -> Result<(), Struck> {
+    fn change(&mut self, operation: Operation, name: &'static str, path: &str) -> Result<(), Struck> {
         self.counts.steps += 1;
         if self.halt_at.is_some_and(|step| self.counts.steps > step) {
-            return Err(Struck {
-                error: broken(name, path),
-                torn: None,
-            });
+            return Err(Struck { error: broken(name, path), torn: None });
         }
         self.strike(operation, name, path)
     }
 
-    fn strike(
-        &mut self,
-        operation: Operation,
-        name: &'static str,
-        path: &str,
-    ) -> Result<(), Struck> {
+    fn strike(&mut self, operation: Operation, name: &'static str, path: &str) -> Result<(), Struck> {
         for fault in &mut self.faults {
             if fault.operation == operation {
                 fault.nth = fault.nth.saturating_sub(1);
@@ -486,15 +446,9 @@ impl State {
     }
 
     fn sync_names(&mut self, directory: &str) {
-        self.durable_names
-            .retain(|path, _| parent_of(path) != directory);
-        let present = self
-            .names
-            .iter()
-            .filter(|(path, _)| parent_of(path) == directory);
-        let present: Vec<_> = present
-            .map(|(path, entry)| (path.clone(), *entry))
-            .collect();
+        self.durable_names.retain(|path, _| parent_of(path) != directory);
+        let present = self.names.iter().filter(|(path, _)| parent_of(path) == directory);
+        let present: Vec<_> = present.map(|(path, entry)| (path.clone(), *entry)).collect();
         self.durable_names.extend(present);
     }
 
@@ -507,11 +461,7 @@ impl State {
         let mut after = BTreeMap::new();
         for path in paths {
             let (seen, durable) = (self.names.get(&path), self.durable_names.get(&path));
-            let kept = if seen != durable && choice.keeps() {
-                seen
-            } else {
-                durable
-            };
+            let kept = if seen != durable && choice.keeps() { seen } else { durable };
             let parent = parent_of(&path);
             let reachable = parent.is_empty() || after.contains_key(parent);
             if let (Some(entry), true) = (kept, reachable) {
@@ -607,24 +557,15 @@ fn name_of(path: &str) -> &str {
 }
 
 fn missing(path: &str) -> DiskError {
-    DiskError::NotFound {
-        path: path.to_owned(),
-    }
+    DiskError::NotFound { path: path.to_owned() }
 }
 
 fn no_room(path: &str, needed: u64) -> DiskError {
-    DiskError::Full {
-        path: path.to_owned(),
-        needed,
-    }
+    DiskError::Full { path: path.to_owned(), needed }
 }
 
 fn broken(operation: &'static str, path: &str) -> DiskError {
-    DiskError::Io {
-        operation,
-        path: path.to_owned(),
-        reason: "input/output error".to_owned(),
-    }
+    DiskError::Io { operation, path: path.to_owned(), reason: "input/output error".to_owned() }
 }
 
 impl fmt::Debug for FaultDisk {
@@ -635,8 +576,6 @@ impl fmt::Debug for FaultDisk {
 
 impl fmt::Debug for FaultDiskFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FaultDiskFile")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        f.debug_struct("FaultDiskFile").field("path", &self.path).finish_non_exhaustive()
     }
 }

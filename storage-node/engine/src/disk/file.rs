@@ -52,8 +52,8 @@ impl FileDisk {
         let shown = root.display().to_string();
         make_directories(root).map_err(|errno| failed("mkdir", &shown, errno))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(root, flags, Mode::empty())
-            .map_err(|errno| failed("open", &shown, errno))?;
+        let directory =
+            rustix::fs::open(root, flags, Mode::empty()).map_err(|errno| failed("open", &shown, errno))?;
         let lock = open_beneath(&directory, LOCK_FILE, OFlags::RDWR | OFlags::CREATE)
             .map_err(|errno| failed("open", LOCK_FILE, errno))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -62,36 +62,21 @@ impl FileDisk {
             Err(errno) => return Err(failed("flock", LOCK_FILE, errno)),
         }
         let used = blocks_below(&directory).map_err(|errno| failed("measure", &shown, errno))?;
-        Ok(FileDisk {
-            root: Arc::new(Root {
-                directory,
-                _lock: lock,
-                capacity,
-                used: AtomicU64::new(used),
-            }),
-        })
+        Ok(FileDisk { root: Arc::new(Root { directory, _lock: lock, capacity, used: AtomicU64::new(used) }) })
     }
 
     fn file(&self, path: &str, flags: OFlags) -> Result<FileDiskFile, DiskError> {
         check_path(path)?;
-        let descriptor = open_beneath(&self.root.directory, path, flags)
-            .map_err(|errno| failed("open", path, errno))?;
-        Ok(FileDiskFile {
-            descriptor: Arc::new(descriptor),
-            path: path.into(),
-            root: Arc::clone(&self.root),
-        })
+        let descriptor =
+            open_beneath(&self.root.directory, path, flags).map_err(|errno| failed("open", path, errno))?;
+        Ok(FileDiskFile { descriptor: Arc::new(descriptor), path: path.into(), root: Arc::clone(&self.root) })
     }
 
     fn directory(&self, path: &str) -> Result<OwnedFd, DiskError> {
         check_path(path)?;
         let name = if path.is_empty() { "." } else { path };
-        open_beneath(
-            &self.root.directory,
-            name,
-            OFlags::RDONLY | OFlags::DIRECTORY,
-        )
-        .map_err(|errno| failed("open", path, errno))
+        open_beneath(&self.root.directory, name, OFlags::RDONLY | OFlags::DIRECTORY)
+            .map_err(|errno| failed("open", path, errno))
     }
 }
 
@@ -120,8 +105,7 @@ impl Disk for FileDisk {
 
     fn list(&self, directory: &str) -> Result<Vec<String>, DiskError> {
         let descriptor = self.directory(directory)?;
-        let mut names =
-            names_in(&descriptor).map_err(|errno| failed("readdir", directory, errno))?;
+        let mut names = names_in(&descriptor).map_err(|errno| failed("readdir", directory, errno))?;
         names.sort();
         Ok(names)
     }
@@ -154,8 +138,8 @@ impl Disk for FileDisk {
     }
 
     fn free_bytes(&self) -> Result<u64, DiskError> {
-        let system = rustix::fs::fstatvfs(&self.root.directory)
-            .map_err(|errno| failed("statvfs", "", errno))?;
+        let system =
+            rustix::fs::fstatvfs(&self.root.directory).map_err(|errno| failed("statvfs", "", errno))?;
         let available = system.f_bavail.saturating_mul(system.f_frsize);
         Ok(match self.root.capacity {
             Some(capacity) => available.min(capacity.saturating_sub(self.root.used())),
@@ -183,11 +167,7 @@ impl DiskFile for FileDiskFile {
         while done < length {
             match rustix::io::pread(&*self.descriptor, &mut buffer[done..], offset + done as u64) {
                 Ok(0) => {
-                    return Err(DiskError::ShortRead {
-                        path: self.path.to_string(),
-                        offset,
-                        length,
-                    });
+                    return Err(DiskError::ShortRead { path: self.path.to_string(), offset, length });
                 }
                 Ok(read) => done += read,
                 Err(Errno::INTR) => {}
@@ -198,8 +178,7 @@ impl DiskFile for FileDiskFile {
     }
 
     fn sync_data(&self) -> Result<(), DiskError> {
-        rustix::fs::fdatasync(&*self.descriptor)
-            .map_err(|errno| failed("fdatasync", &self.path, errno))
+        rustix::fs::fdatasync(&*self.descriptor).map_err(|errno| failed("fdatasync", &self.path, errno))
     }
 
     fn length(&self) -> Result<u64, DiskError> {
@@ -218,8 +197,7 @@ impl DiskFile for FileDiskFile {
         {
             return Err(self.full(needed));
         }
-        let allocated =
-            rustix::fs::fallocate(&*self.descriptor, FallocateFlags::empty(), 0, length);
+        let allocated = rustix::fs::fallocate(&*self.descriptor, FallocateFlags::empty(), 0, length);
         match allocated {
             Ok(()) => {}
             Err(Errno::NOSPC) => return Err(self.full(needed)),
@@ -285,10 +263,7 @@ impl FileDiskFile {
     }
 
     fn full(&self, needed: u64) -> DiskError {
-        DiskError::Full {
-            path: self.path.to_string(),
-            needed,
-        }
+        DiskError::Full { path: self.path.to_string(), needed }
     }
 }
 
@@ -300,9 +275,7 @@ impl Root {
     /// Replaces `before` bytes of blocks by `after` in the sum.
     fn account(&self, before: u64, after: u64) {
         let update = |used: u64| Some(used.saturating_sub(before).saturating_add(after));
-        let _ = self
-            .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
+        let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
     }
 }
 
@@ -361,13 +334,7 @@ fn block_bytes(status: &rustix::fs::Stat) -> u64 {
 
 fn failed(operation: &'static str, path: &str, errno: Errno) -> DiskError {
     match errno {
-        Errno::NOENT => DiskError::NotFound {
-            path: path.to_owned(),
-        },
-        errno => DiskError::Io {
-            operation,
-            path: path.to_owned(),
-            reason: errno.to_string(),
-        },
+        Errno::NOENT => DiskError::NotFound { path: path.to_owned() },
+        errno => DiskError::Io { operation, path: path.to_owned(), reason: errno.to_string() },
     }
 }

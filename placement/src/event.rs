@@ -1,0 +1,64 @@
+//! What goes into the control plane and what comes out of it. The shell and the simulator speak to
+//! [`Placement`](crate::Placement) in these words only.
+
+use bytes::Bytes;
+use trefoil_protocol::ids::{NodeId, OperatorId, PrincipalId, TenantId};
+use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
+use trefoil_protocol::message::control::{ControlAnswer, ControlRequest};
+use trefoil_protocol::message::tenant::{TenantRequest, TenantResponse};
+
+/// Names one request until it is answered; given out by the caller, never twice in one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// A voter of the control plane's log; from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VoterId(pub u64);
+
+/// A request with the identity that the connection's certificate proved. Nothing in a request is
+/// believed about who sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A storage node asks.
+    Control(NodeId, ControlRequest),
+    /// An operator asks.
+    Admin(OperatorId, AdminRequest),
+    /// A tenant's principal asks; only `Route` and `Keys` are answered here.
+    Tenant(TenantId, PrincipalId, TenantRequest),
+}
+
+/// The answer to a request, of the same plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`Request::Control`].
+    Control(ControlAnswer),
+    /// To [`Request::Admin`].
+    Admin(AdminAnswer),
+    /// To [`Request::Tenant`].
+    Tenant(TenantResponse),
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody asks. Every request gets exactly one [`Effect::Answer`], unless [`Event::Gone`]
+    /// comes first.
+    Request(RequestId, Request),
+    /// Whoever asked does not listen any more; what was begun goes on.
+    Gone(RequestId),
+    /// Another voter's message, as its [`Effect::Send`] made it.
+    Voter(VoterId, Bytes),
+    /// Nothing but time passed.
+    Wakeup,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Answer the request.
+    Answer(RequestId, Answer),
+    /// Pass this to another voter; it may be lost, repeated or reordered.
+    Send(VoterId, Bytes),
+    /// The log cannot be kept any more: answer nobody and stop. Everything committed is on disk.
+    Fatal(String),
+}
