@@ -1,0 +1,116 @@
+//! Deletion certificates, checked without a cluster: the bytes, and the public keys that must stand
+//! behind them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use trefoil_protocol::deletion::{CertificateError, SignedCertificate};
+use trefoil_protocol::ids::PublicKey;
+
+/// The public keys of the control plane: what a certificate is checked against.
+///
+/// ```
+/// # use trefoil_client::Trust;
+/// # use trefoil_protocol::ids::PublicKey;
+/// let trust = Trust { cluster: "dev".into(), placement_keys: [PublicKey([7; 32])].into() };
+/// assert_eq!(Trust::parse(&trust.to_toml(), "trust.toml".as_ref()).unwrap(), trust);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trust {
+    /// The cluster whose certificates these keys sign.
+    pub cluster: String,
+    /// The keys.
+    pub placement_keys: BTreeSet<PublicKey>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct TrustFile {
+    cluster: String,
+    placement_keys: Vec<String>,
+}
+
+/// Why a trust file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustFileError {
+    /// It cannot be read.
+    #[error("cannot read {path}: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// It is not a trust file; the message names the line.
+    #[error("{path}: {error}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        error: Box<toml::de::Error>,
+    },
+    /// One of its keys is none.
+    #[error("{path}: {error}")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: trefoil_protocol::ids::InvalidId,
+    },
+}
+
+impl Trust {
+    /// Reads a trust file.
+    ///
+    /// # Errors
+    /// When it cannot be read or is not one.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, TrustFileError> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| TrustFileError::Read { path: path.to_owned(), error })?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads the text of the trust file `path`.
+    ///
+    /// # Errors
+    /// When it is not one.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, TrustFileError> {
+        let file: TrustFile = toml::from_str(text)
+            .map_err(|error| TrustFileError::Syntax { path: path.to_owned(), error: Box::new(error) })?;
+        let keys = file.placement_keys.iter().map(|key| key.parse()).collect::<Result<_, _>>();
+        let placement_keys = keys.map_err(|error| TrustFileError::Key { path: path.to_owned(), error })?;
+        Ok(Self { cluster: file.cluster, placement_keys })
+    }
+
+    /// The file's text.
+    pub fn to_toml(&self) -> String {
+        let keys = self.placement_keys.iter().map(PublicKey::to_string).collect();
+        let file = TrustFile { cluster: self.cluster.clone(), placement_keys: keys };
+        toml::to_string(&file).expect("strings and lists of strings are TOML")
+    }
+}
+
+/// Checks a deletion certificate offline: every signature, every receipt, and that each store that ever
+/// held the object gave one.
+///
+/// # Errors
+/// The first thing that does not hold.
+///
+/// ```
+/// # use trefoil_client::{Trust, verify_certificate};
+/// # let trust = Trust { cluster: "dev".into(), placement_keys: Default::default() };
+/// assert!(verify_certificate(b"not a certificate", &trust).is_err());
+/// ```
+pub fn verify_certificate(bytes: &[u8], trust: &Trust) -> Result<SignedCertificate, CertificateError> {
+    let signed = SignedCertificate::from_bytes(bytes)?;
+    signed.verify(&trust.placement_keys)?;
+    if signed.certificate.cluster != trust.cluster {
+        return Err(CertificateError::Malformed(format!(
+            "it is of cluster `{}`, the trust file of `{}`",
+            signed.certificate.cluster, trust.cluster
+        )));
+    }
+    Ok(signed)
+}

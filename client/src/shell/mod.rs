@@ -1,0 +1,19 @@
+//! The client as a program uses it: profiles, connections, streams of plaintext, files.
+//!
+//! Decisions are the core's; this module does what it says, over QUIC and with the system's clock.
+
+mod certificate;
+mod client;
+mod download;
+mod listing;
+mod profile;
+mod put;
+mod source;
+
+pub use certificate::{Trust, TrustFileError, verify_certificate};
+pub use client::{Client, ConnectError, Settings};
+pub use download::{Download, Head};
+pub use listing::{Listed, Page, Pages};
+pub use profile::{Profile, ProfileError, ProfileFile, ProfileRole};
+pub use put::{Hidden, PutOptions, Restored, Spool, Stored};
+pub use source::{FileSource, IntoSource, MemorySource, ReaderSource, Source};
