@@ -3,6 +3,8 @@
 //! Each figure is the best of a few rounds, so that a busy machine disturbs it little. It proves nothing; it shows
 //! where a client's time goes.
 
+#![allow(clippy::disallowed_methods, reason = "a measurement reads the clock")]
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 

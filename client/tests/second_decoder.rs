@@ -65,6 +65,10 @@ fn case(number: u32, entropy: &mut Seeded, counter: &mut WrapCounter) -> Case {
     while !rest.is_empty() {
         sealed.extend(sealer.push(&mut rest).expect("few chunks").iter().flatten());
     }
+    let mut padding = if entropy.below(2) == 0 { sealer.padding_wanted() } else { 0 };
+    while padding > 0 {
+        sealed.extend(sealer.push_padding(&mut padding).expect("few chunks").iter().flatten());
+    }
     let end = sealer.finish();
     sealed.extend_from_slice(&end.last);
     let user =
