@@ -52,7 +52,7 @@ impl LinkChoice {
         Self::default()
     }
 
-    /// A handshake over `link` completed.
+    /// A new connection over `link` answered for the first time.
     pub fn connected(&mut self, link: LinkId, now: BootTime) {
         let state = self.state_mut(link);
         state.answered_at = Some(now);

@@ -95,9 +95,11 @@ pub enum Urgency {
     Probe,
 }
 
-/// The sending half of a stream. Dropped unfinished, it is abandoned.
+/// The sending half of a stream. Dropped before [`SendStream::finish`], it is abandoned, so that half
+/// a frame is never taken for an end.
 pub struct SendStream {
     inner: quinn::SendStream,
+    finished: bool,
     // Keeps the connection open while this end still sends.
     _connection: Connection,
 }
@@ -111,7 +113,7 @@ pub struct RecvStream {
 
 impl SendStream {
     pub(crate) fn new(inner: quinn::SendStream, connection: Connection) -> Self {
-        Self { inner, _connection: connection }
+        Self { inner, finished: false, _connection: connection }
     }
 
     /// Writes one frame. Returns when QUIC has taken it, which is before the peer has it.
@@ -131,6 +133,7 @@ impl SendStream {
     /// # Errors
     /// When the stream is already finished.
     pub fn finish(&mut self) -> Result<(), WriteFrameError> {
+        self.finished = true;
         self.inner.finish().map_err(|_| WriteFrameError::Finished)
     }
 
@@ -156,6 +159,14 @@ impl SendStream {
     pub fn abandon(&mut self, reason: CloseReason) {
         // A finished stream has nothing left to abandon.
         let _ = self.inner.reset(reason.code());
+    }
+}
+
+impl Drop for SendStream {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.abandon(CloseReason::Finished);
+        }
     }
 }
 

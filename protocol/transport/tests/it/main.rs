@@ -6,4 +6,6 @@ mod r090_planes;
 mod r091_resumption;
 mod r092_certificates;
 mod r097_limits;
+mod relay;
 mod stream_frames;
+mod two_links;
