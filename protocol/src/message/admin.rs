@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 
 use crate::config::{NodeEntry, TenantEntry, VolumeConfig};
 use crate::ids::{PrincipalId, StoreId, TenantId, TenantName};
-use crate::message::control::VolumeStatistics;
+use crate::message::control::{LinkReport, VolumeStatistics};
 use crate::time::{CpTime, Millis};
 
 /// What an operator asks.
@@ -101,4 +101,7 @@ pub struct ClusterStatus {
     /// Deletes that were certified.
     #[n(5)]
     pub certified: u64,
+    /// The links, summed over what nodes that are up reported last.
+    #[n(6)]
+    pub links: Option<Vec<LinkReport>>,
 }

@@ -6,8 +6,8 @@ use minicbor::{Decode, Encode};
 use crate::config::{LinkAddress, NodeEntry, TenantEntry, VolumeConfig};
 use crate::deletion::{PurgeItem, PurgeScope, SignedCertificate, SignedEraseReceipt, SignedPurgeOrder};
 use crate::ids::{
-    ConfigIndex, DcId, Epoch, Hash, Incarnation, Lsn, NodeId, OrderId, PrincipalId, PublicKey, RackId,
-    StoreId, VersionId, VolumeId,
+    ConfigIndex, DcId, Epoch, Hash, Incarnation, LinkId, Lsn, NodeId, OrderId, PrincipalId, PublicKey,
+    RackId, StoreId, VersionId, VolumeId,
 };
 use crate::time::{BootTime, CpTime, Millis};
 
@@ -63,6 +63,23 @@ pub struct Renew {
     /// Statistics of the volumes this node is primary of, for `status`.
     #[n(4)]
     pub volumes: Vec<VolumeStatistics>,
+    /// How this node finds the two links to the other data centre, for `status`.
+    #[n(5)]
+    pub links: Option<Vec<LinkReport>>,
+}
+
+/// How a link looks from one node, or, added up, from all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LinkReport {
+    /// The link.
+    #[n(0)]
+    pub link: LinkId,
+    /// Peers in other data centres that answer probes over it.
+    #[n(1)]
+    pub healthy: u32,
+    /// Peers that are up and do not answer over it.
+    #[n(2)]
+    pub silent: u32,
 }
 
 /// What a primary knows of its volume, for `status`.
