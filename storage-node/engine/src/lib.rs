@@ -1,7 +1,31 @@
 //! The disk: segments, index, key bag, recovery, erase, scrub. Synchronous and generic over
 //! [`Disk`]; it knows no network and no clock.
+//!
+//! A [`Store`] holds the logs of many volumes, each in its own directory. Appending only stages; a
+//! [`SyncJob`] makes durable on whatever thread runs it.
 
 pub mod conformance;
 pub mod disk;
+pub mod frame;
+pub mod health;
+pub mod read;
+pub mod recovery;
+mod scan;
+pub mod segment;
+mod state;
+pub mod store;
+pub mod superblock;
+pub mod sync;
+pub mod volume;
 
 pub use disk::{Disk, DiskError, DiskFile};
+pub use frame::{Owner, Position};
+pub use health::{Health, SyncError};
+pub use read::{ReadError, ReadJob};
+pub use recovery::{OpenError, RecoveryReport, Tail};
+pub use scan::ScanError;
+pub use segment::SegmentLayout;
+pub use state::{EraseTarget, Fault};
+pub use store::{Store, StoreError, StoreState, Volume, VolumeSecrets};
+pub use sync::{SyncJob, SyncTicket};
+pub use volume::{LogIdentity, PayloadState, RecordReadError, StageError, VolumeLog};

@@ -1,0 +1,321 @@
+//! A store: one formatted directory tree with its identity, its signing key, its proof of clean
+//! shutdown and a directory for each volume. A store that lost its data comes back under a new id;
+//! nothing here guesses one.
+
+use std::fmt;
+
+use minicbor::{Decode, Encode};
+use trefoil_protocol::ids::{Hash, Incarnation, Lsn, NodeId, StoreId, TenantId, VolumeId};
+use zeroize::Zeroizing;
+
+use crate::disk::{Disk, DiskError, DiskFile};
+use crate::frame::{Owner, Position, Scope};
+use crate::health::{Health, SUSPECT_FILE, SyncError};
+use crate::recovery::{CleanEnd, OpenError, Recovery, RecoveryReport};
+use crate::segment::SegmentLayout;
+use crate::superblock::{SuperblockError, TwoSlots};
+use crate::volume::{LogIdentity, VolumeLog};
+
+const STORE_FILE: &str = "store";
+const SIGNING_KEY_FILE: &str = "signing-key";
+const VOLUMES: &str = "volumes";
+const VOLUME_FILE: &str = "volume";
+
+/// What the store's superblock says.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct StoreState {
+    /// The store's id, given at formatting and never changed.
+    #[n(0)]
+    pub store: StoreId,
+    /// The node that runs it.
+    #[n(1)]
+    pub node: NodeId,
+    /// The last incarnation that the control plane gave.
+    #[n(2)]
+    pub incarnation: Incarnation,
+    /// Whether the last run ended with everything synced and said so.
+    #[n(3)]
+    pub clean: bool,
+}
+
+/// What the volume's superblock says.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct VolumeState {
+    #[n(0)]
+    pub(crate) store: StoreId,
+    #[n(1)]
+    pub(crate) tenant: TenantId,
+    #[n(2)]
+    pub(crate) volume: VolumeId,
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub(crate) seal: [u8; 16],
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub(crate) bag_key: [u8; 32],
+    #[n(5)]
+    pub(crate) bag_generation: u64,
+    #[n(6)]
+    pub(crate) clean_end: Option<WrittenEnd>,
+}
+
+/// [`CleanEnd`] as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct WrittenEnd {
+    #[n(0)]
+    last: Lsn,
+    #[n(1)]
+    chain: Hash,
+    #[n(2)]
+    segment: u64,
+    #[n(3)]
+    offset: u64,
+}
+
+impl fmt::Debug for VolumeState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VolumeState")
+            .field("store", &self.store)
+            .field("tenant", &self.tenant)
+            .field("volume", &self.volume)
+            .field("bag_generation", &self.bag_generation)
+            .field("clean_end", &self.clean_end)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a store cannot be formatted or opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A sync failed.
+    #[error(transparent)]
+    Sync(#[from] SyncError),
+    /// The superblock is unusable.
+    #[error(transparent)]
+    Superblock(#[from] SuperblockError),
+    /// There is a store already; formatting would destroy it.
+    #[error("there is a store already")]
+    Exists,
+    /// The directory holds no store.
+    #[error("no store was formatted here")]
+    NotFormatted,
+}
+
+/// Secret random bytes for a new volume, handed in: the engine has no randomness.
+pub struct VolumeSecrets {
+    /// Goes into every frame header's checksum.
+    pub seal: [u8; 16],
+    /// The first bag key.
+    pub bag_key: Zeroizing<[u8; 32]>,
+}
+
+/// An open store.
+#[derive(Debug)]
+pub struct Store<D: Disk> {
+    disk: D,
+    health: Health<D>,
+    superblock: TwoSlots<D, StoreState>,
+    layout: SegmentLayout,
+}
+
+impl<D: Disk> Store<D> {
+    /// Formats an empty disk. A crash before the end leaves no superblock, hence no store, and
+    /// formatting can be begun again.
+    pub fn format(disk: &D, store: StoreId, node: NodeId, signing_key: &[u8; 32]) -> Result<(), StoreError> {
+        if disk.open(STORE_FILE).is_ok() && Self::open(disk, SegmentLayout::default()).is_ok() {
+            return Err(StoreError::Exists);
+        }
+        let suspect = Health::prepare(disk)?;
+        let health = Health::open(disk)?;
+        health.sync_data(&suspect)?;
+        let key = disk.create(SIGNING_KEY_FILE)?;
+        key.write_at(0, &[signing_key])?;
+        health.sync_data(&key)?;
+        disk.create_directory(VOLUMES)?;
+        health.sync_directory("")?;
+        let state = StoreState { store, node, incarnation: Incarnation::default(), clean: true };
+        TwoSlots::create(disk, &health, STORE_FILE, state)?;
+        health.sync_directory("")?;
+        Ok(())
+    }
+
+    /// Opens a store. A suspect one opens too, poisoned: it can be read and repaired from, and
+    /// takes nothing.
+    pub fn open(disk: &D, layout: SegmentLayout) -> Result<Store<D>, StoreError> {
+        let missing = |error| match error {
+            DiskError::NotFound { .. } => StoreError::NotFormatted,
+            error => StoreError::Disk(error),
+        };
+        disk.open(STORE_FILE).map_err(missing)?;
+        disk.open(SUSPECT_FILE).map_err(missing)?;
+        let health = Health::open(disk)?;
+        let superblock = TwoSlots::open(disk, &health, STORE_FILE)?;
+        Ok(Store { disk: disk.clone(), health, superblock, layout })
+    }
+
+    /// What the superblock says.
+    pub fn state(&self) -> &StoreState {
+        self.superblock.value()
+    }
+
+    /// The gate for syncs, for whoever writes besides the volume logs.
+    pub fn health(&self) -> &Health<D> {
+        &self.health
+    }
+
+    /// Why the store is suspect, if it is.
+    pub fn suspicion(&self) -> Result<Option<String>, DiskError> {
+        self.health.suspicion()
+    }
+
+    /// Takes the mark away after the whole store was verified against its peers.
+    pub fn clear_suspicion(&mut self) -> Result<(), SyncError> {
+        self.health.clear()
+    }
+
+    /// The store's signing key.
+    pub fn signing_key(&self) -> Result<Zeroizing<[u8; 32]>, DiskError> {
+        let mut key = Zeroizing::new([0; 32]);
+        self.disk.open(SIGNING_KEY_FILE)?.read_at(0, &mut key[..])?;
+        Ok(key)
+    }
+
+    /// Begins a run under a new incarnation: from here until [`Store::end_cleanly`] the store
+    /// counts as not cleanly shut down.
+    pub fn begin(&mut self, incarnation: Incarnation) -> Result<(), SuperblockError> {
+        let state = StoreState { incarnation, clean: false, ..self.state().clone() };
+        self.superblock.write(state)
+    }
+
+    /// Ends a run; every volume log was closed before.
+    pub fn end_cleanly(mut self) -> Result<(), SuperblockError> {
+        let state = StoreState { clean: true, ..self.state().clone() };
+        self.superblock.write(state)
+    }
+
+    /// The volumes that have a directory here.
+    pub fn volumes(&self) -> Result<Vec<Owner>, DiskError> {
+        let names = self.disk.list(VOLUMES)?;
+        Ok(names.iter().filter_map(|name| owner_of(name)).collect())
+    }
+
+    /// Creates an empty volume. Does nothing if it exists.
+    pub fn create_volume(&self, owner: Owner, secrets: &VolumeSecrets) -> Result<(), StoreError> {
+        let directory = directory_of(owner);
+        let path = format!("{directory}/{VOLUME_FILE}");
+        if TwoSlots::<D, VolumeState>::open(&self.disk, &self.health, &path).is_ok() {
+            return Ok(());
+        }
+        self.disk.create_directory(&directory)?;
+        let empty = CleanEnd { last: Lsn::ZERO, chain: Hash::ZERO, at: Position::default() };
+        let state = VolumeState {
+            store: self.state().store,
+            tenant: owner.tenant,
+            volume: owner.volume,
+            seal: secrets.seal,
+            bag_key: *secrets.bag_key,
+            bag_generation: 0,
+            clean_end: Some(WrittenEnd::of(empty)),
+        };
+        TwoSlots::create(&self.disk, &self.health, &path, state)?;
+        // The superblock's name, then the directory's: a crash before leaves no volume.
+        self.health.sync_directory(&directory)?;
+        self.health.sync_directory(VOLUMES)?;
+        Ok(())
+    }
+
+    /// Opens a volume: recovers its log and takes away its proof of clean shutdown.
+    pub fn open_volume(&self, owner: Owner) -> Result<(Volume<D>, RecoveryReport), OpenError> {
+        let directory = directory_of(owner);
+        let path = format!("{directory}/{VOLUME_FILE}");
+        let mut superblock: TwoSlots<D, VolumeState> = TwoSlots::open(&self.disk, &self.health, &path)?;
+        let identity = LogIdentity { store: self.state().store, tenant: owner.tenant, volume: owner.volume };
+        let state = superblock.value().clone();
+        let got = LogIdentity { store: state.store, tenant: state.tenant, volume: state.volume };
+        if got != identity {
+            return Err(OpenError::Foreign { got, expected: identity });
+        }
+        let recovery = Recovery {
+            disk: &self.disk,
+            health: &self.health,
+            directory: &directory,
+            identity,
+            scope: Scope { owner, seal: state.seal },
+            layout: self.layout,
+            clean_end: state.clean_end.map(CleanEnd::from),
+        };
+        let (log, report) = recovery.open()?;
+        if state.clean_end.is_some() && !self.health.is_poisoned() {
+            let clean_end = None;
+            superblock.write(VolumeState { clean_end, ..state })?;
+        }
+        Ok((Volume { log, superblock }, report))
+    }
+
+    /// Every file of the store, for raw scans.
+    pub fn files(&self) -> Result<Vec<String>, DiskError> {
+        let mut files = Vec::new();
+        let mut directories = vec![String::new()];
+        while let Some(directory) = directories.pop() {
+            for name in self.disk.list(&directory)? {
+                let path = match directory.is_empty() {
+                    true => name,
+                    false => format!("{directory}/{name}"),
+                };
+                match self.disk.list(&path) {
+                    Ok(_) => directories.push(path),
+                    Err(_) => files.push(path),
+                }
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+}
+
+/// An open volume: its log and its superblock.
+#[derive(Debug)]
+pub struct Volume<D: Disk> {
+    /// The log.
+    pub log: VolumeLog<D>,
+    pub(crate) superblock: TwoSlots<D, VolumeState>,
+}
+
+impl<D: Disk> Volume<D> {
+    /// Syncs what is staged and writes the proof of clean shutdown: last record, its hash, and
+    /// where the log ends.
+    pub fn close(mut self) -> Result<(), SuperblockError> {
+        self.log.sync_now()?;
+        let (last, chain) = self.log.last();
+        let clean_end = CleanEnd { last, chain, at: self.log.segments.end() };
+        let state =
+            VolumeState { clean_end: Some(WrittenEnd::of(clean_end)), ..self.superblock.value().clone() };
+        self.superblock.write(state)
+    }
+}
+
+impl WrittenEnd {
+    fn of(end: CleanEnd) -> WrittenEnd {
+        WrittenEnd { last: end.last, chain: end.chain, segment: end.at.segment, offset: end.at.offset }
+    }
+}
+
+impl From<WrittenEnd> for CleanEnd {
+    fn from(end: WrittenEnd) -> CleanEnd {
+        CleanEnd {
+            last: end.last,
+            chain: end.chain,
+            at: Position { segment: end.segment, offset: end.offset },
+        }
+    }
+}
+
+fn directory_of(owner: Owner) -> String {
+    format!("{VOLUMES}/{}-{}", owner.tenant, owner.volume)
+}
+
+fn owner_of(name: &str) -> Option<Owner> {
+    let (tenant, volume) = name.split_once('-')?;
+    Some(Owner { tenant: tenant.parse().ok()?, volume: volume.parse().ok()? })
+}

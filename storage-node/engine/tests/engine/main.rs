@@ -1,0 +1,6 @@
+//! The engine from outside: on real files, and on a disk that fails.
+
+mod disks;
+mod fixture;
+mod log;
+mod recovery;
