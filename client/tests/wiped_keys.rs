@@ -35,6 +35,9 @@ impl Entropy for Planted {
     }
 }
 
+/// Where the part of a marker begins that is looked for: an allocator writes over the first half of what is freed.
+const SOUGHT: std::ops::Range<usize> = 16..32;
+
 /// How often the marker lies in this process's writable memory outside its stacks.
 fn sightings(number: u8) -> usize {
     let here = 0_u8;
@@ -51,13 +54,13 @@ fn sightings(number: u8) -> usize {
         if region.contains(&stack_at) {
             continue;
         }
-        // Pieces overlap by a key's length less one, so that no key falls between two.
-        for at in region.clone().step_by(piece.len() - 31) {
+        // Pieces overlap by what is sought less one byte, so that nothing falls between two.
+        for at in region.clone().step_by(piece.len() - (SOUGHT.len() - 1)) {
             let len = piece.len().min((region.end - at) as usize);
             let Ok(len) = memory.read_at(&mut piece[..len], at) else { break };
             let is_marker =
-                |window: &[u8]| window.iter().enumerate().all(|(at, byte)| *byte == marker(number, at));
-            found += piece[..len].windows(32).filter(|window| is_marker(window)).count();
+                |window: &[u8]| window.iter().zip(SOUGHT).all(|(byte, at)| *byte == marker(number, at));
+            found += piece[..len].windows(SOUGHT.len()).filter(|window| is_marker(window)).count();
             piece.fill(0);
         }
     }

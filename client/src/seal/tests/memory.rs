@@ -61,6 +61,14 @@ fn r083_a_refused_buffer_holds_zeros_text_and_tag() {
 }
 
 #[test]
+fn r083_a_refused_header_leaves_zeros_too() {
+    let sealed = seal(object(7, 1, 1), &[0xEE; 5000], 1);
+    let mut opener = Opener::new(Dek::from_secret(Secret::copy_of(&[5; 32])), sealed.identity);
+    assert_eq!(opener.push(&mut &sealed.bytes()[..]), Err(OpenError::Unlock(UnlockError::WrongKey)));
+    assert_eq!(opener.buffer, [0; HEADER_LEN][..]);
+}
+
+#[test]
 fn r083_a_range_opener_dies_with_zeros() {
     let (sealed, key) = (seal(object(7, 1, 1), &[0xEE; 5000], 1), tenant_key(7, 1));
     let (_, unlocked) = sealed.metadata.open(&sealed.dek(&key), &sealed.identity).unwrap();
