@@ -8,10 +8,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{ApplicationClose, ConnectionError};
+use bytes::Bytes;
+use quinn::{ApplicationClose, ConnectionError, VarInt};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::limits::{Limits, SMALL_FRAME_BYTES_MAX};
 use crate::plane::Plane;
-use crate::stream::{RecvStream, SendStream};
+use crate::stream::{Frame, ReadFrameError, RecvStream, SendStream, WriteFrameError};
 use crate::verify::PeerIdentity;
 
 /// Why one end closes a connection or gives up a stream. The peer sees the number and nothing else.
@@ -28,6 +31,12 @@ pub enum CloseReason {
     Stopping = 3,
     /// Another connection took this one's place.
     Superseded = 4,
+}
+
+impl CloseReason {
+    pub(crate) fn code(self) -> VarInt {
+        VarInt::from_u32(self as u32)
+    }
 }
 
 /// How a connection ended.
@@ -63,11 +72,31 @@ struct Shared {
     inner: quinn::Connection,
     plane: Plane,
     peer: PeerIdentity,
+    /// Bytes of frames that may be put together at once.
+    assembly: Semaphore,
+}
+
+/// Why a question got no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// No stream could be opened.
+    #[error("the question could not be asked: {0}")]
+    Open(#[from] Closed),
+    /// The question was not taken.
+    #[error("the question was not taken: {0}")]
+    Question(#[from] WriteFrameError),
+    /// The answer was not readable.
+    #[error("the answer was not readable: {0}")]
+    Answer(#[from] ReadFrameError),
+    /// The peer ended the stream without an answer.
+    #[error("the peer gave no answer")]
+    Silence,
 }
 
 impl Connection {
-    pub(crate) fn new(inner: quinn::Connection, plane: Plane, peer: PeerIdentity) -> Self {
-        Self { shared: Arc::new(Shared { inner, plane, peer }) }
+    pub(crate) fn new(inner: quinn::Connection, plane: Plane, peer: PeerIdentity, limits: &Limits) -> Self {
+        let assembly = Semaphore::new(limits.assembly_bytes as usize);
+        Self { shared: Arc::new(Shared { inner, plane, peer, assembly }) }
     }
 
     /// Who is at the other end.
@@ -133,6 +162,18 @@ impl Connection {
         Ok(self.pair(send, recv))
     }
 
+    /// Asks one question on a stream of its own and waits for the one answer. Dropped, it abandons
+    /// the question; it has no time-out of its own.
+    ///
+    /// # Errors
+    /// When the question is too long, or the stream or connection ends before the answer.
+    pub async fn ask(&self, body: Bytes, bulk: Bytes) -> Result<Frame, AskError> {
+        let (mut send, mut recv) = self.open_bi().await?;
+        send.write_frame(body, bulk).await?;
+        send.finish()?;
+        recv.read_frame().await?.ok_or(AskError::Silence)
+    }
+
     /// Closes the connection at once; what is under way is lost.
     pub fn close(&self, reason: CloseReason) {
         self.shared.inner.close(reason.code(), b"");
@@ -151,6 +192,16 @@ impl Connection {
     /// Whether two handles are of one connection.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// Waits until a frame of `bytes` may be put together. Small frames never wait: probes among
+    /// them must pass whatever the other streams do.
+    pub(crate) async fn assembly_share(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        if bytes <= SMALL_FRAME_BYTES_MAX {
+            return None;
+        }
+        let share = u32::try_from(bytes).expect("a frame's limits fit 32 bits");
+        Some(self.shared.assembly.acquire_many(share).await.expect("never closed"))
     }
 
     fn pair(&self, send: quinn::SendStream, recv: quinn::RecvStream) -> (SendStream, RecvStream) {

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::admission::{Admission, agreed};
 use crate::connection::{CloseReason, Closed, Connection};
 use crate::identity::Identity;
-use crate::limits::{Limits, PathKind};
+use crate::limits::{LOOPBACK_PAYLOAD_BYTES_MAX, Limits, PathKind};
 use crate::own_certificate::OwnCertificate;
 use crate::plane::Plane;
 use crate::tls::{client_tls, quic_client, quic_server, server_tls};
@@ -87,9 +87,15 @@ pub struct Endpoint {
 struct Shared {
     inner: quinn::Endpoint,
     own: Arc<OwnCertificate>,
+    path: PathKind,
+    gate: Gate,
+}
+
+/// What every handshake passes, whoever began it.
+#[derive(Clone)]
+struct Gate {
     trust: Arc<TrustStore>,
     limits: Limits,
-    path: PathKind,
     live: Live,
 }
 
@@ -136,12 +142,7 @@ impl Endpoint {
         let (sender, accepted) = mpsc::channel(ACCEPTED_WAITING_MAX);
         let task = tokio::spawn(listen(
             shared.inner.clone(),
-            Handshakes {
-                trust: Arc::clone(&shared.trust),
-                limits: shared.limits.clone(),
-                live: shared.live.clone(),
-                accepted: sender,
-            },
+            Handshakes { gate: shared.gate.clone(), accepted: sender },
         ))
         .abort_handle();
         let listener = Listener { accepted: AsyncMutex::new(accepted), task };
@@ -168,7 +169,7 @@ impl Endpoint {
         expected: Option<Identity>,
     ) -> Result<Connection, DialError> {
         let handshake = self.shared.dial(remote, plane, expected)?;
-        let inner = timeout(self.shared.limits.handshake_time_max, handshake)
+        let inner = timeout(self.shared.gate.limits.handshake_time_max, handshake)
             .await
             .map_err(|_| DialError::NoAnswer { remote })?
             .map_err(|error| match Closed::from(error) {
@@ -176,8 +177,7 @@ impl Endpoint {
                 Closed::Silent => DialError::NoAnswer { remote },
                 closed => DialError::Lost { remote, closed },
             })?;
-        prove(inner, &self.shared.trust, RemoteEnd::Server, &self.shared.live)
-            .ok_or(DialError::Refused { remote })
+        self.shared.gate.prove(inner, RemoteEnd::Server).ok_or(DialError::Refused { remote })
     }
 
     /// The address this socket is bound to.
@@ -195,7 +195,7 @@ impl Endpoint {
 
     /// Closes every connection whose peer the trust store refuses now; returns how many.
     pub fn close_refused(&self) -> usize {
-        self.shared.live.close_where(|peer| self.shared.trust.refuses(peer))
+        self.shared.gate.live.close_where(|peer| self.shared.gate.trust.refuses(peer))
     }
 
     /// Closes all connections, stops listening, and waits until peers were told.
@@ -218,10 +218,10 @@ impl Shared {
         let inner = bind_socket(local, &limits)
             .and_then(|socket| {
                 let runtime = Arc::new(TokioRuntime);
-                quinn::Endpoint::new(endpoint_config(path), server, socket, runtime)
+                quinn::Endpoint::new(endpoint_config(), server, socket, runtime)
             })
             .map_err(|source| BindError { address: local, source })?;
-        Ok(Self { inner, own, trust, limits, path, live: Live::default() })
+        Ok(Self { inner, own, path, gate: Gate { trust, limits, live: Live::default() } })
     }
 
     fn dial(
@@ -230,9 +230,9 @@ impl Shared {
         plane: Plane,
         expected: Option<Identity>,
     ) -> Result<quinn::Connecting, DialError> {
-        let tls = quic_client(client_tls(&self.own, &self.trust, plane, expected));
+        let tls = quic_client(client_tls(&self.own, &self.gate.trust, plane, expected));
         let mut config = quinn::ClientConfig::new(Arc::new(tls));
-        config.transport_config(self.limits.transport(self.path)).token_store(Arc::new(NoneTokenStore));
+        config.transport_config(self.gate.limits.transport(self.path)).token_store(Arc::new(NoneTokenStore));
         self.inner.connect_with(config, remote, SERVER_NAME).map_err(|_| DialError::Impossible { remote })
     }
 }
@@ -258,9 +258,10 @@ fn bind_socket(local: SocketAddr, limits: &Limits) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-fn endpoint_config(path: PathKind) -> EndpointConfig {
+fn endpoint_config() -> EndpointConfig {
     let mut config = EndpointConfig::default();
-    config.max_udp_payload_size(path.payload_bytes_max()).expect("both sizes are above QUIC's smallest");
+    // Whatever this socket is bound to, a peer on this machine may begin with large datagrams.
+    config.max_udp_payload_size(LOOPBACK_PAYLOAD_BYTES_MAX).expect("the size is above QUIC's smallest");
     config
 }
 
@@ -290,14 +291,12 @@ fn server_config(
 /// What a listener's handshakes share.
 #[derive(Clone)]
 struct Handshakes {
-    trust: Arc<TrustStore>,
-    limits: Limits,
-    live: Live,
+    gate: Gate,
     accepted: mpsc::Sender<Accepted>,
 }
 
 async fn listen(endpoint: quinn::Endpoint, handshakes: Handshakes) {
-    let limits = &handshakes.limits;
+    let limits = &handshakes.gate.limits;
     let room = Arc::new(Semaphore::new(limits.handshakes_max as usize));
     while let Some(incoming) = endpoint.accept().await {
         let under_way = limits.handshakes_max as usize - room.available_permits();
@@ -323,7 +322,7 @@ impl Handshakes {
     /// that is not asked for its connections stops making more.
     async fn run(self, incoming: Incoming, permit: OwnedSemaphorePermit) {
         let remote = incoming.remote_address();
-        let inner = match timeout(self.limits.handshake_time_max, incoming).await {
+        let inner = match timeout(self.gate.limits.handshake_time_max, incoming).await {
             Ok(Ok(inner)) => inner,
             Ok(Err(error)) => {
                 let closed = Closed::from(error);
@@ -335,7 +334,7 @@ impl Handshakes {
                 return;
             }
         };
-        if let Some(connection) = prove(inner, &self.trust, RemoteEnd::Client, &self.live) {
+        if let Some(connection) = self.gate.prove(inner, RemoteEnd::Client) {
             let (plane, peer) = (connection.plane(), connection.peer().clone());
             // Without a receiver the endpoint is gone, and the connection with it.
             let _ = self.accepted.send((connection, plane, peer)).await;
@@ -344,21 +343,24 @@ impl Handshakes {
     }
 }
 
-/// Turns a completed handshake into a connection with a proven peer, and records its beginning and
-/// its end. `None` when the peer does not fit, which the handshake has already said.
-fn prove(inner: quinn::Connection, trust: &TrustStore, remote: RemoteEnd, live: &Live) -> Option<Connection> {
-    let proof = agreed(inner.handshake_data(), inner.peer_identity()).and_then(|(plane, certificates)| {
-        Ok((plane, PeerIdentity::mint(&certificates, trust, plane, remote)?))
-    });
-    match proof {
-        Ok((plane, peer)) => {
-            live.watch(inner.clone(), plane, &peer);
-            Some(Connection::new(inner, plane, peer))
-        }
-        Err(reason) => {
-            let _ = refuse(&reason);
-            inner.close(CloseReason::Refused.code(), b"");
-            None
+impl Gate {
+    /// Turns a completed handshake into a connection with a proven peer, and records its beginning
+    /// and its end. `None` when the peer does not fit, which the handshake has already said.
+    fn prove(&self, inner: quinn::Connection, remote: RemoteEnd) -> Option<Connection> {
+        let proof =
+            agreed(inner.handshake_data(), inner.peer_identity()).and_then(|(plane, certificates)| {
+                Ok((plane, PeerIdentity::mint(&certificates, &self.trust, plane, remote)?))
+            });
+        match proof {
+            Ok((plane, peer)) => {
+                self.live.watch(inner.clone(), plane, &peer);
+                Some(Connection::new(inner, plane, peer, &self.limits))
+            }
+            Err(reason) => {
+                let _ = refuse(&reason);
+                inner.close(CloseReason::Refused.code(), b"");
+                None
+            }
         }
     }
 }

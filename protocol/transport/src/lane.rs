@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 use trefoil_protocol::ids::UploadId;
 
@@ -154,16 +153,10 @@ impl LaneQueue {
     }
 }
 
-impl Frame {
-    /// A message without payload.
-    pub fn of_body(body: Bytes) -> Self {
-        Self { body, bulk: Bytes::new() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use trefoil_protocol::ids::VersionId;
 
     fn message(number: usize) -> Frame {

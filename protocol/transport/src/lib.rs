@@ -30,7 +30,7 @@ pub mod trust;
 pub mod verify;
 
 pub use authority::{Authority, Issued, LEAF_LIFETIME};
-pub use connection::{CloseReason, Closed, Connection};
+pub use connection::{AskError, CloseReason, Closed, Connection};
 pub use endpoint::{Accepted, BindError, DialError, Endpoint, local_address_for};
 pub use identity::{ClusterName, Identity, IdentityError, Role};
 pub use lane::Lane;

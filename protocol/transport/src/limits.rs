@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use quinn::congestion::CubicConfig;
 use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
-use trefoil_protocol::frame::{BODY_BYTES_MAX, BULK_BYTES_MAX};
 
 /// The largest UDP payload on an ordinary path: an Ethernet frame behind any tunnel we know.
 pub const PAYLOAD_BYTES_MAX: u16 = 1452;
@@ -32,6 +31,9 @@ pub struct Limits {
     pub connection_window_bytes: u32,
     /// Bytes kept on one connection until the peer has acknowledged them.
     pub send_window_bytes: u32,
+    /// Bytes of large frames put together at once on one connection; the others wait in the
+    /// windows. At least one longest frame.
+    pub assembly_bytes: u32,
     /// Streams of each direction a peer may have open on one connection.
     pub streams_max: u32,
     /// Connections a listener keeps at once.
@@ -62,6 +64,7 @@ impl Default for Limits {
             stream_window_bytes: 16 << 20,
             connection_window_bytes: 64 << 20,
             send_window_bytes: 64 << 20,
+            assembly_bytes: 64 << 20,
             streams_max: 1024,
             connections_max: 4096,
             handshakes_max: 256,
@@ -77,19 +80,25 @@ impl Default for Limits {
     }
 }
 
+/// The longest frame that is put together without asking: enough for every message without bulk
+/// that is not exceptional.
+pub(crate) const SMALL_FRAME_BYTES_MAX: usize = 16 << 10;
+
 /// Bytes of TLS messages kept for one connection that arrive out of order.
 const CRYPTO_BUFFER_BYTES: u32 = 16 << 10;
 
 impl Limits {
-    /// The most memory one connection can make this process hold: both windows, one frame being
-    /// put together per stream, and its handshake.
+    /// The most memory one connection can make this process hold: both windows, the frames being
+    /// put together, and its handshake.
     ///
-    /// The frames count because a reader takes bytes out of the window while it assembles them.
+    /// Frames count beside the windows because a reader takes their bytes out of the window while
+    /// it puts them together: large ones up to their common limit, a small one per stream.
     pub fn connection_memory_bytes_max(&self) -> u64 {
-        let frames = u64::from(self.streams_max) * 2 * u64::from(BODY_BYTES_MAX + BULK_BYTES_MAX);
+        let small_frames = u64::from(self.streams_max) * 2 * SMALL_FRAME_BYTES_MAX as u64;
         u64::from(self.connection_window_bytes)
             + u64::from(self.send_window_bytes)
-            + frames
+            + u64::from(self.assembly_bytes)
+            + small_frames
             + u64::from(CRYPTO_BUFFER_BYTES)
     }
 
@@ -164,6 +173,7 @@ impl PathKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use trefoil_protocol::frame::{BODY_BYTES_MAX, BULK_BYTES_MAX};
 
     #[test]
     fn r097_the_limits_are_the_documented_ones_and_their_memory_is_known() {
@@ -173,7 +183,8 @@ mod tests {
         assert!(limits.keep_alive_interval * 2 < limits.idle_time_max);
         assert!(limits.unvalidated_max < limits.handshakes_max);
         assert_eq!(limits.unauthenticated_memory_bytes_max(), 8 << 20);
-        assert_eq!(limits.connection_memory_bytes_max(), (128 << 20) + (1024 * 2 * (5 << 20)) + (16 << 10));
+        assert_eq!(limits.connection_memory_bytes_max(), (192 << 20) + (32 << 20) + (16 << 10));
+        assert!(limits.assembly_bytes >= BODY_BYTES_MAX + BULK_BYTES_MAX);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! is not as it must be ends the stream with an error; nothing a peer sends may panic.
 
 use bytes::{Bytes, BytesMut};
-use quinn::{ReadError, VarInt, WriteError};
+use quinn::{ReadError, WriteError};
 use trefoil_protocol::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameHeaderError};
 
 use crate::connection::{CloseReason, Connection};
@@ -17,6 +17,13 @@ pub struct Frame {
     pub body: Bytes,
     /// Payload, empty for most messages.
     pub bulk: Bytes,
+}
+
+impl Frame {
+    /// A message without payload.
+    pub fn of_body(body: Bytes) -> Self {
+        Self { body, bulk: Bytes::new() }
+    }
 }
 
 /// Why a frame could not be read.
@@ -104,11 +111,10 @@ pub struct SendStream {
     _connection: Connection,
 }
 
-/// The receiving half of a stream.
+/// The receiving half of a stream. It keeps the connection open while this end still receives.
 pub struct RecvStream {
     inner: quinn::RecvStream,
-    // Keeps the connection open while this end still receives.
-    _connection: Connection,
+    connection: Connection,
 }
 
 impl SendStream {
@@ -172,7 +178,7 @@ impl Drop for SendStream {
 
 impl RecvStream {
     pub(crate) fn new(inner: quinn::RecvStream, connection: Connection) -> Self {
-        Self { inner, _connection: connection }
+        Self { inner, connection }
     }
 
     /// Reads one frame; `None` when the peer finished the stream between two frames.
@@ -187,6 +193,7 @@ impl RecvStream {
             return Ok(None);
         };
         let length = header.body_bytes() + header.bulk_bytes();
+        let _share = self.connection.assembly_share(length).await;
         // Reserving is cheap: pages that nothing is written to are not committed, so a peer that
         // announces much and sends little costs little.
         let mut content = BytesMut::with_capacity(length);
@@ -246,11 +253,5 @@ impl From<WriteError> for WriteFrameError {
             WriteError::ClosedStream => Self::Finished,
             WriteError::ConnectionLost(_) | WriteError::ZeroRttRejected => Self::ConnectionLost,
         }
-    }
-}
-
-impl CloseReason {
-    pub(crate) fn code(self) -> VarInt {
-        VarInt::from_u32(self as u32)
     }
 }

@@ -74,6 +74,47 @@ async fn r098_above_the_limit_an_unproven_address_must_prove_itself_and_then_get
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r098_a_burst_of_dials_is_let_in_through_retries() {
+    let cluster = Cluster::new();
+    let limits = Limits { unvalidated_max: 2, ..Limits::default() };
+    let (server, address) = cluster.limited_server("node/b1", &[Plane::Node], limits);
+    let client = cluster.client("node/a1");
+    let mut dials = tokio::task::JoinSet::new();
+    for _ in 0..60 {
+        let client = client.clone();
+        dials.spawn(async move { client.connect(address, Plane::Node, None).await });
+    }
+    let connections: Vec<_> = dials.join_all().await.into_iter().map(|dial| dial.expect("let in")).collect();
+    for _ in &connections {
+        assert!(server.accept().await.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_listener_on_every_address_serves_large_loopback_datagrams() {
+    let cluster = Cluster::new();
+    let any = (std::net::Ipv4Addr::UNSPECIFIED, 0).into();
+    let server = trefoil_transport::Endpoint::server(
+        any,
+        cluster.own("node/b1"),
+        cluster.trust(),
+        &[Plane::Node],
+        Limits::default(),
+    )
+    .expect("a socket");
+    let port = server.local_address().expect("bound").port();
+    let address = (std::net::Ipv4Addr::LOCALHOST, port).into();
+    let connection = cluster.client("node/a1").connect(address, Plane::Node, None).await.expect("open");
+    let (other_end, _, _) = server.accept().await.expect("the other end");
+    let bulk = Bytes::from(vec![5; 4 << 20]);
+    let (mut send, _) = connection.open_bi().await.expect("a stream");
+    send.write_frame(Bytes::new(), bulk.clone()).await.expect("taken");
+    let (_, mut recv) = other_end.accept_bi().await.expect("a stream");
+    let frame = tokio::time::timeout(PATIENCE, recv.read_frame()).await.expect("soon").expect("a frame");
+    assert_eq!(frame.expect("not the end").bulk, bulk);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r099_random_datagrams_do_not_hurt_a_listener_or_its_connections() {
     let cluster = Cluster::new();
     let (server, address) = cluster.server("node/b1", &[Plane::Node]);

@@ -77,6 +77,43 @@ impl Drop for KeepOpen {
     fn drop(&mut self) {}
 }
 
+/// Opens a stream that carries these bytes and does not end, and reads its first frame.
+async fn begin(
+    peer: &quinn::Connection,
+    ours: &Connection,
+    bytes: &[u8],
+) -> (quinn::SendStream, tokio::task::JoinHandle<Result<Option<Frame>, ReadFrameError>>) {
+    let mut stream = peer.open_uni().await.expect("a stream");
+    stream.write_all(bytes).await.expect("written");
+    let mut received = ours.accept_uni().await.expect("a stream");
+    (stream, tokio::spawn(async move { received.read_frame().await }))
+}
+
+#[tokio::test]
+async fn r097_large_frames_that_never_end_hold_back_large_ones_only() {
+    let cluster = Cluster::new();
+    let (peer, ours, _client, _server) = hostile_pair(&cluster).await;
+    // Sixteen announcements of 4 MiB use up the 64 MiB in which frames are put together.
+    let announcement = FrameHeader::new(0, 4 << 20).expect("allowed").encode();
+    let mut endless = Vec::new();
+    for _ in 0..16 {
+        endless.push(begin(&peer, &ours, &announcement).await);
+    }
+    let mut large = FrameHeader::new(0, 1 << 20).expect("allowed").encode().to_vec();
+    large.resize(16 + (1 << 20), 0);
+    let (_large_stream, mut large_read) = begin(&peer, &ours, &large).await;
+    let mut small = FrameHeader::new(5, 0).expect("allowed").encode().to_vec();
+    small.extend_from_slice(b"probe");
+    let (_small_stream, small_read) = begin(&peer, &ours, &small).await;
+    let small_frame = timeout(PATIENCE, small_read).await.expect("soon").expect("no panic");
+    assert_eq!(small_frame.expect("a frame").expect("not the end").body, &b"probe"[..]);
+    assert!(timeout(std::time::Duration::from_millis(200), &mut large_read).await.is_err(), "held back");
+
+    endless[0].0.reset(0_u32.into()).expect("open");
+    let large_frame = timeout(PATIENCE, large_read).await.expect("soon").expect("no panic");
+    assert_eq!(large_frame.expect("a frame").expect("not the end").bulk.len(), 1 << 20);
+}
+
 /// What our end makes of a stream of exactly these bytes.
 async fn read_all(
     peer: &quinn::Connection,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 use trefoil_protocol::ids::{LinkId, UploadId, VersionId};
-use trefoil_transport::{Endpoint, Lane, PeerLinks, PeerPath, Plane, Receiver};
+use trefoil_transport::{AskError, Endpoint, Lane, PeerLinks, PeerPath, Plane, ReadFrameError, Receiver};
 
 use crate::cluster::{Cluster, PATIENCE, identity};
 use crate::relay::Relay;
@@ -119,6 +119,30 @@ async fn a_short_cut_keeps_its_connection() {
     cross.until(LinkId::Two, true).await;
     assert_eq!(cross.listeners[1].connection_count(), 1);
     assert!(cross.links.health(LinkId::One).up);
+}
+
+#[tokio::test]
+async fn a_question_gets_its_answer() {
+    let (here, there, _client, _server) = Cluster::new().pair().await;
+    let answering = async {
+        let (mut send, mut recv) = there.accept_bi().await.expect("a question");
+        let question = recv.read_frame().await.expect("readable").expect("not the end");
+        send.write_frame(question.bulk, question.body).await.expect("answered");
+        send.finish().expect("open");
+        // A question without an answer.
+        there.accept_bi().await.expect("a question")
+    };
+    let asking = async {
+        let answer = here.ask(Bytes::from_static(b"body"), Bytes::from_static(b"bulk")).await;
+        let answer = answer.expect("an answer");
+        assert_eq!((&answer.body[..], &answer.bulk[..]), (&b"bulk"[..], &b"body"[..]));
+        here.ask(Bytes::from_static(b"again"), Bytes::new()).await
+    };
+    let answering = async {
+        drop(answering.await);
+    };
+    let (second, ()) = timeout(PATIENCE, async { tokio::join!(asking, answering) }).await.expect("soon");
+    assert!(matches!(second, Err(AskError::Answer(ReadFrameError::Abandoned { .. }))), "{second:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
