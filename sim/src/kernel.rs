@@ -6,7 +6,7 @@
 //! and only when their hashes are equal. The kernel knows nothing of nodes, disks or messages.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use crate::random::{Stream, prf};
 use crate::trace::{Trace, TraceSummary, Traced};
@@ -21,6 +21,11 @@ pub const MICROSECOND: u64 = 1_000;
 /// Names a scheduled event, so that it can be cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventId(u64);
+
+/// Who scheduled an event. Ties are drawn per origin, so that one origin's events more or fewer
+/// move nobody else's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin(pub u64);
 
 /// An event with its place in the queue.
 #[derive(Debug)]
@@ -64,6 +69,7 @@ pub struct Kernel<E> {
     seed: u64,
     now: u64,
     sequence: u64,
+    scheduled_by: BTreeMap<Origin, u64>,
     queue: BinaryHeap<Scheduled<E>>,
     cancelled: BTreeSet<u64>,
     trace: Trace,
@@ -73,7 +79,15 @@ impl<E: Traced> Kernel<E> {
     /// An empty kernel at time zero.
     #[must_use]
     pub fn new(seed: u64, trace: Trace) -> Self {
-        Self { seed, now: 0, sequence: 0, queue: BinaryHeap::new(), cancelled: BTreeSet::new(), trace }
+        Self {
+            seed,
+            now: 0,
+            sequence: 0,
+            scheduled_by: BTreeMap::new(),
+            queue: BinaryHeap::new(),
+            cancelled: BTreeSet::new(),
+            trace,
+        }
     }
 
     /// The seed that every keyed stream of this run is derived from.
@@ -89,10 +103,12 @@ impl<E: Traced> Kernel<E> {
     }
 
     /// Puts an event at a time that is not yet past; an earlier one is due now.
-    pub fn schedule(&mut self, at: u64, event: E) -> EventId {
+    pub fn schedule(&mut self, at: u64, origin: Origin, event: E) -> EventId {
         let sequence = self.sequence;
         self.sequence += 1;
-        let tie = prf(self.seed, Stream::Sched, 0, sequence);
+        let counter = self.scheduled_by.entry(origin).or_default();
+        let tie = prf(self.seed, Stream::Sched, origin.0, *counter);
+        *counter += 1;
         let at = at.max(self.now);
         self.queue.push(Scheduled { at, tie, sequence, event });
         EventId(sequence)
@@ -147,7 +163,7 @@ impl<E: Traced> Kernel<E> {
 
 #[cfg(test)]
 mod tests {
-    use super::Kernel;
+    use super::{Kernel, Origin};
     use crate::trace::{Digest, Trace, Traced};
 
     #[derive(Debug)]
@@ -162,7 +178,7 @@ mod tests {
     fn order_of(seed: u64) -> Vec<u64> {
         let mut kernel = Kernel::new(seed, Trace::silent());
         for number in 0..16 {
-            kernel.schedule(5, Number(number));
+            kernel.schedule(5, Origin(number % 3), Number(number));
         }
         std::iter::from_fn(|| kernel.next_until(10).map(|taken| taken.0)).collect()
     }
@@ -177,9 +193,9 @@ mod tests {
     #[test]
     fn a_cancelled_event_never_comes_and_time_stops_at_the_horizon() {
         let mut kernel = Kernel::new(1, Trace::silent());
-        let doomed = kernel.schedule(1, Number(1));
-        kernel.schedule(2, Number(2));
-        kernel.schedule(9, Number(3));
+        let doomed = kernel.schedule(1, Origin(0), Number(1));
+        kernel.schedule(2, Origin(0), Number(2));
+        kernel.schedule(9, Origin(0), Number(3));
         kernel.cancel(doomed);
         assert_eq!(kernel.next_until(5).map(|taken| taken.0), Some(2));
         assert!(kernel.next_until(5).is_none());
