@@ -15,3 +15,4 @@ pub mod kernel;
 pub mod network;
 pub mod random;
 pub mod trace;
+pub mod workload;
