@@ -17,6 +17,7 @@ use trefoil_protocol::tree::{self, LEAF_LEN, LeafPlace};
 use crate::disk::{Disk, DiskError};
 use crate::frame::{Content, FrameError, HEADER_LENGTH, Header, Position};
 use crate::health::{Health, SyncError};
+use crate::index::Index;
 use crate::read::{ReadError, ReadJob};
 use crate::segment::{Head, Room, Segments, Stamp};
 use crate::state::{Fault, Leaf, LogState, Place, version_of};
@@ -378,6 +379,20 @@ impl<D: Disk> VolumeLog<D> {
             return Err(faulty(Fault::Record));
         }
         self.attach_parts(record, &header, &bytes).map_err(faulty)
+    }
+
+    /// Rebuilds the index from the committed records, as far as they are whole on this store. After
+    /// the faulty ones are repaired the caller applies the rest.
+    pub fn rebuild_index(&self, up_to: Lsn) -> Result<Index, DiskError> {
+        let mut index = Index::default();
+        while index.applied() < up_to.min(self.last().0) {
+            match self.record(index.applied().next()) {
+                Ok(record) => index.apply(&record),
+                Err(RecordReadError::Disk(error)) => return Err(error),
+                Err(_) => break,
+            };
+        }
+        Ok(index)
     }
 
     /// The job that makes everything staged so far durable; `None` if there is nothing to sync or a

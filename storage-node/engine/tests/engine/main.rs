@@ -2,5 +2,6 @@
 
 mod disks;
 mod fixture;
+mod index;
 mod log;
 mod recovery;
