@@ -157,6 +157,21 @@ mod tests {
     }
 
     #[test]
+    fn the_format_page_says_the_same() {
+        let page = include_str!("../../docs/wire-format.md");
+        let golden = FrameHeader::new(258, 197_637).expect("both lengths are allowed").encode();
+        let golden = golden.map(|byte| format!("{byte:02x}")).join(" ");
+        for expected in [
+            format!("258 bytes with a bulk of 197637 bytes begins `{golden}`"),
+            format!("| 4 | 2 | version | {FRAME_VERSION} |"),
+            format!("| 8 | 4 | body length | at most {BODY_BYTES_MAX} |"),
+            format!("| 12 | 4 | bulk length | at most {BULK_BYTES_MAX} |"),
+        ] {
+            assert!(page.contains(&expected), "docs/wire-format.md lacks: {expected}");
+        }
+    }
+
+    #[test]
     fn a_part_one_byte_too_long_is_refused_with_its_length() {
         let body = BODY_BYTES_MAX as usize + 1;
         let bulk = BULK_BYTES_MAX as usize + 1;

@@ -76,7 +76,8 @@ pub enum DialError {
     },
 }
 
-/// A UDP socket that dials and perhaps listens; cheap to clone, closed with its last clone.
+/// A UDP socket that dials and perhaps listens; cheap to clone. With its last clone it stops listening;
+/// connections that stand live on.
 #[derive(Clone)]
 pub struct Endpoint {
     shared: Arc<Shared>,
@@ -302,7 +303,7 @@ async fn listen(endpoint: quinn::Endpoint, handshakes: Handshakes) {
         let under_way = limits.handshakes_max as usize - room.available_permits();
         let unproven = !incoming.remote_address_validated();
         if unproven && under_way >= limits.unvalidated_max as usize {
-            // An address that was just asked to prove itself is dropped silently.
+            // One that cannot be asked again is refused by being dropped.
             let _ = incoming.retry();
             continue;
         }
@@ -354,6 +355,12 @@ impl Gate {
         match proof {
             Ok((plane, peer)) => {
                 self.live.watch(inner.clone(), plane, &peer);
+                // Refused since the certificate was examined: whoever closes the refused peers'
+                // connections either saw this one among them, or it ends here.
+                if self.trust.refuses(&peer.identity()) {
+                    inner.close(CloseReason::Refused.code(), b"");
+                    return None;
+                }
                 Some(Connection::new(inner, plane, peer, &self.limits))
             }
             Err(reason) => {
