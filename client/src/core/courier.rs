@@ -1,0 +1,449 @@
+//! The courier: brings one call to whoever must answer it, however often the volume moves meanwhile.
+//!
+//! It sends the identical call every time; only the volume's epoch follows what is known. It gives up
+//! at its deadline and never decides what an unanswered mutation means: that is [`super::Mutation`]'s.
+
+use bytes::Bytes;
+use trefoil_protocol::config::MemberState;
+use trefoil_protocol::ids::{DcId, Epoch, NodeId, VolumeId};
+use trefoil_protocol::key::ObjectKey;
+use trefoil_protocol::message::tenant::{Refusal, TenantAnswer, TenantCall, TenantRequest, TenantResponse};
+use trefoil_protocol::time::BootTime;
+
+use super::patience::{Doubling, Jitter, Patience};
+use super::route::RouteCache;
+use super::{Effect, Event, ExchangeId, Failed};
+use crate::failure::{Damage, Peer, Trouble};
+
+/// How often a hint may send a call on at once before it must rest.
+const HOPS_MAX: u32 = 3;
+
+/// Who must answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// The primary of the key's volume.
+    PrimaryOf(ObjectKey),
+    /// The primary of the volume in this slot.
+    PrimaryOfSlot(u32),
+    /// An in-sync replica of the key's volume in this data centre if there is one; from the first
+    /// trouble on, the primary.
+    NearestTo(DcId, ObjectKey),
+    /// Any endpoint or node.
+    Informant,
+    /// The custodian.
+    Custodian,
+}
+
+/// Whether a call may be sent more than once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// Until the deadline: its bytes are at hand.
+    UntilDeadline,
+    /// Once: behind it streams a payload that cannot be sent again.
+    Never,
+}
+
+/// How a courier came back.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Verdict {
+    Answered(TenantAnswer),
+    /// Refused for good.
+    Refused(Refusal),
+    /// Out of time, or out of tries.
+    GaveUp(Trouble),
+    Broken(Damage),
+}
+
+#[derive(Clone, Debug)]
+enum Stage {
+    Ready,
+    Routing {
+        exchange: ExchangeId,
+        until: BootTime,
+    },
+    /// `arrived_before`: what [`Courier::may_have_arrived`] was before this ask.
+    Asking {
+        exchange: ExchangeId,
+        to: Peer,
+        volume: VolumeId,
+        until: BootTime,
+        arrived_before: bool,
+    },
+    Resting {
+        until: BootTime,
+    },
+    Over,
+}
+
+/// One call on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Courier {
+    whom: Whom,
+    call: TenantCall,
+    bulk: Bytes,
+    repeat: Repeat,
+    patience: Patience,
+    deadline: BootTime,
+    stage: Stage,
+    next: ExchangeId,
+    rest: Doubling,
+    silence: Doubling,
+    jitter: Jitter,
+    /// The generation of the route that the last ask used: a newer one need not be refreshed.
+    asked_with: Option<u64>,
+    informant: usize,
+    hops: u32,
+    may_have_arrived: bool,
+    trouble: Trouble,
+}
+
+impl Courier {
+    pub(super) fn new(whom: Whom, call: TenantCall, patience: Patience, now: BootTime, seed: u64) -> Self {
+        Self {
+            whom,
+            call,
+            bulk: Bytes::new(),
+            repeat: Repeat::UntilDeadline,
+            patience,
+            deadline: now + patience.deadline,
+            stage: Stage::Ready,
+            next: ExchangeId { lane: 0, number: 0 },
+            rest: Doubling::new(patience.rest_first, patience.rest_max),
+            silence: Doubling::new(patience.silence_first, patience.silence_max),
+            jitter: Jitter::new(seed),
+            asked_with: None,
+            informant: usize::try_from(seed % 1024).expect("below 1024"),
+            hops: 0,
+            may_have_arrived: false,
+            trouble: Trouble::NoRoute,
+        }
+    }
+
+    pub(super) fn with_bulk(self, bulk: Bytes) -> Self {
+        Self { bulk, ..self }
+    }
+
+    pub(super) fn with_repeat(self, repeat: Repeat) -> Self {
+        Self { repeat, ..self }
+    }
+
+    pub(super) fn in_lane(self, lane: u32) -> Self {
+        Self { next: ExchangeId { lane, number: 0 }, ..self }
+    }
+
+    /// Numbers exchanges on from where `other` stopped.
+    pub(super) fn after(self, other: &Self) -> Self {
+        Self { next: other.next, ..self }
+    }
+
+    pub(super) fn with_deadline(self, deadline: BootTime) -> Self {
+        Self { deadline, ..self }
+    }
+
+    pub(super) fn deadline(&self) -> BootTime {
+        self.deadline
+    }
+
+    /// Whether the call may have reached somebody who executes it.
+    pub(super) fn may_have_arrived(&self) -> bool {
+        self.may_have_arrived
+    }
+
+    pub(super) fn next_wakeup(&self) -> Option<BootTime> {
+        let until = match &self.stage {
+            Stage::Over => return None,
+            Stage::Ready => BootTime(0),
+            Stage::Routing { until, .. } | Stage::Asking { until, .. } | Stage::Resting { until } => *until,
+        };
+        Some(until.min(self.deadline))
+    }
+
+    /// Takes an event and says what came of it, if the courier is back.
+    pub(super) fn step<T>(
+        &mut self,
+        now: BootTime,
+        routes: &mut RouteCache,
+        event: Event,
+        effects: &mut Vec<Effect<T>>,
+    ) -> Option<Verdict> {
+        let verdict = match event {
+            Event::Wakeup => self.wake(now, routes, effects),
+            Event::Progress(exchange) => self.progress(now, exchange),
+            Event::Ended(exchange) => self.ended(now, exchange),
+            Event::Answered(exchange, response) if self.is_current(exchange) => {
+                self.answered(now, routes, response, effects)
+            }
+            Event::Failed(exchange, failed) if self.is_current(exchange) => {
+                self.failed(now, routes, failed, effects)
+            }
+            Event::Answered(..) | Event::Failed(..) => None,
+        };
+        if verdict.is_some() {
+            self.stage = Stage::Over;
+        }
+        verdict
+    }
+
+    fn is_current(&self, exchange: ExchangeId) -> bool {
+        match &self.stage {
+            Stage::Routing { exchange: current, .. } | Stage::Asking { exchange: current, .. } => {
+                *current == exchange
+            }
+            Stage::Ready | Stage::Resting { .. } | Stage::Over => false,
+        }
+    }
+
+    fn wake<T>(
+        &mut self,
+        now: BootTime,
+        routes: &mut RouteCache,
+        effects: &mut Vec<Effect<T>>,
+    ) -> Option<Verdict> {
+        if matches!(self.stage, Stage::Over) {
+            return None;
+        }
+        if now >= self.deadline {
+            return self.out_of_time(effects);
+        }
+        match self.stage.clone() {
+            Stage::Ready => self.proceed(now, routes, effects),
+            Stage::Resting { until } if now >= until => self.proceed(now, routes, effects),
+            Stage::Routing { exchange, until } if now >= until => {
+                effects.push(Effect::Forget(exchange));
+                self.route_failed(now, routes, effects)
+            }
+            Stage::Asking { exchange, to, until, .. } if now >= until => {
+                effects.push(Effect::Forget(exchange));
+                self.silence.grow();
+                self.troubled(now, Trouble::Silent(to))
+            }
+            _ => None,
+        }
+    }
+
+    fn out_of_time<T>(&mut self, effects: &mut Vec<Effect<T>>) -> Option<Verdict> {
+        if let Stage::Routing { exchange, .. } = self.stage {
+            effects.push(Effect::Forget(exchange));
+        }
+        if let Stage::Asking { exchange, to, .. } = self.stage {
+            effects.push(Effect::Forget(exchange));
+            self.trouble = Trouble::Silent(to);
+        }
+        Some(Verdict::GaveUp(self.trouble.clone()))
+    }
+
+    fn progress(&mut self, now: BootTime, exchange: ExchangeId) -> Option<Verdict> {
+        if let Stage::Asking { exchange: current, until, .. } = &mut self.stage
+            && *current == exchange
+        {
+            *until = now + self.silence.current();
+            self.deadline = self.deadline.max(now + self.patience.deadline);
+        }
+        None
+    }
+
+    fn ended(&mut self, now: BootTime, exchange: ExchangeId) -> Option<Verdict> {
+        if self.is_current(exchange) {
+            self.may_have_arrived = true;
+        }
+        self.progress(now, exchange)
+    }
+
+    /// Asks whoever must answer, or first where that is.
+    fn proceed<T>(
+        &mut self,
+        now: BootTime,
+        routes: &mut RouteCache,
+        effects: &mut Vec<Effect<T>>,
+    ) -> Option<Verdict> {
+        let is_stale = self.asked_with == Some(routes.generation());
+        let target = match &self.whom {
+            Whom::Informant => {
+                let to = routes.informant(self.informant);
+                self.informant += 1;
+                Some((to, VolumeId(0), Epoch(0)))
+            }
+            Whom::Custodian => Some((Peer::Custodian, VolumeId(0), Epoch(0))),
+            _ if is_stale => None,
+            _ => self.holder(routes).map(|(node, volume, epoch)| (Peer::Node(node), volume, epoch)),
+        };
+        match target {
+            Some((to, volume, epoch)) => self.ask(now, routes, to, volume, epoch, effects),
+            None => self.ask_route(now, routes, effects),
+        }
+        None
+    }
+
+    fn holder(&self, routes: &RouteCache) -> Option<(NodeId, VolumeId, Epoch)> {
+        let config = match &self.whom {
+            Whom::PrimaryOf(key) | Whom::NearestTo(_, key) => routes.volume_of(key),
+            Whom::PrimaryOfSlot(slot) => routes.slot(*slot),
+            Whom::Informant | Whom::Custodian => None,
+        }?;
+        let near = match &self.whom {
+            Whom::NearestTo(dc, _) => {
+                config.members.iter().find(|member| member.dc == *dc && member.state == MemberState::InSync)
+            }
+            _ => None,
+        };
+        let node = near.map(|member| member.node).or(config.primary)?;
+        Some((node, config.volume, config.epoch))
+    }
+
+    fn ask<T>(
+        &mut self,
+        now: BootTime,
+        routes: &RouteCache,
+        to: Peer,
+        volume: VolumeId,
+        epoch: Epoch,
+        effects: &mut Vec<Effect<T>>,
+    ) {
+        self.asked_with = Some(routes.generation());
+        let arrived_before = self.may_have_arrived;
+        self.may_have_arrived |= !self.is_streamed();
+        let exchange = self.take_exchange();
+        let until = now + self.silence.current();
+        self.stage = Stage::Asking { exchange, to, volume, until, arrived_before };
+        let request = TenantRequest { volume, epoch, call: self.call.clone() };
+        effects.push(Effect::Ask { exchange, to, request, bulk: self.bulk.clone() });
+    }
+
+    /// A streamed upload takes effect only with its last frame.
+    fn is_streamed(&self) -> bool {
+        matches!(&self.call, TenantCall::Put(put) if put.inline.is_none())
+    }
+
+    fn ask_route<T>(&mut self, now: BootTime, routes: &RouteCache, effects: &mut Vec<Effect<T>>) {
+        let to = routes.informant(self.informant);
+        self.informant += 1;
+        let exchange = self.take_exchange();
+        self.stage = Stage::Routing { exchange, until: now + self.patience.silence_first / 2 };
+        let request = TenantRequest { volume: VolumeId(0), epoch: Epoch(0), call: TenantCall::Route };
+        effects.push(Effect::Ask { exchange, to, request, bulk: Bytes::new() });
+    }
+
+    fn take_exchange(&mut self) -> ExchangeId {
+        let exchange = self.next;
+        self.next.number += 1;
+        exchange
+    }
+
+    fn answered<T>(
+        &mut self,
+        now: BootTime,
+        routes: &mut RouteCache,
+        response: TenantResponse,
+        effects: &mut Vec<Effect<T>>,
+    ) -> Option<Verdict> {
+        if let Stage::Routing { .. } = self.stage {
+            return match response {
+                Ok(TenantAnswer::Route(view)) => self.routed(now, routes, view, effects),
+                _ => self.route_failed(now, routes, effects),
+            };
+        }
+        match response {
+            Ok(answer) => Some(Verdict::Answered(answer)),
+            Err(refusal) => self.refused(now, routes, refusal, effects),
+        }
+    }
+
+    fn routed<T>(
+        &mut self,
+        now: BootTime,
+        routes: &mut RouteCache,
+        view: trefoil_protocol::message::tenant::RouteView,
+        effects: &mut Vec<Effect<T>>,
+    ) -> Option<Verdict> {
+        if let Err(damage) = routes.learn(view) {
+            return Some(Verdict::Broken(damage));
+        }
+        match self.holder(routes) {
+            None => self.troubled(now, Trouble::NoPrimary),
+            Some(_) => self.proceed(now, routes, effects),
+        }
+    }
+
+    /// Asks the next informant at once; rests when all were asked in vain.
+    fn route_failed<T>(
+        &mut self,
+        now: BootTime,
+        routes: &RouteCache,
+        effects: &mut Vec<Effect<T>>,
+    ) -> Option<Verdict> {
+        self.hops += 1;
+        if (self.hops as usize) < routes.informants() {
+            self.ask_route(now, routes, effects);
+            return None;
+        }
+        self.rest(now);
+        None
+    }
+
+    fn refused<T>(
+        &mut self,
+        now: BootTime,
+        routes: &mut RouteCache,
+        refusal: Refusal,
+        effects: &mut Vec<Effect<T>>,
+    ) -> Option<Verdict> {
+        let Stage::Asking { to, volume, .. } = self.stage else {
+            unreachable!("only a current ask is refused");
+        };
+        if matches!(self.whom, Whom::NearestTo(..)) {
+            // A replica may lag behind what the primary told; its "no" means nothing yet.
+            return self.troubled(now, Trouble::Refused(to, refusal));
+        }
+        let is_final = matches!(self.whom, Whom::PrimaryOf(_) | Whom::PrimaryOfSlot(_))
+            && (!refusal.retryable() || refusal == Refusal::Changed);
+        if is_final {
+            return Some(Verdict::Refused(refusal));
+        }
+        let is_news = match &refusal {
+            Refusal::NotPrimary { epoch, primary } => routes.hint(volume, *epoch, *primary),
+            _ => false,
+        };
+        if is_news && self.repeat == Repeat::UntilDeadline && self.hops < HOPS_MAX {
+            self.hops += 1;
+            self.trouble = Trouble::Refused(to, refusal);
+            return self.proceed(now, routes, effects);
+        }
+        self.troubled(now, Trouble::Refused(to, refusal))
+    }
+
+    fn failed<T>(
+        &mut self,
+        now: BootTime,
+        routes: &RouteCache,
+        failed: Failed,
+        effects: &mut Vec<Effect<T>>,
+    ) -> Option<Verdict> {
+        match self.stage {
+            Stage::Asking { to, arrived_before, .. } if failed == Failed::Unreachable => {
+                self.may_have_arrived = arrived_before;
+                self.troubled(now, Trouble::Unreachable(to))
+            }
+            Stage::Asking { to, .. } => self.troubled(now, Trouble::Lost(to)),
+            _ => self.route_failed(now, routes, effects),
+        }
+    }
+
+    fn troubled(&mut self, now: BootTime, trouble: Trouble) -> Option<Verdict> {
+        self.trouble = trouble;
+        if let Whom::NearestTo(_, key) = &self.whom {
+            self.whom = Whom::PrimaryOf(key.clone());
+            self.asked_with = None;
+        }
+        if self.repeat == Repeat::Never && self.asked_with.is_some() {
+            return Some(Verdict::GaveUp(self.trouble.clone()));
+        }
+        self.rest(now);
+        None
+    }
+
+    fn rest(&mut self, now: BootTime) {
+        self.hops = 0;
+        self.stage = Stage::Resting { until: now + self.jitter.spread(self.rest.current()) };
+        self.rest.grow();
+    }
+}

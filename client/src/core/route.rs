@@ -1,0 +1,132 @@
+//! What the client believes about volumes and nodes: its last answers to "where", newest first per
+//! volume.
+//!
+//! A wrong belief costs a round trip, never correctness: nodes check the epoch of every request.
+
+use std::collections::BTreeMap;
+
+use trefoil_protocol::config::{NodeEntry, TenantEntry, VolumeConfig};
+use trefoil_protocol::ids::{Epoch, NodeId, VolumeId};
+use trefoil_protocol::key::{ObjectKey, volume_slot};
+use trefoil_protocol::message::tenant::RouteView;
+use trefoil_protocol::time::CpTime;
+
+use crate::failure::{Damage, Peer};
+
+/// The most volumes a tenant may have for this client to believe it.
+const VOLUMES_MAX: u32 = 1 << 16;
+
+/// The tenant's volumes by slot, and the nodes that hold them.
+#[derive(Clone, Debug)]
+pub struct RouteCache {
+    endpoints: usize,
+    tenant: Option<TenantEntry>,
+    volumes: Vec<VolumeConfig>,
+    nodes: BTreeMap<NodeId, NodeEntry>,
+    nodes_at: CpTime,
+    generation: u64,
+}
+
+impl RouteCache {
+    /// Nothing known but the number of endpoints in the profile.
+    pub fn new(endpoints: usize) -> Self {
+        Self {
+            endpoints,
+            tenant: None,
+            volumes: Vec::new(),
+            nodes: BTreeMap::new(),
+            nodes_at: CpTime(0),
+            generation: 0,
+        }
+    }
+
+    /// Takes a view over where it is newer than what is known.
+    ///
+    /// # Errors
+    /// When the view contradicts itself.
+    pub fn learn(&mut self, view: RouteView) -> Result<(), Damage> {
+        check(&view)?;
+        self.generation += 1;
+        if self.volumes.len() != view.volumes.len() {
+            self.volumes = view.volumes;
+        } else {
+            for (known, told) in self.volumes.iter_mut().zip(view.volumes) {
+                if (told.epoch, told.changed) > (known.epoch, known.changed) {
+                    *known = told;
+                }
+            }
+        }
+        if view.now >= self.nodes_at {
+            self.nodes_at = view.now;
+            self.nodes = view.nodes.into_iter().map(|node| (node.node, node)).collect();
+        }
+        self.tenant = Some(view.tenant);
+        Ok(())
+    }
+
+    /// Takes over what a node said of a volume's primary; `true` if it was news.
+    pub fn hint(&mut self, volume: VolumeId, epoch: Epoch, primary: Option<NodeId>) -> bool {
+        let known = self.volumes.iter_mut().find(|known| known.volume == volume);
+        let Some(known) = known.filter(|known| epoch > known.epoch) else { return false };
+        known.epoch = epoch;
+        known.primary = primary;
+        self.generation += 1;
+        true
+    }
+
+    /// The tenant, once known.
+    pub fn tenant(&self) -> Option<&TenantEntry> {
+        self.tenant.as_ref()
+    }
+
+    /// The volume that a key falls into.
+    pub fn volume_of(&self, key: &ObjectKey) -> Option<&VolumeConfig> {
+        let count = self.tenant.as_ref()?.volume_count;
+        self.slot(volume_slot(key, count))
+    }
+
+    /// The volume of a slot.
+    pub fn slot(&self, slot: u32) -> Option<&VolumeConfig> {
+        self.volumes.get(slot as usize)
+    }
+
+    /// How many slots there are; 0 while nothing is known.
+    pub fn slots(&self) -> u32 {
+        u32::try_from(self.volumes.len()).expect("at most VOLUMES_MAX")
+    }
+
+    /// A node.
+    pub fn node(&self, node: NodeId) -> Option<&NodeEntry> {
+        self.nodes.get(&node)
+    }
+
+    /// Rises whenever something was learned.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whom to ask for a route at the n-th try: the profile's endpoints in turn, then known nodes.
+    pub(super) fn informant(&self, n: usize) -> Peer {
+        let place = n % self.informants();
+        match place.checked_sub(self.endpoints) {
+            None => Peer::Endpoint(place),
+            Some(past) => Peer::Node(*self.nodes.keys().nth(past).expect("counted in informants")),
+        }
+    }
+
+    pub(super) fn informants(&self) -> usize {
+        (self.endpoints + self.nodes.len()).max(1)
+    }
+}
+
+fn check(view: &RouteView) -> Result<(), Damage> {
+    let count = view.tenant.volume_count;
+    if !count.is_power_of_two() || count > VOLUMES_MAX {
+        return Err(Damage::Answer("a tenant's volume count is a power of two up to 65536"));
+    }
+    let slots = view.volumes.iter().map(|volume| volume.slot);
+    if view.volumes.len() != count as usize || !slots.eq(0..count) {
+        return Err(Damage::Answer("a route names each slot once, in order"));
+    }
+    Ok(())
+}
