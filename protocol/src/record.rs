@@ -227,6 +227,10 @@ pub struct OthersErased {
     /// The versions this is true of.
     #[n(1)]
     pub versions: Vec<VersionId>,
+    /// Control-plane time at the primary when the record was made; the first copy's retention runs
+    /// from it.
+    #[n(2)]
+    pub at: CpTime,
 }
 
 /// The end of a delete: every copy is erased and the control plane certified it.

@@ -1,1 +1,17 @@
 //! The data plane: volume replication, deletion, backfill, repair.
+//!
+//! The core is sans-IO: [`Event`]s go in with the time, [`Effect`]s come out. Sockets, clocks, disk
+//! threads and randomness stay in the shell, so that the simulator runs the same code.
+
+pub mod authorise;
+pub mod effect;
+pub mod event;
+pub mod lease;
+pub mod mutant;
+pub mod view;
+
+pub use effect::{Effect, Fatal, Lane};
+pub use event::{ControlTicket, ControlUnreachable, Event, ReadTicket, RequestId, VerifiedPrincipal};
+
+/// Bytes of one upload that a client may have sent and the core has not yet taken over.
+pub const UPLOAD_WINDOW: u64 = 8 << 20;

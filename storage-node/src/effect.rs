@@ -1,0 +1,109 @@
+//! What a storage node wants done. The shell does it and reports back with an
+//! [`Event`](crate::Event); an effect is never a question whose answer the core waits for in place.
+//!
+//! Order matters only per destination: effects to one peer or one request are sent in the order in
+//! which they are given.
+
+use bytes::Bytes;
+use trefoil_engine::{Disk, ReadJob, SyncJob};
+use trefoil_protocol::ids::{NodeId, VolumeId};
+use trefoil_protocol::message::control::ControlRequest;
+use trefoil_protocol::message::peer::PeerMessage;
+use trefoil_protocol::message::tenant::{DataPart, TenantResponse};
+
+use crate::event::{ControlTicket, ReadTicket, RequestId};
+
+/// Which queue a message to a peer takes; a later lane never holds up an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Small and awaited: records, acknowledgements, peering.
+    Log,
+    /// Payload of uploads under way.
+    Payload,
+    /// Payload that somebody catches up on; the first to wait.
+    Background,
+}
+
+/// Why the process must end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fatal {
+    /// A sync or write failed: nothing that this store says can be believed any more. Exit code 4.
+    #[error("the store is suspect: {0}")]
+    Store(String),
+    /// The control plane refuses this store for ever, e.g. because its disk image is older than
+    /// what it acknowledged.
+    #[error("refused by the control plane: {0}")]
+    Refused(String),
+}
+
+/// Something to be done.
+#[derive(Debug)]
+pub enum Effect<D: Disk> {
+    /// Send a message to another node, by any link; it may be lost.
+    SendPeer {
+        /// To whom.
+        to: NodeId,
+        /// In which queue.
+        lane: Lane,
+        /// What.
+        message: PeerMessage,
+        /// The bytes behind it, one after the other.
+        bulk: Vec<Bytes>,
+    },
+    /// Answer a client. Unless [`Effect::Data`] follows (`last` is false), this ends the request.
+    Reply {
+        /// The request.
+        request: RequestId,
+        /// The answer.
+        response: TenantResponse,
+        /// The bytes behind it: a small sealed object that was asked for whole.
+        bulk: Bytes,
+        /// Whether nothing follows.
+        last: bool,
+    },
+    /// A frame behind an answer; `part.last` says whether it ends the request.
+    Data {
+        /// The request.
+        request: RequestId,
+        /// Which leaves.
+        part: DataPart,
+        /// The leaves.
+        bulk: Vec<Bytes>,
+    },
+    /// An answer that began cannot be finished: reset the request's stream.
+    Abort {
+        /// The request.
+        request: RequestId,
+    },
+    /// So many bytes of an upload were taken over; the client may send as many more.
+    Taken {
+        /// The upload's request.
+        request: RequestId,
+        /// The bytes.
+        bytes: u64,
+    },
+    /// Ask the control plane; every request is answered by one [`crate::Event::Control`].
+    Control {
+        /// Its number.
+        ticket: ControlTicket,
+        /// What.
+        request: ControlRequest,
+    },
+    /// Run a sync on a disk thread and report [`crate::Event::Synced`]. At most one per volume is
+    /// under way.
+    Sync {
+        /// The volume.
+        volume: VolumeId,
+        /// The job.
+        job: SyncJob<D>,
+    },
+    /// Run a read on a disk thread and report [`crate::Event::Read`].
+    Read {
+        /// Its number.
+        ticket: ReadTicket,
+        /// The job.
+        job: ReadJob<D>,
+    },
+    /// End the process; nothing more is sent.
+    Fatal(Fatal),
+}

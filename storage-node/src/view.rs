@@ -1,0 +1,59 @@
+//! What this node knows of the cluster, from the control plane's news: volumes, nodes, tenants, the
+//! control plane's time. It only remembers; it decides nothing and forgets nothing on its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trefoil_protocol::config::{NodeEntry, TenantEntry, VolumeConfig};
+use trefoil_protocol::ids::{ConfigIndex, NodeId, PublicKey, StoreId, TenantId, VolumeId};
+use trefoil_protocol::message::control::News;
+use trefoil_protocol::time::CpTime;
+
+/// The cluster as this node was told.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Everything up to here is in the view.
+    pub index: ConfigIndex,
+    /// The control plane's time, as last heard.
+    pub now: CpTime,
+    /// Volumes this node holds or held.
+    pub volumes: BTreeMap<VolumeId, VolumeConfig>,
+    /// Nodes.
+    pub nodes: BTreeMap<NodeId, NodeEntry>,
+    /// Tenants.
+    pub tenants: BTreeMap<TenantId, TenantEntry>,
+    /// Keys that sign orders and certificates.
+    pub placement_keys: BTreeSet<PublicKey>,
+    /// The restore generation; orders of an older one are void.
+    pub generation: u64,
+}
+
+impl View {
+    /// Takes news in and answers which volumes' configurations changed by it.
+    pub fn adopt(&mut self, news: &News) -> Vec<VolumeId> {
+        self.now = self.now.max(news.now);
+        self.index = self.index.max(news.index);
+        for node in &news.nodes {
+            self.nodes.insert(node.node, node.clone());
+        }
+        for tenant in &news.tenants {
+            self.tenants.insert(tenant.tenant, tenant.clone());
+        }
+        let newer = news.volumes.iter().filter(|config| self.is_newer(config)).cloned();
+        let newer: Vec<VolumeConfig> = newer.collect();
+        for config in &newer {
+            self.volumes.insert(config.volume, config.clone());
+        }
+        newer.iter().map(|config| config.volume).collect()
+    }
+
+    fn is_newer(&self, config: &VolumeConfig) -> bool {
+        self.volumes
+            .get(&config.volume)
+            .is_none_or(|known| (known.epoch, known.changed) < (config.epoch, config.changed))
+    }
+
+    /// The node that runs `store` now.
+    pub fn node_of_store(&self, store: StoreId) -> Option<&NodeEntry> {
+        self.nodes.values().find(|node| node.store == store)
+    }
+}

@@ -1,0 +1,1 @@
+//! The storage node's core, several of them together, on disks in memory.
