@@ -164,7 +164,7 @@ fn r053_undelete_and_purge_race_and_exactly_one_wins() {
     assert!(story.index.list_deleted("", None, 10).versions.is_empty());
 
     let versions = vec![VersionId([1; 16])];
-    let erased = OthersErased { order: OrderId(9), versions };
+    let erased = OthersErased { order: OrderId(9), versions, at: CpTime(0) };
     story.tell(RecordBody::OthersErased(erased), None);
     assert!(matches!(story.state(1), VersionState::OthersErased { .. }));
     assert_eq!(story.index.statistics().purging.versions, 1);
