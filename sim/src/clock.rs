@@ -4,6 +4,8 @@
 //! Leases are counted on boot clocks, so their rate error is what the protocol's drift bound must
 //! cover. The wall clock exists to be wrong: no decision may depend on it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::random::{Draws, Stream};
 
 const MILLION: u128 = 1_000_000;
@@ -18,9 +20,11 @@ pub struct NodeTime {
 }
 
 /// Whether the boot clock runs on while the machine is suspended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SuspendedClock {
     /// As `CLOCK_BOOTTIME` promises, and as leases require.
+    #[default]
     RunsOn,
     /// A hypervisor that hides the pause from its guest: out of contract.
     Stops,

@@ -131,9 +131,9 @@ impl<P: Program> Node<P> {
         std::mem::take(&mut self.timers).into_values().collect()
     }
 
-    pub(super) fn pause(&mut self, now: u64) {
+    pub(super) fn pause(&mut self, now: u64, clock: SuspendedClock) {
         self.paused = true;
-        self.clock.suspend(now, SuspendedClock::RunsOn);
+        self.clock.suspend(now, clock);
     }
 
     /// Lets it go on, and says what came meanwhile.

@@ -172,7 +172,7 @@ impl<P: Program> Cluster<P> {
         for index in self.named(std::slice::from_ref(&pause.node)) {
             let node = self.node_mut(index);
             if node.program().is_some() && !node.is_paused() {
-                node.pause(now);
+                node.pause(now, pause.clock);
                 let incarnation = node.incarnation();
                 let resume = Happening::Resume { node: index, incarnation };
                 let at = now.saturating_add(pause.lasts.0);

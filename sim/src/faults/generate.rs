@@ -9,8 +9,9 @@ use super::{
     Action, Crash, CrashKind, DiskChange, Duration, Fault, FaultPlan, OneWay, Pause, RateChange, Rot, Slow,
     Trigger, WallJump,
 };
+use crate::clock::SuspendedClock;
 use crate::disk::{FaultKind, Persistence};
-use crate::kernel::{MILLISECOND, SECOND};
+use crate::kernel::{MICROSECOND, MILLISECOND, SECOND};
 use crate::network::{Direction, Site};
 use crate::random::{Draws, Stream};
 
@@ -45,6 +46,7 @@ pub struct Generator {
 enum Kind {
     CutLink,
     CutOneWay,
+    Flap,
     BothLinks,
     BreakConnections,
     PowerLoss,
@@ -59,9 +61,10 @@ enum Kind {
     RateChange,
 }
 
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 15] = [
     Kind::CutLink,
     Kind::CutOneWay,
+    Kind::Flap,
     Kind::BothLinks,
     Kind::BreakConnections,
     Kind::PowerLoss,
@@ -90,7 +93,8 @@ impl Generator {
         for number in 0..count {
             // Each fault has a stream of its own: taking one out changes no other.
             let mut draws = Draws::new(seed, Stream::FaultPlan, number + 1);
-            let at = draws.below(budget.horizon);
+            // Whole microseconds read better, and delays keep races at every nanosecond.
+            let at = draws.below(budget.horizon) / MICROSECOND * MICROSECOND;
             if let Some(kind) = draws.pick(&enabled) {
                 let strike = Strike { at, until: budget.horizon, ppm: budget.rate_ppm_max };
                 timed.extend(self.strike(*kind, strike, victim.as_deref(), &mut draws));
@@ -113,10 +117,11 @@ impl Generator {
     ) -> Vec<(u64, Action)> {
         let node = self.any_node(draws);
         let storage = draws.pick(&self.storage).map_or_else(|| node.clone(), |(name, _)| name.clone());
-        let lasts = MILLISECOND + draws.exponential(8 * SECOND);
+        let lasts = (MILLISECOND + draws.exponential(8 * SECOND)) / MICROSECOND * MICROSECOND;
         let link = (*draws.pick(&LINKS).expect("there are four")).to_owned();
         match kind {
             Kind::CutLink => strike.cut(vec![link], lasts),
+            Kind::Flap => strike.flap(&link, draws),
             Kind::BothLinks => strike.cut(vec!["x1".to_owned(), "x2".to_owned()], lasts),
             Kind::CutOneWay => {
                 let forth = draws.chance(500_000);
@@ -128,7 +133,11 @@ impl Generator {
             Kind::PowerLoss => strike.crash(vec![node], CrashKind::Power, lasts),
             Kind::ProcessDeath => strike.crash(vec![node], CrashKind::Process, lasts),
             Kind::SiteLoss => strike.crash(self.storage_of_a_site(draws), CrashKind::Power, lasts),
-            Kind::Pause => strike.only(Action::Pause(Pause { node, lasts: Duration(lasts) })),
+            Kind::Pause => strike.only(Action::Pause(Pause {
+                node,
+                lasts: Duration(lasts),
+                clock: SuspendedClock::RunsOn,
+            })),
             Kind::DiskError => {
                 let kinds = [FaultKind::ReadError, FaultKind::WriteError, FaultKind::SyncError];
                 let kind = *draws.pick(&kinds).expect("there are three");
@@ -187,6 +196,18 @@ impl Strike {
 
     fn cut(self, links: Vec<String>, lasts: u64) -> Vec<(u64, Action)> {
         self.then(Action::Cut(links.clone()), lasts, Action::Heal(links))
+    }
+
+    /// The link goes and comes, faster than anybody can decide anything about it.
+    fn flap(self, link: &str, draws: &mut Draws) -> Vec<(u64, Action)> {
+        let mut at = self.at;
+        let mut flapping = Vec::new();
+        for _ in 0..draws.between(3, 8) {
+            let down = draws.between(10, 1_000) * MILLISECOND;
+            flapping.extend(Self { at, ..self }.cut(vec![link.to_owned()], down));
+            at = (at + down + draws.between(10, 1_000) * MILLISECOND).min(self.until);
+        }
+        flapping
     }
 
     fn crash(self, nodes: Vec<String>, how: CrashKind, lasts: u64) -> Vec<(u64, Action)> {

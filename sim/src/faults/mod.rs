@@ -16,6 +16,7 @@ pub use duration::Duration;
 pub use generate::{Budget, Generator};
 pub use grammar::PlanError;
 
+use crate::clock::SuspendedClock;
 use crate::disk::{FaultKind, Persistence};
 use crate::network::{Direction, LinkModel};
 
@@ -127,6 +128,9 @@ pub struct Pause {
     /// How long.
     #[serde(rename = "for")]
     pub lasts: Duration,
+    /// Whether its boot clock runs on meanwhile; out of contract if not.
+    #[serde(default)]
+    pub clock: SuspendedClock,
 }
 
 /// A way in which a disk fails.

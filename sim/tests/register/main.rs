@@ -189,6 +189,24 @@ fn r119_one_seed_is_one_run_and_another_seed_another() {
     }
 }
 
+/// Run by [`r119_two_processes_are_one_run`] in a process of its own.
+#[test]
+fn the_hash_of_a_run_is_printed() {
+    println!("hash {}", run(9, Build::Right, CRASHES, 12 * SECOND).summary.hash);
+}
+
+#[test]
+fn r119_two_processes_are_one_run() {
+    let this = std::env::current_exe().expect("a test knows its own file");
+    let other = std::process::Command::new(this)
+        .args(["--exact", "the_hash_of_a_run_is_printed", "--nocapture"])
+        .output()
+        .expect("a test can start itself");
+    let printed = String::from_utf8_lossy(&other.stdout).into_owned();
+    let here = run(9, Build::Right, CRASHES, 12 * SECOND).summary.hash;
+    assert!(printed.contains(&format!("hash {here}")), "{printed}");
+}
+
 #[test]
 fn r119_a_removed_fault_changes_nothing_before_it() {
     let summary = |plan| run(3, Build::Right, plan, 12 * SECOND).summary;

@@ -10,6 +10,8 @@
 mod frontier;
 mod zones;
 
+use std::collections::BTreeMap;
+
 use crate::checkers::Violation;
 use crate::history::{History, ObjectId, Operation, Outcome, Value};
 
@@ -62,16 +64,18 @@ pub fn check(history: &History) -> Findings {
     findings
 }
 
-/// A read of a version whose only write was refused for certain.
+/// A read of a version whose every write was refused for certain.
 fn refused_but_read(operations: &[Operation]) -> Option<usize> {
-    let refused = |value: Value| {
-        let mut writes = operations.iter().filter(|write| write.step.becomes == Some(value)).peekable();
-        writes.peek().is_some() && writes.all(|write| matches!(write.outcome, Outcome::Refused(_)))
-    };
+    let mut refused = BTreeMap::new();
+    for operation in operations {
+        if let Some(value @ Value::Version(_)) = operation.step.becomes {
+            let all = refused.entry(value).or_insert(true);
+            *all &= matches!(operation.outcome, Outcome::Refused(_));
+        }
+    }
     operations.iter().position(|read| {
         let answered = matches!(read.outcome, Outcome::Answered(_));
-        let version = read.step.requires.filter(|value| *value != Value::Absent);
-        answered && version.is_some_and(refused)
+        answered && read.step.requires.is_some_and(|value| refused.get(&value) == Some(&true))
     })
 }
 

@@ -6,7 +6,7 @@
 //! linearizable when and only when no two forward zones overlap and no backward zone lies inside
 //! a forward one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Verdict, effective};
 use crate::history::{Operation, Outcome, Value};
@@ -64,6 +64,8 @@ fn zones_of(operations: &[Operation]) -> Option<BTreeMap<Value, Zone>> {
     // The initial state is a write of "no object" before everything, if anybody read it.
     let initial = Zone { first_answer: 0, last_invocation: 0, last: 0, written_at: Some(0) };
     let mut zones = BTreeMap::from([(Value::Absent, initial)]);
+    let read: BTreeSet<Value> =
+        effective(operations).filter_map(|(_, operation)| operation.step.requires).collect();
     for (index, operation) in effective(operations) {
         let value = match (operation.step.requires, operation.step.becomes) {
             (Some(value), None) | (None, Some(value)) => value,
@@ -71,8 +73,7 @@ fn zones_of(operations: &[Operation]) -> Option<BTreeMap<Value, Zone>> {
             (Some(_), Some(_)) => return None,
         };
         if operation.step.becomes.is_some() {
-            let unread = || effective(operations).all(|(_, read)| read.step.requires != Some(value));
-            if operation.outcome == Outcome::Unknown && value != Value::Absent && unread() {
+            if operation.outcome == Outcome::Unknown && value != Value::Absent && !read.contains(&value) {
                 // It may have happened at the end of time, where nobody looked.
                 continue;
             }
