@@ -10,7 +10,7 @@ mod fault;
 mod inode;
 mod names;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -224,30 +224,14 @@ impl SimDisk {
     #[must_use]
     pub fn find_durable(&self, needle: &[u8]) -> Vec<(Region, u64)> {
         let state = self.lock();
-        let files = state
-            .names
-            .durable_files()
-            .map(|(path, number)| (Region::File(path.to_owned()), &state.inodes[&number]));
-        let freed = state.freed.iter().map(|(path, inode)| (Region::Freed(path.clone()), inode));
-        files
-            .chain(freed)
-            .flat_map(|(region, inode)| {
-                find_in(inode, needle).into_iter().map(move |offset| (region.clone(), offset))
-            })
-            .collect()
+        let found = state.regions().map(|(region, inode)| (region, find_in(inode, needle)));
+        found.flat_map(|(region, offsets)| offsets.into_iter().map(move |at| (region.clone(), at))).collect()
     }
 
     /// Visits every durable page that holds something: where it lies, its offset, its bytes.
     pub fn scan_durable(&self, mut visit: impl FnMut(&Region, u64, &[u8])) {
         let state = self.lock();
-        for (path, number) in state.names.durable_files() {
-            let region = Region::File(path.to_owned());
-            for (page, bytes) in state.inodes[&number].durable_pages() {
-                visit(&region, page * PAGE, bytes);
-            }
-        }
-        for (path, inode) in &state.freed {
-            let region = Region::Freed(path.clone());
+        for (region, inode) in state.regions() {
             for (page, bytes) in inode.durable_pages() {
                 visit(&region, page * PAGE, bytes);
             }
@@ -312,6 +296,10 @@ fn find_in(inode: &Inode, needle: &[u8]) -> Vec<u64> {
     found
 }
 
+fn inode_path(number: u64) -> String {
+    format!("inode {number}")
+}
+
 fn io_error(operation: &'static str, path: &str, reason: &str) -> DiskError {
     DiskError::Io { operation, path: path.to_owned(), reason: reason.to_owned() }
 }
@@ -323,6 +311,25 @@ fn not_found(path: &str) -> DiskError {
 impl State {
     fn inode(&mut self, number: u64) -> &mut Inode {
         self.inodes.get_mut(&number).expect("an open or named file keeps its bytes")
+    }
+
+    /// Everything on the device: files by their durable names, then blocks that no such name leads
+    /// to.
+    fn regions(&self) -> impl Iterator<Item = (Region, &Inode)> {
+        let files = self.names.durable_files();
+        let files = files.map(|(path, number)| (Region::File(path.to_owned()), &self.inodes[&number]));
+        let named: BTreeSet<u64> = self.names.durable_files().map(|(_, number)| number).collect();
+        let nameless = self.inodes.iter().filter(move |(number, _)| !named.contains(number));
+        let nameless = nameless.map(|(number, inode)| (Region::Freed(inode_path(*number)), inode));
+        let freed = self.freed.iter().map(|(path, inode)| (Region::Freed(path.clone()), inode));
+        files.chain(nameless).chain(freed)
+    }
+
+    /// A name is gone: the room of its file is free once no name leads to it.
+    fn release(&mut self, number: u64) {
+        if !self.names.leads_to_now(number) {
+            self.used = self.used.saturating_sub(self.inodes[&number].allocated());
+        }
     }
 
     fn lose_power(&mut self) {
@@ -340,8 +347,7 @@ impl State {
         let gone: Vec<u64> = self.inodes.keys().copied().filter(nameless).collect();
         for number in gone {
             let inode = self.inodes.remove(&number).expect("it was just listed");
-            let path = format!("inode {number}");
-            self.freed.push((path, inode));
+            self.freed.push((inode_path(number), inode));
         }
         self.used = self.inodes.values().map(Inode::allocated).sum();
     }
@@ -411,9 +417,10 @@ impl Disk for SimDisk {
 
     fn remove(&self, path: &str) -> Result<(), DiskError> {
         let mut state = self.enter_path("remove", path)?;
-        state.names.file(path).ok_or_else(|| not_found(path))?;
+        let inode = state.names.file(path).ok_or_else(|| not_found(path))?;
         state.fail_if(FaultKind::WriteError, "remove", path)?;
         state.names.unlink(path);
+        state.release(inode);
         Ok(())
     }
 
@@ -425,7 +432,11 @@ impl Disk for SimDisk {
             return Err(not_found(parent_of(to)));
         }
         state.fail_if(FaultKind::WriteError, "rename", from)?;
+        let replaced = state.names.file(to).filter(|replaced| *replaced != inode);
         state.names.rename(from, to, inode);
+        if let Some(replaced) = replaced {
+            state.release(replaced);
+        }
         Ok(())
     }
 
@@ -522,7 +533,7 @@ impl DiskFile for SimFile {
         let before = state.inode(self.inode).allocated();
         state.inode(self.inode).punch(offset, length);
         let after = state.inode(self.inode).allocated();
-        state.used -= before - after;
+        state.used = state.used.saturating_sub(before - after);
         Ok(())
     }
 }

@@ -44,9 +44,13 @@ impl Names {
         files_in(&self.durable)
     }
 
+    /// Whether a name leads to the file, now or after a power loss.
     pub(super) fn leads_to(&self, inode: u64) -> bool {
-        let named = |view: &BTreeMap<String, Entry>| view.values().any(|e| *e == Entry::File(inode));
-        named(&self.current) || named(&self.durable)
+        self.leads_to_now(inode) || self.durable.values().any(|entry| *entry == Entry::File(inode))
+    }
+
+    pub(super) fn leads_to_now(&self, inode: u64) -> bool {
+        self.current.values().any(|entry| *entry == Entry::File(inode))
     }
 
     pub(super) fn has_directory(&self, path: &str) -> bool {
@@ -64,6 +68,9 @@ impl Names {
     }
 
     pub(super) fn rename(&mut self, from: &str, to: &str, inode: u64) {
+        if from == to {
+            return;
+        }
         self.unlink(from);
         self.link(to, inode);
         self.renames.push((from.to_owned(), to.to_owned()));

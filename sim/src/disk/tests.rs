@@ -119,6 +119,8 @@ fn a_full_disk_refuses_growth_and_takes_back_what_is_punched() {
     assert_eq!(disk.free_bytes(), Ok(3 * PAGE));
     file.write_at(0, &[b"again"]).expect("written");
     assert_eq!(disk.free_bytes(), Ok(2 * PAGE));
+    disk.remove("seg1").expect("removed");
+    assert_eq!(disk.free_bytes(), Ok(4 * PAGE));
 }
 
 #[test]
@@ -140,8 +142,10 @@ fn the_raw_scan_sees_what_is_durable_across_pages_and_in_freed_blocks() {
     file.sync_data().expect("synced");
     disk.remove("seg1").expect("removed");
     disk.sync_directory("").expect("synced");
+    assert!(matches!(disk.find_durable(&secret)[..], [(Region::Freed(_), 0)]));
     let after = disk.crash();
     assert!(matches!(after.find_durable(&secret)[..], [(Region::Freed(_), 0)]));
+    assert_eq!(after.used_bytes(), 0);
 }
 
 #[test]
