@@ -9,6 +9,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use quinn::{EndpointConfig, Incoming, NoneTokenStore, ServerConfig, TokioRuntime, ValidationTokenConfig};
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, mpsc};
@@ -189,6 +190,11 @@ impl Endpoint {
         self.shared.inner.local_addr()
     }
 
+    /// What this endpoint may use.
+    pub fn limits(&self) -> &Limits {
+        &self.shared.gate.limits
+    }
+
     /// How many connections stand, both ways.
     pub fn connection_count(&self) -> usize {
         self.shared.inner.open_connections()
@@ -345,6 +351,15 @@ impl Handshakes {
 }
 
 impl Gate {
+    /// The age at which this end closes a connection. Who dialled replaces it much earlier, with
+    /// nothing under way; a listener must not depend on that.
+    fn age_max(&self, remote: RemoteEnd) -> Duration {
+        match remote {
+            RemoteEnd::Client => self.limits.connection_age_max * 2,
+            RemoteEnd::Server => Duration::MAX,
+        }
+    }
+
     /// Turns a completed handshake into a connection with a proven peer, and records its beginning
     /// and its end. `None` when the peer does not fit, which the handshake has already said.
     fn prove(&self, inner: quinn::Connection, remote: RemoteEnd) -> Option<Connection> {
@@ -354,7 +369,7 @@ impl Gate {
             });
         match proof {
             Ok((plane, peer)) => {
-                self.live.watch(inner.clone(), plane, &peer);
+                self.live.watch(inner.clone(), plane, &peer, self.age_max(remote));
                 // Refused since the certificate was examined: whoever closes the refused peers'
                 // connections either saw this one among them, or it ends here.
                 if self.trust.refuses(&peer.identity()) {
@@ -373,7 +388,7 @@ impl Gate {
 }
 
 impl Live {
-    fn watch(&self, inner: quinn::Connection, plane: Plane, peer: &PeerIdentity) {
+    fn watch(&self, inner: quinn::Connection, plane: Plane, peer: &PeerIdentity, age_max: Duration) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let identity = peer.identity();
         let serial = peer.serial_hex();
@@ -382,6 +397,9 @@ impl Live {
         self.lock().insert(number, (inner.clone(), identity));
         let live = self.clone();
         tokio::spawn(async move {
+            if timeout(age_max, inner.closed()).await.is_err() {
+                inner.close(CloseReason::Superseded.code(), b"");
+            }
             let closed = Closed::from(inner.closed().await);
             live.lock().remove(&number);
             let stats = inner.stats();

@@ -52,6 +52,10 @@ pub struct Limits {
     pub handshake_time_max: Duration,
     /// How long a connection may be silent.
     pub idle_time_max: Duration,
+    /// How old a connection may become before the one who dialled replaces it. A listener closes
+    /// what reaches twice this age. Far below the life of a certificate, so that nobody speaks long
+    /// on one that has run out.
+    pub connection_age_max: Duration,
     /// How often a silent connection says that it lives.
     pub keep_alive_interval: Duration,
     /// Size asked for each of the socket's two kernel buffers.
@@ -74,6 +78,7 @@ impl Default for Limits {
             incoming_bytes_total: 4 << 20,
             handshake_time_max: Duration::from_secs(5),
             idle_time_max: Duration::from_secs(15),
+            connection_age_max: Duration::from_secs(60 * 60),
             keep_alive_interval: Duration::from_secs(5),
             socket_buffer_bytes: 4 << 20,
         }

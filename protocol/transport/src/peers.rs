@@ -39,6 +39,9 @@ const DIAL_TIME_MAX: Duration = Duration::from_secs(2);
 /// A connection that gave no answer for this long is replaced by a new one.
 const ANSWER_AGE_HOPELESS: Duration = Duration::from_secs(3);
 
+/// How long a replaced connection stays to deliver what was already written to it.
+const DELIVERY_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// An upload lane that carried nothing for this long ends.
 const UPLOAD_IDLE_MAX: Duration = Duration::from_secs(10);
 
@@ -262,41 +265,89 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Keeps one link connected, for ever.
 async fn keep_link(shared: Arc<Shared>, path: PeerPath) {
     let mut pause = REDIAL_PAUSE_MIN;
+    // A connection that became too old carries traffic until the next one answers.
+    let mut aged: Option<Connection> = None;
     loop {
-        let dial = path.local.connect(path.remote, shared.plane, Some(shared.peer));
-        match timeout(DIAL_TIME_MAX, dial).await {
-            Ok(Ok(connection)) => {
-                let begun = Instant::now();
-                use_connection(&shared, path.link, &connection).await;
+        let dialled = dial(&shared, &path).await;
+        let begun = Instant::now();
+        let end = match &dialled {
+            Some(connection) => use_connection(&shared, &path, connection, &mut aged).await,
+            None => End::Lost,
+        };
+        if let Some(unreplaced) = aged.take() {
+            shared.lost(path.link, &unreplaced);
+            unreplaced.close(CloseReason::Superseded);
+        }
+        match (end, dialled) {
+            (End::Aged, connection) => {
+                aged = connection;
+                continue;
+            }
+            (End::Lost, Some(connection)) => {
                 shared.lost(path.link, &connection);
                 connection.close(CloseReason::Superseded);
-                if begun.elapsed() > REDIAL_PAUSE_MAX {
-                    pause = REDIAL_PAUSE_MIN;
-                }
             }
-            Ok(Err(error)) => tracing::debug!(peer = %shared.peer, link = %path.link, %error, "no link"),
-            Err(_) => tracing::debug!(peer = %shared.peer, link = %path.link, "no link in time"),
+            (End::Lost, None) => {}
+        }
+        if begun.elapsed() > REDIAL_PAUSE_MAX {
+            pause = REDIAL_PAUSE_MIN;
         }
         sleep(pause).await;
         pause = (pause * 2).min(REDIAL_PAUSE_MAX);
     }
 }
 
-/// Probes a new connection and offers it to the lanes from its first answer on, until it is gone or
-/// hopeless. Before that answer the peer may still refuse us.
-async fn use_connection(shared: &Shared, link: LinkId, connection: &Connection) {
+async fn dial(shared: &Shared, path: &PeerPath) -> Option<Connection> {
+    let dial = path.local.connect(path.remote, shared.plane, Some(shared.peer));
+    match timeout(DIAL_TIME_MAX, dial).await {
+        Ok(Ok(connection)) => return Some(connection),
+        Ok(Err(error)) => tracing::debug!(peer = %shared.peer, link = %path.link, %error, "no link"),
+        Err(_) => tracing::debug!(peer = %shared.peer, link = %path.link, "no link in time"),
+    }
+    None
+}
+
+/// Why a connection is no longer used.
+enum End {
+    /// It is gone or hopeless.
+    Lost,
+    /// It works, and is old enough to be replaced.
+    Aged,
+}
+
+/// Probes a new connection and offers it to the lanes from its first answer on, until it is gone,
+/// hopeless or old. Before that answer the peer may still refuse us.
+async fn use_connection(
+    shared: &Shared,
+    path: &PeerPath,
+    connection: &Connection,
+    aged: &mut Option<Connection>,
+) -> End {
+    let link = path.link;
+    let mut offered = false;
     let answered = |round_trip| {
-        if !shared.lock().connections.contains_key(&link) {
+        if !offered {
+            offered = true;
             shared.connected(link, connection);
+            if let Some(old) = aged.take() {
+                tokio::spawn(close_after_delivery(old));
+            }
         }
         let now = shared.now();
         shared.lock().choice.answered(link, now, round_trip);
     };
     tokio::select! {
-        () = probe(connection, answered) => {}
-        _ = connection.closed() => {}
-        () = until_hopeless(shared, link) => {}
+        () = probe(connection, answered) => End::Lost,
+        _ = connection.closed() => End::Lost,
+        () = until_hopeless(shared, link) => End::Lost,
+        () = sleep(path.local.limits().connection_age_max) => End::Aged,
     }
+}
+
+async fn close_after_delivery(old: Connection) {
+    // Closed meanwhile or not, there is nothing more to wait for.
+    let _ = timeout(DELIVERY_TIME_MAX, old.closed()).await;
+    old.close(CloseReason::Superseded);
 }
 
 /// Tells the lanes when the link's health turns, and returns when it is past hope.
@@ -330,6 +381,14 @@ struct LaneStream<'a> {
     stream: SendStream,
 }
 
+impl LaneStream<'_> {
+    /// Ends the stream between two messages: what was written may still arrive.
+    fn end(mut self) {
+        // A stream that its peer stopped needs no end.
+        let _ = self.stream.finish();
+    }
+}
+
 impl Drop for LaneStream<'_> {
     fn drop(&mut self) {
         self.shared.lock().choice.lane_closed(self.link);
@@ -343,9 +402,8 @@ async fn run_lane(shared: Arc<Shared>, lanes: Lanes, lane: Lane, queue: Arc<Lane
     while let Some(message) = next_message(&lanes, lane, &queue).await {
         current = Some(write(&shared, lane, current, message, &mut changed).await);
     }
-    if let Some(mut last) = current {
-        // A stream that its peer stopped needs no end.
-        let _ = last.stream.finish();
+    if let Some(last) = current {
+        last.end();
     }
 }
 
@@ -382,7 +440,11 @@ async fn write<'a>(
     loop {
         let mut on = match current.take() {
             Some(on) if !shared.must_move(on.link, &on.connection) => on,
-            _ => open_stream(shared, lane, changed).await,
+            Some(on) => {
+                on.end();
+                open_stream(shared, lane, changed).await
+            }
+            None => open_stream(shared, lane, changed).await,
         };
         let (link, connection) = (on.link, on.connection.clone());
         let written = tokio::select! {

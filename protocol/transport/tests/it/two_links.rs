@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 use trefoil_protocol::ids::{LinkId, UploadId, VersionId};
-use trefoil_transport::{AskError, Endpoint, Lane, PeerLinks, PeerPath, Plane, ReadFrameError, Receiver};
+use trefoil_transport::{
+    AskError, Closed, Endpoint, Lane, Limits, PeerLinks, PeerPath, Plane, ReadFrameError, Receiver,
+};
 
-use crate::cluster::{Cluster, PATIENCE, identity};
+use crate::cluster::{Cluster, PATIENCE, identity, loopback};
 use crate::relay::Relay;
 
 const UPLOAD: Lane = Lane::Upload(UploadId { version: VersionId([7; 16]), attempt: 0 });
@@ -119,6 +121,51 @@ async fn a_short_cut_keeps_its_connection() {
     cross.until(LinkId::Two, true).await;
     assert_eq!(cross.listeners[1].connection_count(), 1);
     assert!(cross.links.health(LinkId::One).up);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r096_an_old_connection_is_replaced_and_no_message_is_lost() {
+    let cluster = Cluster::new();
+    let (server, address) = cluster.server("node/b1", &[Plane::Node]);
+    let limits = Limits { connection_age_max: Duration::from_millis(300), ..Limits::default() };
+    let local =
+        Endpoint::client(loopback(), cluster.own("node/a1"), cluster.trust(), limits).expect("a socket");
+    let path = PeerPath { link: LinkId::One, local, remote: address };
+    let links = PeerLinks::open(identity("node/b1"), Plane::Node, vec![path]);
+    let mut receiver = Receiver::new(64);
+    let begun = Instant::now();
+    let (mut connections, mut sent, mut expected) = (0, 0_u64, BTreeSet::new());
+    while begun.elapsed() < Duration::from_millis(1500) {
+        tokio::select! {
+            accepted = server.accept() => {
+                receiver.add(accepted.expect("open").0);
+                connections += 1;
+            }
+            (_, frame) = receiver.next() => {
+                assert!(expected.remove(&frame.body), "a message that was not sent");
+            }
+            () = sleep(Duration::from_millis(2)) => {
+                links.send(Lane::Control, numbered(sent), Bytes::new()).await.expect("taken");
+                expected.insert(numbered(sent));
+                sent += 1;
+            }
+        }
+    }
+    while !expected.is_empty() {
+        let (_, frame) = timeout(PATIENCE, receiver.next()).await.expect("the rest");
+        expected.remove(&frame.body);
+    }
+    assert!((4..=6).contains(&connections), "{connections} connections in five times their age");
+}
+
+#[tokio::test]
+async fn r096_a_listener_closes_what_its_dialler_does_not_replace() {
+    let cluster = Cluster::new();
+    let limits = Limits { connection_age_max: Duration::from_millis(100), ..Limits::default() };
+    let (server, address) = cluster.limited_server("node/b1", &[Plane::Node], limits);
+    let connection = cluster.client("node/a1").connect(address, Plane::Node, None).await.expect("open");
+    let _other_end = server.accept().await.expect("the other end");
+    assert_eq!(timeout(PATIENCE, connection.closed()).await.expect("soon"), Closed::ByPeer(4));
 }
 
 #[tokio::test]
