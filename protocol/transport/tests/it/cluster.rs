@@ -116,6 +116,7 @@ impl LooseAuthority {
 pub(crate) struct RawClient {
     pub(crate) endpoint: quinn::Endpoint,
     pub(crate) config: quinn::ClientConfig,
+    pub(crate) tls: Arc<rustls::ClientConfig>,
 }
 
 impl RawClient {
@@ -134,8 +135,10 @@ impl RawClient {
         tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         tls.resumption = resume;
         tls.enable_early_data = true;
-        let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("QUIC")));
-        Self { endpoint: quinn::Endpoint::client(loopback()).expect("a socket"), config }
+        let tls = Arc::new(tls);
+        let quic = QuicClientConfig::try_from(Arc::clone(&tls)).expect("QUIC");
+        let config = quinn::ClientConfig::new(Arc::new(quic));
+        Self { endpoint: quinn::Endpoint::client(loopback()).expect("a socket"), config, tls }
     }
 
     pub(crate) fn dial(&self, address: SocketAddr) -> quinn::Connecting {
