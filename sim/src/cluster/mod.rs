@@ -207,6 +207,10 @@ impl<P: Program> Cluster<P> {
         if let Some(reached) = happening.reaches() {
             let node = self.node_mut(reached);
             if node.is_paused() {
+                if let Happening::Timer { timer, .. } = &happening {
+                    // It is out of the queue: nothing there is left to cancel.
+                    node.timers.remove(timer);
+                }
                 node.held.push(happening);
                 return;
             }

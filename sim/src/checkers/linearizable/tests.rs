@@ -87,6 +87,27 @@ fn many_unanswered_operations_stay_cheap() {
     assert_eq!(verdict(&history), Verdict::Linearizable);
 }
 
+#[test]
+fn a_hundred_thousand_operations_are_judged_by_both_checkers() {
+    let mut draws = Draws::new(1, Stream::Workload, 1);
+    let mut history = Vec::new();
+    let mut latest = Value::Absent;
+    for number in 0..50_000u64 {
+        let at = 10 * number;
+        latest = if draws.chance(200_000) { latest } else { Value::Version(VersionTag(number.into())) };
+        if latest == Value::Version(VersionTag(number.into())) {
+            history.push(put(latest, at, at + draws.between(1, 5)));
+        }
+        history.push(read(latest, at + 6, at + 9));
+    }
+    assert_eq!(zones::verdict(&history), Some(Verdict::Linearizable));
+    assert_eq!(frontier::verdict(&history), Verdict::Linearizable);
+    let stale = history[1].clone();
+    history.push(Operation { invoked_at: 600_000, outcome: Outcome::Answered(600_001), ..stale });
+    let blamed = Verdict::Violated(history.len() - 1);
+    assert_eq!((zones::verdict(&history), frontier::verdict(&history)), (Some(blamed), blamed));
+}
+
 /// Tries every order that respects real time. For a handful of operations only.
 fn exhaustive(operations: &[Operation]) -> bool {
     let remaining: Vec<&Operation> =
