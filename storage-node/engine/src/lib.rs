@@ -4,8 +4,11 @@
 //! A [`Store`] holds the logs of many volumes, each in its own directory. Appending only stages; a
 //! [`SyncJob`] makes durable on whatever thread runs it.
 
+pub mod bag;
 pub mod conformance;
 pub mod disk;
+pub mod erase;
+pub mod find;
 pub mod frame;
 pub mod health;
 pub mod index;
@@ -19,7 +22,10 @@ pub mod superblock;
 pub mod sync;
 pub mod volume;
 
+pub use bag::{BagEntry, BagError, KeyBag, Rotated, RotationJob};
 pub use disk::{Disk, DiskError, DiskFile};
+pub use erase::{EraseError, EraseJob, EraseReport, ErasedRange};
+pub use find::FoundBytes;
 pub use frame::{Owner, Position};
 pub use health::{Health, SyncError};
 pub use index::Index;

@@ -11,6 +11,7 @@ use trefoil_protocol::codec;
 use trefoil_protocol::ids::{Hash, Lsn, UploadId};
 use trefoil_protocol::record::Record;
 
+use crate::bag::BagError;
 use crate::disk::{Disk, DiskError, DiskFile as _};
 use crate::frame::{Content, Position, Scope};
 use crate::health::{Health, SyncError};
@@ -78,6 +79,9 @@ pub enum OpenError {
     /// The sync of what a crashed run left behind failed.
     #[error(transparent)]
     Sync(#[from] SyncError),
+    /// The key bag cannot be opened.
+    #[error(transparent)]
+    Bag(#[from] BagError),
     /// Recovery's own note could not be staged.
     #[error(transparent)]
     Stage(#[from] StageError),
@@ -132,10 +136,11 @@ impl<D: Disk> Recovery<'_, D> {
     fn finish(
         self,
         mut segments: Segments<D>,
-        fold: Fold,
+        mut fold: Fold,
         clean: bool,
     ) -> Result<(VolumeLog<D>, RecoveryReport), OpenError> {
         let report = fold.report(clean);
+        fold.forget_erased();
         let resumed = fold.head.filter(|_| clean);
         if !clean && !self.health.is_poisoned() {
             // What a crashed process left may still be in the page cache only: it counts as here
@@ -144,6 +149,11 @@ impl<D: Disk> Recovery<'_, D> {
         }
         let mut log =
             VolumeLog::recovered(self.identity, segments, self.health.clone(), fold.state, fold.synced);
+        log.found_bad = fold.bad_ranges;
+        log.undecided = match report.tail {
+            Tail::Undecided { from_lsn } => Some(from_lsn),
+            Tail::Clean => None,
+        };
         if let Some(head) = resumed {
             log.resume(head);
         } else if !self.health.is_poisoned() {
@@ -375,6 +385,14 @@ impl Fold {
         Ok(())
     }
 
+    fn forget_erased(&mut self) {
+        for target in self.state.erased.clone() {
+            if !self.state.erasing.contains(&target) {
+                self.state.finish_erase(target);
+            }
+        }
+    }
+
     fn report(&self, clean: bool) -> RecoveryReport {
         RecoveryReport {
             clean,
@@ -398,6 +416,7 @@ impl<D: Disk> VolumeLog<D> {
     pub fn settle_tail(&mut self) -> Result<(), StageError> {
         let last = self.state.last().0;
         self.stage(Content::Cut { last }, [&[]; 3], Room::Reserve)?;
+        self.undecided = None;
         Ok(())
     }
 

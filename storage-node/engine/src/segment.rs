@@ -12,6 +12,7 @@ use trefoil_protocol::ids::{Epoch, Lsn, StoreId};
 
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::frame::{self, Content, HEADER_LENGTH, Header, Position, Scope};
+use crate::recovery::BadRange;
 
 /// How a volume lays out its segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +93,8 @@ pub(crate) struct Segments<D: Disk> {
     head: Option<Head>,
     dirty: BTreeSet<u64>,
     names_changed: bool,
+    /// Where a write failed and half a frame may stand.
+    pub(crate) half_written: Vec<BadRange>,
 }
 
 /// What has to be synced for everything staged so far to be durable.
@@ -128,6 +131,7 @@ impl<D: Disk> Segments<D> {
             head: None,
             dirty: BTreeSet::new(),
             names_changed: false,
+            half_written: Vec::new(),
         })
     }
 
@@ -265,7 +269,11 @@ impl<D: Disk> Segments<D> {
         // new segment and never stands behind half a frame.
         self.head = None;
         let file = self.file(head.at.segment)?;
-        file.write_at(head.at.offset, &[&bytes, parts[0], parts[1], parts[2]])?;
+        let written = file.write_at(head.at.offset, &[&bytes, parts[0], parts[1], parts[2]]);
+        if written.is_err() {
+            self.half_written.push(BadRange { from: head.at, to: header.end().min(head.length) });
+        }
+        written?;
         self.dirty.insert(head.at.segment);
         self.head = Some(Head {
             at: Position { offset: header.end(), ..head.at },

@@ -75,6 +75,14 @@ pub(crate) struct Upload {
     pub(crate) elsewhere: Vec<Place>,
 }
 
+impl Upload {
+    /// Every place where bytes of the upload lie.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
+        let counting = self.leaves.values().map(|leaf| leaf.place);
+        counting.chain(self.elsewhere.iter().copied())
+    }
+}
+
 /// Everything known of a volume's log.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogState {

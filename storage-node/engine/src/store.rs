@@ -8,6 +8,7 @@ use minicbor::{Decode, Encode};
 use trefoil_protocol::ids::{Hash, Incarnation, Lsn, NodeId, StoreId, TenantId, VolumeId};
 use zeroize::Zeroizing;
 
+use crate::bag::{KeyBag, open_bag};
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::frame::{Owner, Position, Scope};
 use crate::health::{Health, SUSPECT_FILE, SyncError};
@@ -246,11 +247,12 @@ impl<D: Disk> Store<D> {
             clean_end: state.clean_end.map(CleanEnd::from),
         };
         let (log, report) = recovery.open()?;
+        let bag = open_bag(&self.disk, &self.health, &directory, &mut superblock)?;
         if state.clean_end.is_some() && !self.health.is_poisoned() {
             let clean_end = None;
             superblock.write(VolumeState { clean_end, ..state })?;
         }
-        Ok((Volume { log, superblock }, report))
+        Ok((Volume { log, superblock, bag, disk: self.disk.clone() }, report))
     }
 
     /// Every file of the store, for raw scans.
@@ -272,6 +274,10 @@ impl<D: Disk> Store<D> {
         files.sort();
         Ok(files)
     }
+
+    pub(crate) fn disk(&self) -> &D {
+        &self.disk
+    }
 }
 
 /// An open volume: its log and its superblock.
@@ -280,6 +286,8 @@ pub struct Volume<D: Disk> {
     /// The log.
     pub log: VolumeLog<D>,
     pub(crate) superblock: TwoSlots<D, VolumeState>,
+    pub(crate) bag: KeyBag,
+    pub(crate) disk: D,
 }
 
 impl<D: Disk> Volume<D> {

@@ -43,7 +43,7 @@ pub enum SuperblockError {
 }
 
 /// A value in two slots.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TwoSlots<D: Disk, V> {
     file: D::File,
     health: Health<D>,

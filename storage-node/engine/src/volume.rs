@@ -19,8 +19,9 @@ use crate::frame::{Content, FrameError, HEADER_LENGTH, Header, Position};
 use crate::health::{Health, SyncError};
 use crate::index::Index;
 use crate::read::{ReadError, ReadJob};
+use crate::recovery::{BadRange, Tail};
 use crate::segment::{Head, Room, Segments, Stamp};
-use crate::state::{Fault, Leaf, LogState, Place, version_of};
+use crate::state::{EraseTarget, Fault, Leaf, LogState, Place, version_of};
 use crate::sync::{SyncJob, SyncTicket};
 
 /// Which volume's log, on which store.
@@ -173,6 +174,12 @@ pub struct VolumeLog<D: Disk> {
     healing: BTreeMap<Lsn, Position>,
     in_flight: Option<Covered>,
     next_ticket: u64,
+    /// Where the latest note of an erase of this run stands; those of runs before are durable.
+    pub(crate) erase_notes: BTreeMap<EraseTarget, Position>,
+    /// Stretches without a frame, found at the open.
+    pub(crate) found_bad: Vec<BadRange>,
+    /// The first record that the open left undecided, until something settles it.
+    pub(crate) undecided: Option<Lsn>,
 }
 
 impl<D: Disk> VolumeLog<D> {
@@ -193,6 +200,9 @@ impl<D: Disk> VolumeLog<D> {
             healing: BTreeMap::new(),
             in_flight: None,
             next_ticket: 1,
+            erase_notes: BTreeMap::new(),
+            found_bad: Vec::new(),
+            undecided: None,
             state,
         }
     }
@@ -238,6 +248,15 @@ impl<D: Disk> VolumeLog<D> {
     /// The records that are damaged on this store, to be appended again from a peer's copy.
     pub fn faulty(&self) -> &BTreeMap<Lsn, Fault> {
         &self.state.faults
+    }
+
+    /// The end of the log: [`Tail::Undecided`] from an open that found something torn or rotten until
+    /// a record, a cut or [`Self::settle_tail`] decides.
+    pub fn tail(&self) -> Tail {
+        match self.undecided {
+            Some(from_lsn) => Tail::Undecided { from_lsn },
+            None => Tail::Clean,
+        }
     }
 
     /// The highest epoch promised, durable or not.
@@ -356,6 +375,7 @@ impl<D: Disk> VolumeLog<D> {
         }
         self.stage(Content::Cut { last }, [&[]; 3], Room::Reserve)?;
         self.state.cut(last);
+        self.undecided = self.undecided.filter(|from| *from <= last);
         self.durable = self.durable.min(last);
         self.healing.split_off(&last.next());
         if let Some(covered) = &mut self.in_flight {
@@ -509,6 +529,15 @@ impl<D: Disk> VolumeLog<D> {
         self.state.drop_leaf(upload, index);
     }
 
+    /// Stretches of segments that hold no frame: found at the open or left by a failed write.
+    pub(crate) fn bad_ranges(&self) -> Vec<BadRange> {
+        [&self.found_bad[..], &self.segments.half_written[..]].concat()
+    }
+
+    pub(crate) fn is_note_durable(&self, target: &EraseTarget) -> bool {
+        self.erase_notes.get(target).is_none_or(|note| *note < self.synced)
+    }
+
     pub(crate) fn leaf(&self, upload: UploadId, index: u64) -> Option<&Leaf> {
         self.state.uploads.get(&upload)?.leaves.get(&index)
     }
@@ -553,6 +582,7 @@ impl<D: Disk> VolumeLog<D> {
         }
         let previous = Some(record.position().previous);
         self.state.add_record(lsn, chain, previous, place, None);
+        self.undecided = self.undecided.filter(|from| *from > lsn);
         if let Some(version) = version.filter(|_| wrapped.len() + erasable.len() > 0) {
             self.state.note_frame(version, place);
         }
@@ -574,7 +604,8 @@ impl<D: Disk> VolumeLog<D> {
             .collect()
     }
 
-    /// Attaches what is not erased; a part that should be there and is not is a fault.
+    /// Attaches what is not erased; a part that was written and does not match is a fault. A part that
+    /// was not given with the record (its version was erased elsewhere) is simply not there.
     fn attach_parts(&self, mut record: Record, header: &Header, bytes: &Bytes) -> Result<Record, Fault> {
         let version = version_of(record.body());
         let lengths = record.lengths();
@@ -584,12 +615,12 @@ impl<D: Disk> VolumeLog<D> {
             Ok(part)
         };
         let wrapped_gone = version.is_some_and(|version| self.state.is_wrapped_gone(version));
-        if lengths.wrapped > 0 && !wrapped_gone {
+        if lengths.wrapped > 0 && header.lengths[1] > 0 && !wrapped_gone {
             let attached = whole(1).map(|wrapped| record.clone().with_wrapped(wrapped));
             record = attached.map_err(|_| Fault::WrappedKey)?.map_err(wrapped_fault)?;
         }
         let gone = version.is_some_and(|version| self.state.is_version_gone(version));
-        if lengths.erasable > 0 && !gone {
+        if lengths.erasable > 0 && header.lengths[2] > 0 && !gone {
             let attached = whole(2).map(|erasable| record.with_erasable(erasable));
             record = attached.map_err(|_| Fault::Erasable)?.map_err(erasable_fault)?;
         }

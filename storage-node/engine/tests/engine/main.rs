@@ -1,6 +1,8 @@
 //! The engine from outside: on real files, and on a disk that fails.
 
+mod bag;
 mod disks;
+mod erase;
 mod fixture;
 mod index;
 mod log;
