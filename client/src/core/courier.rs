@@ -171,7 +171,7 @@ impl Courier {
             Event::Progress(exchange) => self.progress(now, exchange),
             Event::Ended(exchange) => self.ended(now, exchange),
             Event::Answered(exchange, response) if self.is_current(exchange) => {
-                self.answered(now, routes, response, effects)
+                self.answered(now, routes, *response, effects)
             }
             Event::Failed(exchange, failed) if self.is_current(exchange) => {
                 self.failed(now, routes, failed, effects)
@@ -305,7 +305,7 @@ impl Courier {
         let exchange = self.take_exchange();
         let until = now + self.silence.current();
         self.stage = Stage::Asking { exchange, to, volume, until, arrived_before };
-        let request = TenantRequest { volume, epoch, call: self.call.clone() };
+        let request = Box::new(TenantRequest { volume, epoch, call: self.call.clone() });
         effects.push(Effect::Ask { exchange, to, request, bulk: self.bulk.clone() });
     }
 
@@ -319,7 +319,8 @@ impl Courier {
         self.informant += 1;
         let exchange = self.take_exchange();
         self.stage = Stage::Routing { exchange, until: now + self.patience.silence_first / 2 };
-        let request = TenantRequest { volume: VolumeId(0), epoch: Epoch(0), call: TenantCall::Route };
+        let request =
+            Box::new(TenantRequest { volume: VolumeId(0), epoch: Epoch(0), call: TenantCall::Route });
         effects.push(Effect::Ask { exchange, to, request, bulk: Bytes::new() });
     }
 

@@ -60,7 +60,7 @@ pub enum Event {
     /// The last frame of a streamed upload was handed to the network: from here it may take effect.
     Ended(ExchangeId),
     /// The first frame of the answer.
-    Answered(ExchangeId, TenantResponse),
+    Answered(ExchangeId, Box<TenantResponse>),
     /// There will be no answer.
     Failed(ExchangeId, Failed),
 }
@@ -84,7 +84,7 @@ pub enum Effect<T> {
         /// Whom to ask.
         to: Peer,
         /// What to ask.
-        request: TenantRequest,
+        request: Box<TenantRequest>,
         /// The request's bulk.
         bulk: Bytes,
     },
