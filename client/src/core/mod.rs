@@ -26,6 +26,9 @@ mod question;
 mod route;
 mod token;
 
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 use trefoil_protocol::message::tenant::{TenantRequest, TenantResponse};
 use trefoil_protocol::time::BootTime;

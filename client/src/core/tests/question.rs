@@ -1,0 +1,149 @@
+//! Questions: retried while that can help, answered or refused once.
+
+use trefoil_protocol::message::tenant::{Refusal, Selector, Want};
+
+use super::*;
+
+fn head() -> TenantCall {
+    TenantCall::Get { key: key("k"), selector: Selector::Latest, want: Want::Head }
+}
+
+fn ask(whom: Whom, routes: RouteCache) -> Rig<Question> {
+    Rig::new(Question::new(whom, head(), Patience::default(), BootTime(0), 1), routes)
+}
+
+fn primary_of_k() -> Whom {
+    Whom::PrimaryOf(key("k"))
+}
+
+#[test]
+fn a_refusal_for_good_ends_the_question_at_once() {
+    for refusal in [
+        Refusal::NotFound,
+        Refusal::PreconditionFailed,
+        Refusal::Gone,
+        Refusal::Expired,
+        Refusal::TokenMismatch,
+        Refusal::Full,
+        Refusal::Changed,
+        Refusal::Invalid("x".into()),
+    ] {
+        let mut rig = ask(primary_of_k(), routes(vec![volume(0, 1, Some("a1"))]));
+        rig.answer(Err(refusal.clone()));
+        assert_eq!(rig.output, Some(Err(QuestionFailure::Refused(refusal))));
+    }
+}
+
+#[test]
+fn a_passing_refusal_is_asked_again_after_a_look_at_the_route() {
+    for refusal in [Refusal::LeaseExpired, Refusal::Unavailable, Refusal::Busy, Refusal::Corrupt] {
+        let mut rig = ask(primary_of_k(), routes(vec![volume(0, 1, Some("a1"))]));
+        rig.answer(Err(refusal));
+        assert_eq!(rig.asked.len(), 1, "it rests first");
+        rig.wait();
+        assert_eq!(rig.last().request.call, TenantCall::Route);
+        rig.route(&view(vec![volume(0, 1, Some("a1"))]));
+        assert_eq!((rig.last().to, &rig.last().request.call), (Peer::Node(node("a1")), &head()));
+        rig.answer(Ok(deleted()));
+        assert_eq!(rig.output, Some(Ok(deleted())));
+    }
+}
+
+#[test]
+fn a_hint_to_a_newer_primary_is_followed_at_once() {
+    let mut rig = ask(primary_of_k(), routes(vec![volume(0, 1, Some("a1"))]));
+    rig.answer(Err(Refusal::NotPrimary { epoch: Epoch(2), primary: Some(node("a2")) }));
+    assert_eq!((rig.last().to, rig.last().request.epoch), (Peer::Node(node("a2")), Epoch(2)));
+    assert_eq!(rig.now, BootTime(0));
+}
+
+#[test]
+fn a_hint_to_an_older_primary_is_not_believed() {
+    let mut rig = ask(primary_of_k(), routes(vec![volume(0, 5, Some("a1"))]));
+    rig.answer(Err(Refusal::NotPrimary { epoch: Epoch(4), primary: Some(node("b1")) }));
+    rig.wait();
+    assert_eq!(rig.last().request.call, TenantCall::Route);
+}
+
+#[test]
+fn nodes_that_point_at_each_other_are_not_chased_without_rest() {
+    let mut rig = ask(primary_of_k(), routes(vec![volume(0, 1, Some("a1"))]));
+    for epoch in 2..50 {
+        let other = if epoch % 2 == 0 { "a2" } else { "a1" };
+        rig.answer(Err(Refusal::NotPrimary { epoch: Epoch(epoch), primary: Some(node(other)) }));
+        if rig.now == BootTime(0) && rig.asked.len() as u64 == epoch {
+            continue;
+        }
+        return;
+    }
+    panic!("it never rested");
+}
+
+#[test]
+fn a_silent_primary_is_given_up_and_its_successor_found() {
+    let mut rig = ask(primary_of_k(), routes(vec![volume(0, 1, Some("a1"))]));
+    rig.wait();
+    assert_eq!(rig.last().request.call, TenantCall::Route);
+    rig.route(&view(vec![volume(0, 2, Some("b1"))]));
+    assert_eq!(rig.last().to, Peer::Node(node("b1")));
+    rig.answer(Ok(deleted()));
+    assert!(rig.output.unwrap().is_ok());
+    assert!(rig.now < BootTime(0) + std::time::Duration::from_secs(4));
+}
+
+#[test]
+fn an_answer_of_a_forgotten_exchange_is_not_heard() {
+    let mut rig = ask(primary_of_k(), routes(vec![volume(0, 1, Some("a1"))]));
+    let late = rig.last().exchange;
+    rig.wait();
+    rig.feed(Event::Answered(late, Box::new(Ok(deleted()))));
+    assert_eq!(rig.output, None);
+}
+
+#[test]
+fn the_route_is_asked_of_one_informant_after_the_other() {
+    let mut rig = ask(primary_of_k(), RouteCache::new(3));
+    let first = rig.last().to;
+    rig.fail(Failed::Unreachable);
+    let second = rig.last().to;
+    rig.answer(Err(Refusal::NotFound));
+    let third = rig.last().to;
+    let all: std::collections::BTreeSet<Peer> = [first, second, third].into();
+    assert_eq!(all.len(), 3);
+    rig.route(&view(vec![volume(0, 1, Some("a1"))]));
+    assert_eq!(rig.last().to, Peer::Node(node("a1")));
+}
+
+#[test]
+fn without_a_primary_it_asks_until_there_is_one_or_time_is_over() {
+    let mut rig = ask(primary_of_k(), routes(vec![volume(0, 1, None)]));
+    for _ in 0..5 {
+        rig.answer(Ok(TenantAnswer::Route(view(vec![volume(0, 1, None)]))));
+        rig.wait();
+    }
+    let mut found = ask(primary_of_k(), routes(vec![volume(0, 1, None)]));
+    found.route(&view(vec![volume(0, 2, Some("a2"))]));
+    assert_eq!(found.last().to, Peer::Node(node("a2")));
+    while rig.output.is_none() {
+        rig.answer(Ok(TenantAnswer::Route(view(vec![volume(0, 1, None)]))));
+        if rig.output.is_none() {
+            rig.wait();
+        }
+    }
+    assert_eq!(rig.output, Some(Err(QuestionFailure::Unavailable(Trouble::NoPrimary))));
+    assert_eq!(rig.now, BootTime(0) + Patience::default().deadline);
+}
+
+#[test]
+fn a_near_replica_that_cannot_or_will_not_is_passed_over_for_the_primary() {
+    for refusal in [Refusal::NotFound, Refusal::Changed, Refusal::LeaseExpired] {
+        let whom = Whom::NearestTo("b".parse().unwrap(), key("k"));
+        let mut rig = ask(whom, routes(vec![volume(0, 1, Some("a1"))]));
+        assert_eq!(rig.last().to, Peer::Node(node("b1")));
+        rig.answer(Err(refusal));
+        rig.wait();
+        assert_eq!(rig.last().to, Peer::Node(node("a1")));
+        rig.answer(Err(Refusal::Changed));
+        assert_eq!(rig.output, Some(Err(QuestionFailure::Refused(Refusal::Changed))));
+    }
+}
