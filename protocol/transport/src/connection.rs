@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::limits::{Limits, SMALL_FRAME_BYTES_MAX};
 use crate::plane::Plane;
+use crate::probe::answer_probes;
 use crate::stream::{Frame, ReadFrameError, RecvStream, SendStream, WriteFrameError};
 use crate::verify::PeerIdentity;
 
@@ -194,8 +195,23 @@ impl Connection {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
 
-    /// Waits until a frame of `bytes` may be put together. Small frames never wait: probes among
-    /// them must pass whatever the other streams do.
+    /// Answers the probes of a peer that keeps links to us ([`crate::PeerLinks`]) until the connection
+    /// is gone. A [`crate::Receiver`] does this for the connections it reads.
+    pub async fn answer_probes(&self) {
+        answer_probes(self).await;
+    }
+
+    /// Sends one small datagram, which may be lost; false when this connection carries none.
+    pub(crate) fn send_datagram(&self, datagram: Bytes) -> bool {
+        self.shared.inner.send_datagram(datagram).is_ok()
+    }
+
+    /// The next datagram; `None` when the connection is gone.
+    pub(crate) async fn receive_datagram(&self) -> Option<Bytes> {
+        self.shared.inner.read_datagram().await.ok()
+    }
+
+    /// Waits until a frame of `bytes` may be put together. Small frames never wait.
     pub(crate) async fn assembly_share(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
         if bytes <= SMALL_FRAME_BYTES_MAX {
             return None;

@@ -92,9 +92,12 @@ pub(crate) const SMALL_FRAME_BYTES_MAX: usize = 16 << 10;
 /// Bytes of TLS messages kept for one connection that arrive out of order.
 const CRYPTO_BUFFER_BYTES: u32 = 16 << 10;
 
+/// Bytes of datagrams kept each way; they are probes, of which only the newest matter.
+const DATAGRAM_BUFFER_BYTES: usize = 4 << 10;
+
 impl Limits {
     /// The most memory one connection can make this process hold: both windows, the frames being
-    /// put together, and its handshake.
+    /// put together, its datagrams and its handshake.
     ///
     /// Frames count beside the windows because a reader takes their bytes out of the window while
     /// it puts them together: large ones up to their common limit, a small one per stream.
@@ -104,6 +107,7 @@ impl Limits {
             + u64::from(self.send_window_bytes)
             + u64::from(self.assembly_bytes)
             + small_frames
+            + 2 * DATAGRAM_BUFFER_BYTES as u64
             + u64::from(CRYPTO_BUFFER_BYTES)
     }
 
@@ -126,7 +130,8 @@ impl Limits {
             .max_idle_timeout(Some(idle))
             .keep_alive_interval(Some(self.keep_alive_interval))
             .crypto_buffer_size(CRYPTO_BUFFER_BYTES as usize)
-            .datagram_receive_buffer_size(None)
+            .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))
+            .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES)
             .initial_rtt(path.round_trip())
             .min_mtu(PAYLOAD_BYTES_MIN)
             .initial_mtu(path.payload_bytes_first())
@@ -188,7 +193,7 @@ mod tests {
         assert!(limits.keep_alive_interval * 2 < limits.idle_time_max);
         assert!(limits.unvalidated_max < limits.handshakes_max);
         assert_eq!(limits.unauthenticated_memory_bytes_max(), 8 << 20);
-        assert_eq!(limits.connection_memory_bytes_max(), (192 << 20) + (32 << 20) + (16 << 10));
+        assert_eq!(limits.connection_memory_bytes_max(), (192 << 20) + (32 << 20) + (24 << 10));
         assert!(limits.assembly_bytes >= BODY_BYTES_MAX + BULK_BYTES_MAX);
     }
 

@@ -1,7 +1,8 @@
-//! Probes: small numbered frames on a stream of their own that the other end sends back.
+//! Probes: small numbered datagrams that the other end sends back.
 //!
-//! They are the most urgent stream of their connection, so they tell how the link does and not how
-//! busy it is.
+//! They are datagrams and not frames on a stream because they must tell how the link does and nothing
+//! else: a stream waits for the reader of all the others when the connection's window is full, and a
+//! slow reader would look like a cut link. QUIC sends datagrams before any stream.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -11,37 +12,27 @@ use bytes::Bytes;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use trefoil_protocol::links::PROBE_INTERVAL;
 
-use crate::connection::{CloseReason, Connection};
-use crate::stream::{ReadFrameError, RecvStream, SendStream, Urgency};
+use crate::connection::Connection;
 
 /// Probes that may be unanswered before the oldest is forgotten: sixteen seconds' worth.
 const UNANSWERED_MAX: usize = 64;
 
-/// The body of a probe: its number.
+/// A probe: its number, little-endian.
 const PROBE_BYTES: usize = 8;
 
 /// Probes `connection` until that is no longer possible; tells `answered` each round trip.
 pub(crate) async fn probe(connection: &Connection, answered: impl FnMut(Duration)) {
-    let Ok((mut send, mut recv)) = connection.open_bi().await else {
-        return;
-    };
-    send.set_urgency(Urgency::Probe);
     let under_way = UnderWay::default();
     tokio::select! {
-        () = send_probes(&mut send, &under_way) => {}
-        () = read_answers(&mut recv, &under_way, answered) => {}
+        () = send_probes(connection, &under_way) => {}
+        () = read_answers(connection, &under_way, answered) => {}
     }
 }
 
-/// Sends back the probes of one stream until it ends.
-pub(crate) async fn answer_probes(mut send: SendStream, mut recv: RecvStream) {
-    send.set_urgency(Urgency::Probe);
-    while let Ok(Some(probe)) = recv.read_frame().await {
-        if probe.body.len() != PROBE_BYTES || !probe.bulk.is_empty() {
-            recv.stop(CloseReason::Malformed);
-            return;
-        }
-        if send.write_frame(probe.body, Bytes::new()).await.is_err() {
+/// Sends back the probes of a connection until it ends.
+pub(crate) async fn answer_probes(connection: &Connection) {
+    while let Some(probe) = connection.receive_datagram().await {
+        if probe.len() == PROBE_BYTES && !connection.send_datagram(probe) {
             return;
         }
     }
@@ -60,41 +51,51 @@ impl UnderWay {
         probes.push_back((number, Instant::now()));
     }
 
-    /// The round trip of this probe, if it was sent; older ones are forgotten.
+    /// The round trip of this probe, if it is still waited for; older ones are forgotten.
     fn answered(&self, number: u64) -> Option<Duration> {
         let mut probes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((oldest, sent_at)) = probes.pop_front() {
-            if oldest == number {
-                return Some(sent_at.elapsed());
-            }
-        }
-        None
+        let at = probes.iter().position(|(sent, _)| *sent == number)?;
+        let (_, sent_at) = probes.drain(..=at).next_back()?;
+        Some(sent_at.elapsed())
     }
 }
 
-async fn send_probes(send: &mut SendStream, under_way: &UnderWay) {
+async fn send_probes(connection: &Connection, under_way: &UnderWay) {
     let mut ticks = interval(PROBE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for number in 0_u64.. {
         ticks.tick().await;
         under_way.sent(number);
-        let body = Bytes::copy_from_slice(&number.to_le_bytes());
-        if send.write_frame(body, Bytes::new()).await.is_err() {
+        if !connection.send_datagram(Bytes::copy_from_slice(&number.to_le_bytes())) {
             return;
         }
     }
 }
 
-async fn read_answers(recv: &mut RecvStream, under_way: &UnderWay, mut answered: impl FnMut(Duration)) {
-    while let Ok(Some(number)) = read_answer(recv).await {
-        if let Some(round_trip) = under_way.answered(number) {
+async fn read_answers(connection: &Connection, under_way: &UnderWay, mut answered: impl FnMut(Duration)) {
+    while let Some(answer) = connection.receive_datagram().await {
+        let number = answer.as_ref().try_into().map(u64::from_le_bytes);
+        if let Some(round_trip) = number.ok().and_then(|number| under_way.answered(number)) {
             answered(round_trip);
         }
     }
 }
 
-/// The next answer's number; `None` when the peer ends the stream or answers something else.
-async fn read_answer(recv: &mut RecvStream) -> Result<Option<u64>, ReadFrameError> {
-    let frame = recv.read_frame().await?;
-    Ok(frame.and_then(|frame| Some(u64::from_le_bytes(frame.body.as_ref().try_into().ok()?))))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_counts_once_and_only_if_it_was_asked_for() {
+        let under_way = UnderWay::default();
+        for number in 0..100 {
+            under_way.sent(number);
+        }
+        assert!(under_way.answered(7).is_none(), "forgotten");
+        assert!(under_way.answered(200).is_none(), "never sent");
+        assert!(under_way.answered(60).is_some());
+        assert!(under_way.answered(60).is_none(), "answered twice");
+        assert!(under_way.answered(59).is_none(), "overtaken");
+        assert!(under_way.answered(99).is_some());
+    }
 }

@@ -12,7 +12,9 @@ use crate::verify::PeerIdentity;
 
 /// One inbox for the frames of many connections. Dropped, it stops reading them all.
 ///
-/// When the inbox is full, streams are not read, and QUIC holds their senders back.
+/// When the inbox is full, streams are not read, and QUIC holds their senders back, all lanes of the
+/// connection together. So whoever reads the inbox must not wait for sending to the same peers.
+/// Streams in both directions are left to others.
 pub struct Receiver {
     inbox: mpsc::Receiver<(PeerIdentity, Frame)>,
     deliver: mpsc::Sender<(PeerIdentity, Frame)>,
@@ -41,20 +43,18 @@ impl Receiver {
 }
 
 async fn serve(connection: Connection, deliver: mpsc::Sender<(PeerIdentity, Frame)>) {
+    tokio::select! {
+        () = answer_probes(&connection) => {}
+        () = read_streams(&connection, deliver) => {}
+    }
+}
+
+async fn read_streams(connection: &Connection, deliver: mpsc::Sender<(PeerIdentity, Frame)>) {
     // Dropped with this future, which stops the streams' tasks.
     let mut streams = JoinSet::new();
-    loop {
-        tokio::select! {
-            stream = connection.accept_uni() => match stream {
-                Ok(stream) => drop(streams.spawn(read(stream, connection.clone(), deliver.clone()))),
-                Err(_) => return,
-            },
-            stream = connection.accept_bi() => match stream {
-                Ok((send, recv)) => drop(streams.spawn(answer_probes(send, recv))),
-                Err(_) => return,
-            },
-            Some(_) = streams.join_next() => {}
-        }
+    while let Ok(stream) = connection.accept_uni().await {
+        while streams.try_join_next().is_some() {}
+        streams.spawn(read(stream, connection.clone(), deliver.clone()));
     }
 }
 

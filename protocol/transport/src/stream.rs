@@ -98,8 +98,6 @@ pub enum Urgency {
     Bulk,
     /// Everything else.
     Message,
-    /// Probes, which must tell how the link does and not how busy it is.
-    Probe,
 }
 
 /// The sending half of a stream. Dropped before [`SendStream::finish`], it is abandoned, so that half

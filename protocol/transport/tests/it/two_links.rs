@@ -222,3 +222,31 @@ async fn a_receiver_that_is_not_read_holds_an_upload_back_and_loses_nothing() {
     }
     timeout(PATIENCE, sending).await.expect("soon").expect("all taken");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_that_is_not_read_is_not_taken_for_a_cut_link() {
+    let mut cross = Cross::new().await;
+    cross.links.drain(LinkId::Two);
+    let bulk = Bytes::from(vec![9; 1 << 20]);
+    let uploads: Vec<_> = (0..16)
+        .map(|number| Lane::Upload(UploadId { version: VersionId([number; 16]), attempt: 0 }))
+        .collect();
+    // More than every window between the two ends holds.
+    let sender = Arc::clone(&cross.links);
+    let sending = tokio::spawn(async move {
+        for _ in 0..30 {
+            for lane in &uploads {
+                sender.send(*lane, numbered(1), bulk.clone()).await.expect("taken");
+            }
+        }
+    });
+    sleep(Duration::from_secs(3)).await;
+    assert!(!sending.is_finished(), "480 MiB do not fit");
+    let health = cross.links.health(LinkId::One);
+    assert!(health.up, "{health:?}");
+    for _ in 0..30 * 16 {
+        cross.number().await;
+    }
+    sending.await.expect("all taken");
+    assert_eq!(cross.listeners[0].connection_count(), 1);
+}
