@@ -243,7 +243,7 @@ pub struct TenantEntry {
     #[n(1)]
     pub name: TenantName,
     /// How many volumes it has; a power of two.
-    #[n(2)]
+    #[cbor(n(2), decode_with = "power_of_two")]
     pub volume_count: u32,
     /// How long a delete can be undone.
     #[n(3)]
@@ -251,6 +251,17 @@ pub struct TenantEntry {
     /// How long the first copy stays after the others are erased.
     #[n(4)]
     pub first_copy_retention: Millis,
+}
+
+/// A volume count that [`crate::key::volume_slot`] can work with, or an error.
+fn power_of_two<C>(d: &mut minicbor::Decoder<'_>, _: &mut C) -> Result<u32, minicbor::decode::Error> {
+    let at = d.position();
+    let count = d.u32()?;
+    if !count.is_power_of_two() {
+        let text = format!("a tenant with {count} volumes, expected a power of two");
+        return Err(minicbor::decode::Error::message(text).at(at));
+    }
+    Ok(count)
 }
 
 mod socket_address {

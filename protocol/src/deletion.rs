@@ -15,6 +15,13 @@ use crate::ids::{
 use crate::sign::{Signatory, SignatureError, Signed64, Statement};
 use crate::time::{CpTime, Millis};
 
+/// The most versions of one purge: of an order, of a request for one, of its receipts and certificates.
+pub const PURGE_ITEMS_MAX: usize = 256;
+/// The most stores that one certificate may speak of.
+pub const CERTIFIED_STORES_MAX: usize = 256;
+/// The most signatures, and the most orders, of one certificate.
+pub const SIGNATURES_MAX: usize = 16;
+
 /// One version to be purged, bound to the tombstone that condemned it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub struct PurgeItem {
@@ -181,7 +188,7 @@ pub struct PurgeException {
     #[n(0)]
     pub store: StoreId,
     /// `fenced` or `wiped`.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "crate::codec::text::<64, _>")]
     pub reason: String,
 }
 
@@ -192,7 +199,7 @@ pub struct DeletionCertificate {
     #[n(0)]
     pub format: u32,
     /// The cluster.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "crate::codec::text::<64, _>")]
     pub cluster: String,
     /// The tenant.
     #[n(2)]
@@ -222,22 +229,22 @@ pub struct DeletionCertificate {
     #[n(10)]
     pub tombstone: Lsn,
     /// The orders obeyed.
-    #[n(11)]
+    #[cbor(n(11), decode_with = "crate::codec::list::<SIGNATURES_MAX, _, _>")]
     pub orders: Vec<OrderId>,
     /// One receipt for each store that ever held the volume, but for the exceptions.
-    #[n(12)]
+    #[cbor(n(12), decode_with = "crate::codec::list::<CERTIFIED_STORES_MAX, _, _>")]
     pub receipts: Vec<SignedEraseReceipt>,
     /// The keys the receipts are signed with.
-    #[n(13)]
+    #[cbor(n(13), decode_with = "crate::codec::list::<CERTIFIED_STORES_MAX, _, _>")]
     pub stores: Vec<StoreKeyStatement>,
     /// Stores without a receipt, and why.
-    #[n(14)]
+    #[cbor(n(14), decode_with = "crate::codec::list::<CERTIFIED_STORES_MAX, _, _>")]
     pub exceptions: Vec<PurgeException>,
     /// When it was issued, in control-plane time.
     #[n(15)]
     pub issued_at: CpTime,
     /// The version of Trefoil that issued it.
-    #[n(16)]
+    #[cbor(n(16), decode_with = "crate::codec::text::<64, _>")]
     pub software: String,
     /// How many control-plane voters stood behind it: 1 in a cluster with one voter.
     #[n(17)]
@@ -255,7 +262,7 @@ pub struct SignedCertificate {
     #[n(0)]
     pub certificate: DeletionCertificate,
     /// Signatures of the control plane's voters.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "crate::codec::list::<SIGNATURES_MAX, _, _>")]
     pub signatures: Vec<Signed64>,
 }
 

@@ -17,6 +17,8 @@
 use zerocopy::byteorder::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::layout::{Layout, layout};
+
 /// The first four bytes of every frame.
 pub const FRAME_MAGIC: [u8; 4] = *b"TRF1";
 
@@ -85,6 +87,9 @@ struct RawFrameHeader {
 }
 
 const _: () = assert!(size_of::<RawFrameHeader>() == FRAME_HEADER_BYTES);
+
+/// Where the fields of a frame header lie.
+pub const FRAME_LAYOUT: Layout = layout!(RawFrameHeader { magic, version, flags, body_bytes, bulk_bytes });
 
 impl FrameHeader {
     /// A header for a body and a bulk of these lengths in bytes.

@@ -194,9 +194,9 @@ number_id!(
 );
 
 impl Epoch {
-    /// The next fencing number.
+    /// The next fencing number. The last one stays: it can only come from a peer that made it up.
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 
@@ -204,9 +204,9 @@ impl Lsn {
     /// Before the first record.
     pub const ZERO: Self = Self(0);
 
-    /// The position that follows.
+    /// The position that follows. The last one stays: it can only come from a peer that made it up.
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 
     /// The position before; [`Lsn::ZERO`] stays.

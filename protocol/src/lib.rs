@@ -7,6 +7,7 @@ pub mod deletion;
 pub mod frame;
 pub mod ids;
 pub mod key;
+pub mod layout;
 pub mod links;
 pub mod message;
 pub mod record;

@@ -13,12 +13,13 @@ use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::config::Protection;
-use crate::deletion::{PurgeItem, SignedCertificate, SignedPurgeOrder};
+use crate::deletion::{PURGE_ITEMS_MAX, PurgeItem, SignedCertificate, SignedPurgeOrder};
 use crate::ids::{
     Epoch, Hash, Lsn, NameTag, NodeId, OrderId, PrincipalId, StoreId, TenantId, Token, UploadId, VersionId,
     VolumeId,
 };
 use crate::key::ObjectKey;
+use crate::layout::{Layout, layout};
 use crate::time::{CpTime, Millis};
 
 /// Sealed objects up to this many bytes ride in the record; longer ones are streamed before it.
@@ -35,7 +36,7 @@ pub const ERASABLE_MAX: usize = ObjectKey::LENGTH_MAX + METADATA_MAX + INLINE_MA
 const MAGIC: [u8; 4] = *b"TRFR";
 const FORMAT: u8 = 1;
 
-/// The fixed header, little-endian; its byte table is in docs/disk-format.md.
+/// The fixed header, little-endian; its byte table is in docs/wire-format.md.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct RawHeader {
@@ -59,6 +60,25 @@ struct RawHeader {
 /// Length of the fixed header in bytes.
 pub const HEADER_LENGTH: usize = size_of::<RawHeader>();
 const _: () = assert!(HEADER_LENGTH == 152);
+
+/// Where the fields of a record's header lie.
+pub const HEADER_LAYOUT: Layout = layout!(RawHeader {
+    magic,
+    format,
+    kind,
+    wrapped_length,
+    body_length,
+    erasable_length,
+    tenant,
+    volume,
+    epoch,
+    lsn,
+    previous,
+    wrapped_hash,
+    erasable_hash,
+    body_crc,
+    header_crc,
+});
 
 /// Bytes that are not a record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -211,7 +231,7 @@ pub struct Purging {
     pub order: SignedPurgeOrder,
     /// The order's items whose tombstones still stood when this record was made; the rest of the
     /// order is void.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "crate::codec::list::<PURGE_ITEMS_MAX, _, _>")]
     pub items: Vec<PurgeItem>,
     /// The store that keeps its copy until all others are erased (the first copy).
     #[n(2)]
@@ -225,7 +245,7 @@ pub struct OthersErased {
     #[n(0)]
     pub order: OrderId,
     /// The versions this is true of.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "crate::codec::list::<PURGE_ITEMS_MAX, _, _>")]
     pub versions: Vec<VersionId>,
     /// Control-plane time at the primary when the record was made; the first copy's retention runs
     /// from it.

@@ -5,6 +5,7 @@ use minicbor::{Decode, Encode};
 
 use crate::config::{NodeEntry, TenantEntry, VolumeConfig};
 use crate::ids::{PrincipalId, StoreId, TenantId, TenantName};
+use crate::message::REASON_MAX;
 use crate::message::control::{LinkReport, VolumeStatistics};
 use crate::time::{CpTime, Millis};
 
@@ -76,7 +77,7 @@ pub enum AdminAnswer {
     Done,
     /// Not done, and why.
     #[n(5)]
-    Refused(#[n(0)] String),
+    Refused(#[cbor(n(0), decode_with = "crate::codec::text::<REASON_MAX, _>")] String),
 }
 
 /// The cluster as the control plane knows it.

@@ -4,11 +4,15 @@
 use minicbor::{Decode, Encode};
 
 use crate::config::{LinkAddress, NodeEntry, TenantEntry, VolumeConfig};
-use crate::deletion::{PurgeItem, PurgeScope, SignedCertificate, SignedEraseReceipt, SignedPurgeOrder};
+use crate::deletion::{
+    CERTIFIED_STORES_MAX, PURGE_ITEMS_MAX, PurgeItem, PurgeScope, SIGNATURES_MAX, SignedCertificate,
+    SignedEraseReceipt, SignedPurgeOrder,
+};
 use crate::ids::{
     ConfigIndex, DcId, Epoch, Hash, Incarnation, LinkId, Lsn, NodeId, OrderId, PrincipalId, PublicKey,
     RackId, StoreId, VersionId, VolumeId,
 };
+use crate::message::REASON_MAX;
 use crate::time::{BootTime, CpTime, Millis};
 
 /// A node introduces the store it opened. A known node id with another store that holds nothing is
@@ -34,7 +38,7 @@ pub struct Register {
     #[n(5)]
     pub capacity: u64,
     /// Where it listens.
-    #[n(6)]
+    #[cbor(n(6), decode_with = "crate::codec::list::<8, _, _>")]
     pub addresses: Vec<LinkAddress>,
     /// The incarnation its superblock last knew; 0 for a new store. A disk image older than the
     /// control plane's knowledge is refused.
@@ -124,10 +128,10 @@ pub struct PurgeEvidence {
     #[n(6)]
     pub window: Millis,
     /// The orders obeyed.
-    #[n(7)]
+    #[cbor(n(7), decode_with = "crate::codec::list::<SIGNATURES_MAX, _, _>")]
     pub orders: Vec<OrderId>,
     /// The receipts.
-    #[n(8)]
+    #[cbor(n(8), decode_with = "crate::codec::list::<CERTIFIED_STORES_MAX, _, _>")]
     pub receipts: Vec<SignedEraseReceipt>,
 }
 
@@ -181,7 +185,7 @@ pub enum ControlRequest {
         #[n(1)]
         epoch: Epoch,
         /// The silent or slow stores.
-        #[n(2)]
+        #[cbor(n(2), decode_with = "crate::codec::list::<CERTIFIED_STORES_MAX, _, _>")]
         stores: Vec<StoreId>,
     },
     /// A member that was catching up holds everything, verified.
@@ -240,7 +244,7 @@ pub enum ControlRequest {
         #[n(2)]
         scope: PurgeScope,
         /// What is to be purged.
-        #[n(3)]
+        #[cbor(n(3), decode_with = "crate::codec::list::<PURGE_ITEMS_MAX, _, _>")]
         claims: Vec<PurgeClaim>,
     },
     /// Everything is erased; certify it.
@@ -253,7 +257,7 @@ pub enum ControlRequest {
         #[n(1)]
         epoch: Epoch,
         /// The evidence, one entry per version.
-        #[n(2)]
+        #[cbor(n(2), decode_with = "crate::codec::list::<PURGE_ITEMS_MAX, _, _>")]
         evidence: Vec<PurgeEvidence>,
     },
     /// A store that is no member any more has erased everything it held of a volume.
@@ -285,7 +289,7 @@ pub enum ControlAnswer {
         #[n(1)]
         placement_keys: Vec<PublicKey>,
         /// The cluster's name.
-        #[n(2)]
+        #[cbor(n(2), decode_with = "crate::codec::text::<64, _>")]
         cluster: String,
         /// The restore generation; older orders are void.
         #[n(3)]
@@ -366,5 +370,5 @@ pub enum ControlRefusal {
     /// The store may not do this.
     #[n(4)]
     #[error("refused: {0}")]
-    Denied(#[n(0)] String),
+    Denied(#[cbor(n(0), decode_with = "crate::codec::text::<REASON_MAX, _>")] String),
 }

@@ -8,4 +8,8 @@
 pub mod admin;
 pub mod control;
 pub mod peer;
+mod rules;
 pub mod tenant;
+
+/// The longest reason that a refusal may give, in bytes.
+pub const REASON_MAX: usize = 4096;

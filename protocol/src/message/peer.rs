@@ -4,8 +4,13 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::deletion::{PurgeItem, SignedEraseReceipt, SignedPurgeOrder};
+use crate::deletion::{PURGE_ITEMS_MAX, PurgeItem, SignedEraseReceipt, SignedPurgeOrder};
+use crate::frame::BULK_BYTES_MAX;
 use crate::ids::{Epoch, Hash, Incarnation, Lsn, StoreId, TenantId, UploadId, VolumeId};
+use crate::tree::LEAF_LEN;
+
+/// The most leaves in one message: as many whole ones as a bulk holds.
+pub const PAYLOAD_LEAVES_MAX: usize = (BULK_BYTES_MAX as u64 / LEAF_LEN) as usize;
 
 /// A message between two nodes about one volume.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -121,7 +126,7 @@ pub enum PeerBody {
         #[n(1)]
         first: u32,
         /// The chaining value of each leaf.
-        #[n(2)]
+        #[cbor(n(2), decode_with = "crate::codec::list::<PAYLOAD_LEAVES_MAX, _, _>")]
         leaves: Vec<Hash>,
         /// A member of the receiver's data centre to which the receiver passes the bytes on.
         #[n(3)]
@@ -183,7 +188,7 @@ pub enum PeerBody {
         #[n(0)]
         order: SignedPurgeOrder,
         /// Which of its items (all that were purged and that this store has not yet receipted).
-        #[n(1)]
+        #[cbor(n(1), decode_with = "crate::codec::list::<PURGE_ITEMS_MAX, _, _>")]
         items: Vec<PurgeItem>,
         /// The position of the `Purging` record; the store erases once it knows it committed.
         #[n(2)]
@@ -193,7 +198,7 @@ pub enum PeerBody {
     #[n(12)]
     Erased {
         /// One receipt per item.
-        #[n(0)]
+        #[cbor(n(0), decode_with = "crate::codec::list::<PURGE_ITEMS_MAX, _, _>")]
         receipts: Vec<SignedEraseReceipt>,
     },
     /// A store that lost its place: it is no member, or its order of this volume is not known.
@@ -263,6 +268,9 @@ mod records {
             return Err(RecordsError("fewer records than announced".into()));
         }
         let flags = bulk.split_to(1)[0];
+        if flags & !(WRAPPED | ERASABLE) != 0 {
+            return Err(RecordsError(format!("record flags are {flags:#04x}, expected none above 0x03")));
+        }
         let mut record = Record::parse_public(bulk).map_err(wrong)?;
         let lengths = record.lengths();
         let _ = bulk.split_to(lengths.public);

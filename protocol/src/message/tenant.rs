@@ -13,11 +13,20 @@ use crate::ids::{
     DcId, Epoch, Hash, Lsn, NameTag, NodeId, PrincipalId, StoreId, Token, UploadId, VersionId, VolumeId,
 };
 use crate::key::ObjectKey;
+use crate::message::REASON_MAX;
+use crate::record::{METADATA_MAX, WRAPPED_MAX};
 use crate::time::{CpTime, Millis};
 use crate::tree::RangeProof;
 
 /// The most objects on one page of a listing.
 pub const PAGE_MAX: u32 = 1000;
+
+/// The most encoded bytes on one page of a listing: long names fill a frame before [`PAGE_MAX`] does,
+/// so who makes a page ends it, with `more`, at whichever comes first.
+pub const PAGE_BYTES_MAX: usize = 512 * 1024;
+
+/// The most leaf ranges that one request may ask for.
+pub const LEAF_RANGES_MAX: usize = 64;
 
 /// What must be true of a key for a mutation to happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -65,7 +74,11 @@ pub struct PutRequest {
     #[n(4)]
     pub kek_version: u32,
     /// The wrapped data key.
-    #[cbor(n(5), with = "crate::codec::bytes")]
+    #[cbor(
+        n(5),
+        encode_with = "crate::codec::bytes::encode",
+        decode_with = "crate::codec::bytes::decode_limited::<WRAPPED_MAX, _>"
+    )]
     pub wrapped_key: Bytes,
     /// Root, length and metadata, for an object that rides in the request's bulk.
     #[n(6)]
@@ -86,7 +99,11 @@ pub struct UploadEnd {
     #[n(1)]
     pub sealed_length: u64,
     /// Sealed metadata.
-    #[cbor(n(2), with = "crate::codec::bytes")]
+    #[cbor(
+        n(2),
+        encode_with = "crate::codec::bytes::encode",
+        decode_with = "crate::codec::bytes::decode_limited::<METADATA_MAX, _>"
+    )]
     pub metadata: Bytes,
 }
 
@@ -127,7 +144,7 @@ pub enum Want {
     Whole,
     /// Leaf ranges `(first, count)`, ascending and disjoint; each is answered with a proof.
     #[n(2)]
-    Leaves(#[n(0)] Vec<(u32, u32)>),
+    Leaves(#[cbor(n(0), decode_with = "crate::codec::list::<LEAF_RANGES_MAX, _, _>")] Vec<(u32, u32)>),
 }
 
 /// What a client asks. The volume and epoch are the client's view; a node with another one says so.
@@ -167,7 +184,7 @@ pub enum TenantCall {
     #[n(2)]
     List {
         /// Only keys that begin with this.
-        #[n(0)]
+        #[cbor(n(0), decode_with = "crate::codec::text::<{ ObjectKey::LENGTH_MAX }, _>")]
         prefix: String,
         /// Only keys after this one.
         #[n(1)]
@@ -180,7 +197,7 @@ pub enum TenantCall {
     #[n(3)]
     Deleted {
         /// Only keys that begin with this.
-        #[n(0)]
+        #[cbor(n(0), decode_with = "crate::codec::text::<{ ObjectKey::LENGTH_MAX }, _>")]
         prefix: String,
         /// Only keys after this one.
         #[n(1)]
@@ -300,10 +317,18 @@ pub struct ObjectView {
     #[n(4)]
     pub kek_version: u32,
     /// The wrapped data key.
-    #[cbor(n(5), with = "crate::codec::bytes")]
+    #[cbor(
+        n(5),
+        encode_with = "crate::codec::bytes::encode",
+        decode_with = "crate::codec::bytes::decode_limited::<WRAPPED_MAX, _>"
+    )]
     pub wrapped_key: Bytes,
     /// Sealed metadata.
-    #[cbor(n(6), with = "crate::codec::bytes")]
+    #[cbor(
+        n(6),
+        encode_with = "crate::codec::bytes::encode",
+        decode_with = "crate::codec::bytes::decode_limited::<METADATA_MAX, _>"
+    )]
     pub metadata: Bytes,
     /// Where its put stands in the log.
     #[n(7)]
@@ -466,7 +491,7 @@ pub enum TenantAnswer {
     #[n(2)]
     Page {
         /// The lines, ordered by key bytes.
-        #[n(0)]
+        #[cbor(n(0), decode_with = "crate::codec::list::<{ PAGE_MAX as usize }, _, _>")]
         entries: Vec<ListEntry>,
         /// Whether more follow behind the last one.
         #[n(1)]
@@ -503,7 +528,7 @@ pub enum TenantAnswer {
     Certificates(#[n(0)] Vec<SignedCertificate>),
     /// The mutation took effect; its first answer.
     #[n(7)]
-    Applied(#[n(0)] Box<TenantAnswer>),
+    Applied(#[cbor(n(0), decode_with = "first_answer")] Box<TenantAnswer>),
     /// The mutation never took effect and never will.
     #[n(8)]
     NotApplied,
@@ -513,6 +538,21 @@ pub enum TenantAnswer {
     /// Keys.
     #[n(10)]
     Keys(#[n(0)] KeysView),
+}
+
+/// Only a mutation has a first answer; another one could hold itself, and so on without end.
+fn first_answer<'b, C>(
+    d: &mut minicbor::Decoder<'b>,
+    ctx: &mut C,
+) -> Result<Box<TenantAnswer>, minicbor::decode::Error> {
+    let at = d.position();
+    let answer = TenantAnswer::decode(d, ctx)?;
+    match answer {
+        TenantAnswer::Stored(_) | TenantAnswer::Deleted { .. } | TenantAnswer::Undeleted { .. } => {
+            Ok(Box::new(answer))
+        }
+        _ => Err(minicbor::decode::Error::message("the first answer is not that of a mutation").at(at)),
+    }
 }
 
 /// A frame behind [`TenantAnswer::Object`]: leaves in its bulk.
@@ -586,7 +626,7 @@ pub enum Refusal {
     /// The request breaks a rule of the protocol.
     #[n(11)]
     #[error("invalid request: {0}")]
-    Invalid(#[n(0)] String),
+    Invalid(#[cbor(n(0), decode_with = "crate::codec::text::<REASON_MAX, _>")] String),
     /// The bytes that arrived are not the bytes that were announced.
     #[n(12)]
     #[error("the uploaded bytes do not match their root")]
