@@ -1,0 +1,124 @@
+//! Asks the control plane on the admin plane: one stream per question, one frame each way.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::lookup_host;
+use tokio::sync::Mutex;
+use trefoil_client::Profile;
+use trefoil_client::shell::ProfileRole;
+use trefoil_protocol::codec;
+use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, ClusterStatus};
+use trefoil_transport::{
+    Closed, Connection, Endpoint, Limits, OwnCertificate, Plane, TrustStore, local_address_for,
+};
+
+use crate::failure::{Failure, Verdict};
+
+/// How long one question may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// An operator's way to the control plane; connects when first asked, and again when cut off.
+pub(crate) struct Admin {
+    own: Arc<OwnCertificate>,
+    trust: Arc<TrustStore>,
+    endpoints: Vec<String>,
+    connection: Mutex<Option<(Endpoint, Connection)>>,
+}
+
+impl Admin {
+    /// Checks the profile; does not connect yet.
+    pub(crate) fn new(profile: &Profile) -> Verdict<Self> {
+        if profile.role != ProfileRole::Operator {
+            return Err(Failure::usage("this verb needs the profile of an operator"));
+        }
+        Ok(Self {
+            own: profile.own_certificate().map_err(Failure::usage)?,
+            trust: profile.trust_store().map_err(Failure::usage)?,
+            endpoints: profile.endpoints.clone(),
+            connection: Mutex::default(),
+        })
+    }
+
+    /// The state of the whole cluster.
+    pub(crate) async fn status(&self) -> Verdict<ClusterStatus> {
+        match self.ask(AdminRequest::Status).await? {
+            AdminAnswer::Status(status) => Ok(status),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks and waits for the answer. A refusal is a failure.
+    pub(crate) async fn ask(&self, request: AdminRequest) -> Verdict<AdminAnswer> {
+        let answer = tokio::time::timeout(ANSWER_WITHIN, self.ask_patiently(&request)).await;
+        let failure = match answer {
+            Ok(Ok(AdminAnswer::Refused(reason))) => return Err(Failure::refused(reason)),
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(failure)) => failure,
+            Err(_) => {
+                let waited = ANSWER_WITHIN.as_secs();
+                Failure::unavailable(format!("the control plane did not answer in {waited} s"))
+            }
+        };
+        *self.connection.lock().await = None;
+        Err(failure)
+    }
+
+    async fn ask_patiently(&self, request: &AdminRequest) -> Verdict<AdminAnswer> {
+        let mut kept = self.connection.lock().await;
+        let connection = match kept.as_ref() {
+            Some((_, connection)) if connection.close_reason().is_none() => connection.clone(),
+            _ => kept.insert(self.connect().await?).1.clone(),
+        };
+        drop(kept);
+        exchange(&connection, request).await
+    }
+
+    async fn connect(&self) -> Verdict<(Endpoint, Connection)> {
+        let mut failure = Failure::usage("the profile names no endpoint");
+        for name in &self.endpoints {
+            let addresses =
+                lookup_host(name).await.map_err(|error| Failure::usage(format!("{name}: {error}")))?;
+            for remote in addresses {
+                match self.dial(remote).await {
+                    Ok(connected) => return Ok(connected),
+                    Err(error) => failure = error,
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    async fn dial(&self, remote: SocketAddr) -> Verdict<(Endpoint, Connection)> {
+        let (own, trust) = (Arc::clone(&self.own), Arc::clone(&self.trust));
+        let endpoint = Endpoint::client(local_address_for(remote), own, trust, Limits::default())
+            .map_err(Failure::failed)?;
+        match endpoint.connect(remote, Plane::Admin, None).await {
+            Ok(connection) => Ok((endpoint, connection)),
+            Err(error) => Err(Failure::unavailable(format!("the control plane: {error}"))),
+        }
+    }
+}
+
+async fn exchange(connection: &Connection, request: &AdminRequest) -> Verdict<AdminAnswer> {
+    let lost = |error: &dyn std::fmt::Display| match connection.close_reason() {
+        // A certificate that is not believed shows as a connection that closes at once.
+        Some(Closed::Refused) => Failure::refused("the control plane does not accept this certificate"),
+        _ => Failure::unavailable(format!("the control plane: {error}")),
+    };
+    let (mut send, mut receive) = connection.open_bi().await.map_err(|error| lost(&error))?;
+    let body = Bytes::from(codec::to_vec(request));
+    send.write_frame(body, Bytes::new()).await.map_err(|error| lost(&error))?;
+    send.finish().map_err(|error| lost(&error))?;
+    let frame = receive.read_frame().await.map_err(|error| lost(&error))?;
+    let frame = frame.ok_or_else(|| lost(&"the stream ended without an answer"))?;
+    codec::from_slice(&frame.body)
+        .map_err(|error| Failure::failed(format!("the control plane's answer cannot be read: {error}")))
+}
+
+/// An answer that does not belong to the question.
+pub(crate) fn unexpected(answer: &AdminAnswer) -> Failure {
+    Failure::failed(format!("the control plane answered something else: {answer:?}"))
+}

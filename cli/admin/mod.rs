@@ -1,0 +1,8 @@
+//! The operator's verbs: each is one question to the control plane, or work on a stopped node's
+//! data folder. They decide nothing; placement does.
+
+pub(crate) mod connection;
+pub(crate) mod node;
+pub(crate) mod principal;
+pub(crate) mod status;
+pub(crate) mod tenant;

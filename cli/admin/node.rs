@@ -1,0 +1,106 @@
+//! `trefoil node`: the storage nodes, seen through the control plane.
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use trefoil_protocol::config::NodeEntry;
+use trefoil_protocol::ids::StoreId;
+use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
+
+use super::connection::{Admin, unexpected};
+use crate::failure::Verdict;
+use crate::output::{self, Format};
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeVerb {
+    /// List nodes with their stores
+    List,
+    /// Declare a store dead for ever; it can never join again
+    Fence(FenceArguments),
+}
+
+/// Arguments of `node fence`.
+#[derive(Debug, Args)]
+pub(crate) struct FenceArguments {
+    /// The store's id, as `node list` shows it
+    store: StoreId,
+    /// Show what would be done and do nothing
+    #[arg(long)]
+    plan: bool,
+}
+
+#[derive(Serialize)]
+struct NodeRow {
+    id: String,
+    dc: String,
+    rack: String,
+    state: &'static str,
+    store: String,
+    incarnation: u64,
+    capacity: u64,
+    addresses: Vec<String>,
+    pid: u32,
+}
+
+impl NodeRow {
+    fn of(node: &NodeEntry) -> Self {
+        Self {
+            id: node.node.to_string(),
+            dc: node.dc.to_string(),
+            rack: node.rack.to_string(),
+            state: node.state.name(),
+            store: node.store.to_string(),
+            incarnation: node.incarnation.0,
+            capacity: node.capacity,
+            addresses: node.addresses.iter().map(|link| link.address.to_string()).collect(),
+            pid: node.pid,
+        }
+    }
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.id.clone(),
+            self.dc.clone(),
+            self.rack.clone(),
+            self.state.to_owned(),
+            self.store.clone(),
+            output::bytes(self.capacity),
+            self.addresses.join(" "),
+        ]
+    }
+}
+
+#[derive(Serialize)]
+struct Fenced {
+    store: String,
+    done: bool,
+}
+
+/// Runs a verb.
+pub(crate) async fn run(verb: &NodeVerb, admin: &Admin, format: Format) -> Verdict {
+    match verb {
+        NodeVerb::List => {
+            let rows: Vec<NodeRow> = admin.status().await?.nodes.iter().map(NodeRow::of).collect();
+            format.answer(&rows, |rows| {
+                let header = ["NODE", "DC", "RACK", "STATE", "STORE", "CAPACITY", "ADDRESSES"];
+                output::table(&header, rows.iter().map(NodeRow::cells))
+            });
+        }
+        NodeVerb::Fence(arguments) => {
+            if !arguments.plan {
+                fence(admin, arguments.store).await?;
+            }
+            let view = Fenced { store: arguments.store.to_string(), done: !arguments.plan };
+            let said = if view.done { "fenced for ever" } else { "would be fenced for ever" };
+            format.answer(&view, |view| format!("store {} {said}", view.store));
+        }
+    }
+    Ok(())
+}
+
+async fn fence(admin: &Admin, store: StoreId) -> Verdict {
+    match admin.ask(AdminRequest::FenceStore { store }).await? {
+        AdminAnswer::Done => Ok(()),
+        other => Err(unexpected(&other)),
+    }
+}

@@ -1,0 +1,262 @@
+//! `trefoil get` and `trefoil head`. Bytes reach a file under its final name, and standard output,
+//! only after they were verified; a file only when it is whole.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Component, Path, PathBuf};
+
+use clap::Args;
+use indicatif::ProgressBar;
+use serde::Serialize;
+use tokio::task::JoinSet;
+use trefoil_client::{Client, Download, Head};
+use trefoil_protocol::key::ObjectKey;
+
+use super::put::all_or;
+use super::{CopyView, OBJECTS_AT_ONCE, key, shown};
+use crate::failure::{Failure, Verdict, at};
+use crate::output::{self, Format};
+use crate::{progress, quantity};
+
+/// Arguments of `get`.
+#[derive(Debug, Args)]
+pub(crate) struct GetArguments {
+    /// Read everything under a prefix into a directory
+    #[arg(short, long, requires = "output", conflicts_with = "range")]
+    recursive: bool,
+    /// The object's key; with -r the prefix, which is cut off the file names
+    #[arg(value_name = "KEY|PREFIX")]
+    key: String,
+    /// Bytes FIRST-LAST, both included, counted from 0; or FIRST- to the end
+    #[arg(long, value_parser = quantity::byte_range)]
+    range: Option<(u64, Option<u64>)>,
+    /// Where it goes: a file, with -r a directory; without, standard output
+    #[arg(short, long, value_name = "FILE|DIR")]
+    output: Option<PathBuf>,
+}
+
+/// Arguments of `head`.
+#[derive(Debug, Args)]
+pub(crate) struct HeadArguments {
+    /// The object's key
+    #[arg(value_parser = key)]
+    key: ObjectKey,
+}
+
+/// What `head --json` says.
+#[derive(Debug, Serialize)]
+struct HeadView {
+    key: String,
+    version: String,
+    bytes: u64,
+    root: String,
+    epoch: u64,
+    protection: &'static str,
+    copies: Vec<CopyView>,
+    attempts: u32,
+    /// Milliseconds since 1970 by the writer's clock.
+    created: u64,
+}
+
+impl HeadView {
+    fn of(head: &Head) -> Self {
+        Self {
+            key: head.key.to_string(),
+            version: head.view.upload.version.to_string(),
+            bytes: head.bytes,
+            root: head.view.root.to_string(),
+            epoch: head.view.epoch.0,
+            protection: head.view.protection.reported(),
+            copies: CopyView::all(&head.view.copies),
+            attempts: head.view.upload.attempt + 1,
+            created: head.created_ms,
+        }
+    }
+}
+
+#[derive(Debug, Default, Serialize)]
+struct TreeRead {
+    objects: u64,
+    bytes: u64,
+    failed: u64,
+}
+
+/// Describes an object.
+pub(crate) async fn head(arguments: &HeadArguments, client: &Client, format: Format) -> Verdict {
+    let head = client.head(&arguments.key).await?;
+    format.answer(&HeadView::of(&head), |view| {
+        let copies = CopyView::in_words(&view.copies);
+        format!(
+            "{}\n  {}, version {}\n  copies on {copies}\n  protection {}, epoch {}\n  ciphertext {}",
+            shown(&head.key),
+            output::bytes(view.bytes),
+            view.version,
+            view.protection,
+            view.epoch,
+            view.root
+        )
+    });
+    Ok(())
+}
+
+/// Reads what the arguments name.
+pub(crate) async fn run(arguments: &GetArguments, client: &Client, format: Format) -> Verdict {
+    match &arguments.output {
+        Some(folder) if arguments.recursive => get_tree(client, &arguments.key, folder, format).await,
+        Some(path) => {
+            let download = begin(client, arguments).await?;
+            let view = HeadView::of(download.head());
+            let bar = progress::bytes(&path.display().to_string(), Some(download.length()));
+            let bytes = into_file(download, path, &bar).await?;
+            bar.finish_and_clear();
+            format.answer(&view, |_| format!("{}: {}", path.display(), output::bytes(bytes)));
+            Ok(())
+        }
+        None if format == Format::Json => {
+            Err(Failure::usage("an object is not JSON: say where it goes with -o FILE"))
+        }
+        None => into_standard_output(begin(client, arguments).await?).await,
+    }
+}
+
+async fn begin(client: &Client, arguments: &GetArguments) -> Verdict<Download> {
+    let key = key(&arguments.key).map_err(Failure::usage)?;
+    let Some((first, last)) = arguments.range else { return Ok(client.get(&key).await?) };
+    let end = match last {
+        // A last byte of 2^64 - 1 has nothing behind it.
+        Some(last) => last.saturating_add(1),
+        None => client.head(&key).await?.bytes,
+    };
+    if first > end {
+        return Err(Failure::refused(format!("the object has only {end} bytes")));
+    }
+    Ok(client.get_range(&key, first..end).await?)
+}
+
+async fn into_standard_output(mut download: Download) -> Verdict {
+    while let Some(bytes) = download.next().await? {
+        output::raw(&bytes);
+    }
+    Ok(())
+}
+
+/// Writes under a temporary name and renames when the end was verified, so that a file under its
+/// name is always whole.
+async fn into_file(mut download: Download, path: &Path, bar: &ProgressBar) -> Verdict<u64> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".trefoil-part");
+    let temporary = PathBuf::from(temporary);
+    let mut file = fs::File::create(&temporary).map_err(at(&temporary))?;
+    let result = write_all(&mut download, &mut file, &temporary, bar).await;
+    let result = result.and_then(|bytes| fs::rename(&temporary, path).map_err(at(path)).map(|()| bytes));
+    if result.is_err() {
+        // The failure is told; what is left of the file is of no use.
+        let _ = fs::remove_file(&temporary);
+    }
+    result
+}
+
+async fn write_all(
+    download: &mut Download,
+    file: &mut fs::File,
+    path: &Path,
+    bar: &ProgressBar,
+) -> Verdict<u64> {
+    let mut written = 0;
+    while let Some(bytes) = download.next().await? {
+        file.write_all(&bytes).map_err(at(path))?;
+        written += bytes.len() as u64;
+        bar.set_position(written);
+    }
+    Ok(written)
+}
+
+async fn get_tree(client: &Client, prefix: &str, folder: &Path, format: Format) -> Verdict {
+    fs::create_dir_all(folder).map_err(at(folder))?;
+    let mut failures = Vec::new();
+    let mut sum = TreeRead::default();
+    let bar = progress::objects(prefix, 0);
+    let mut under_way = JoinSet::new();
+    let mut pages = client.list(prefix);
+    while let Some(page) = pages.next().await? {
+        bar.inc_length(page.lines.len() as u64);
+        for line in page.lines {
+            if under_way.len() >= OBJECTS_AT_ONCE {
+                settle(&mut under_way, &mut sum, &mut failures, &bar).await;
+            }
+            match file_path(folder, prefix, &line.key) {
+                Some(path) => drop(under_way.spawn(get_file(client.clone(), line.key, path))),
+                None => {
+                    failures.push(Failure::failed(format!("{}: the key is no file name", shown(&line.key))))
+                }
+            }
+        }
+    }
+    while !under_way.is_empty() {
+        settle(&mut under_way, &mut sum, &mut failures, &bar).await;
+    }
+    bar.finish_and_clear();
+    sum.failed = failures.len() as u64;
+    format.answer(&sum, |sum| format!("{} objects, {}", sum.objects, output::bytes(sum.bytes)));
+    if sum.objects == 0 && failures.is_empty() {
+        return Err(Failure::not_found("no object begins with that prefix"));
+    }
+    all_or(failures, "were not read")
+}
+
+async fn settle(
+    under_way: &mut JoinSet<Verdict<u64>>,
+    sum: &mut TreeRead,
+    failures: &mut Vec<Failure>,
+    bar: &ProgressBar,
+) {
+    let Some(done) = under_way.join_next().await else { return };
+    bar.inc(1);
+    match done.expect("a get does not panic") {
+        Ok(bytes) => {
+            sum.objects += 1;
+            sum.bytes += bytes;
+            bar.set_message(output::bytes(sum.bytes));
+        }
+        Err(failure) => failures.push(failure),
+    }
+}
+
+async fn get_file(client: Client, key: ObjectKey, path: PathBuf) -> Verdict<u64> {
+    let get = async {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(at(folder))?;
+        }
+        into_file(client.get(&key).await?, &path, &ProgressBar::hidden()).await
+    };
+    get.await.map_err(|failure: Failure| failure.within(shown(&key)))
+}
+
+/// Where a key's file goes; `None` for a key that would leave the folder or names no file.
+fn file_path(folder: &Path, prefix: &str, key: &ObjectKey) -> Option<PathBuf> {
+    let relative = key.as_str().strip_prefix(prefix)?;
+    let path = Path::new(relative);
+    let plain = !relative.is_empty()
+        && !relative.ends_with('/')
+        && !relative.contains(['\0'])
+        && !relative.contains("//")
+        && path.components().all(|component| matches!(component, Component::Normal(_)))
+        && !relative.split('/').any(|part| part == ".");
+    plain.then(|| folder.join(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_leaves_the_folder() {
+        let path = |key: &str| file_path(Path::new("out"), "docs/", &super::key(key).unwrap());
+        assert_eq!(path("docs/a/b.txt"), Some(PathBuf::from("out/a/b.txt")));
+        for key in
+            ["docs/../x", "docs//etc/passwd", "docs/a/../../x", "docs/", "docs/a/", "docs/a//b", "docs/./a"]
+        {
+            assert_eq!(path(key), None, "{key}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! `trefoil put`: a file, standard input, or a directory.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+use tokio::task::JoinSet;
+use trefoil_client::shell::{FileSource, ReaderSource};
+use trefoil_client::{Client, PutOptions, Spool, Stored};
+use trefoil_protocol::key::ObjectKey;
+use trefoil_protocol::message::tenant::Precondition;
+
+use super::{CopyView, OBJECTS_AT_ONCE, shown};
+use crate::failure::{Failure, Verdict, at};
+use crate::output::{self, Format};
+use crate::progress;
+
+/// Arguments of `put`.
+#[derive(Debug, Args)]
+pub(crate) struct PutArguments {
+    /// Store every regular file below a directory
+    #[arg(short, long)]
+    recursive: bool,
+    /// The object's key; with -r the directory
+    #[arg(value_name = "KEY|DIR")]
+    first: OsString,
+    /// The file, or `-` for standard input; with -r the prefix of the keys
+    #[arg(value_name = "FILE|PREFIX")]
+    second: OsString,
+    /// Refuse if the key exists
+    #[arg(long)]
+    if_absent: bool,
+    /// Keep nothing of standard input for another attempt; a break then ends the put with 5
+    #[arg(long)]
+    no_spool: bool,
+}
+
+/// What `put --json` says.
+#[derive(Debug, Serialize)]
+struct StoredView {
+    key: String,
+    version: String,
+    bytes: u64,
+    root: String,
+    epoch: u64,
+    protection: &'static str,
+    copies: Vec<CopyView>,
+    attempts: u32,
+}
+
+impl StoredView {
+    fn of(stored: &Stored) -> Self {
+        let receipt = &stored.receipt;
+        Self {
+            key: stored.key.to_string(),
+            version: receipt.version.to_string(),
+            bytes: stored.bytes,
+            root: receipt.root.to_string(),
+            epoch: receipt.epoch.0,
+            protection: receipt.protection.reported(),
+            copies: CopyView::all(&receipt.copies),
+            attempts: stored.attempts,
+        }
+    }
+}
+
+/// What `put -r --json` says.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct TreeStored {
+    pub(crate) objects: u64,
+    pub(crate) bytes: u64,
+    pub(crate) skipped_symlinks: u64,
+    pub(crate) failed: u64,
+}
+
+/// Stores what the arguments name.
+pub(crate) async fn run(arguments: &PutArguments, client: &Client, format: Format) -> Verdict {
+    let text = |argument: &OsString| {
+        let text = argument.to_str().map(str::to_owned);
+        text.ok_or_else(|| Failure::usage(format!("a key is UTF-8, {argument:?} is not")))
+    };
+    if arguments.recursive {
+        return put_tree(client, Path::new(&arguments.first), &text(&arguments.second)?, arguments, format)
+            .await;
+    }
+    let key = super::key(&text(&arguments.first)?).map_err(Failure::usage)?;
+    let stored = put_one(client, &key, Path::new(&arguments.second), arguments).await?;
+    format.answer(&StoredView::of(&stored), |view| {
+        let copies = CopyView::in_words(&view.copies);
+        format!("{}: {} on {copies}, version {}", shown(&stored.key), output::bytes(view.bytes), view.version)
+    });
+    Ok(())
+}
+
+fn options(arguments: &PutArguments) -> PutOptions {
+    PutOptions {
+        precondition: if arguments.if_absent { Precondition::Absent } else { Precondition::Any },
+        spool: if arguments.no_spool { Spool::Forbidden } else { Spool::Allowed },
+        ..PutOptions::default()
+    }
+}
+
+async fn put_one(client: &Client, key: &ObjectKey, path: &Path, arguments: &PutArguments) -> Verdict<Stored> {
+    if path == Path::new("-") {
+        let bar = progress::bytes("standard input", None);
+        let shown = bar.clone();
+        let options = options(arguments).with_progress(move |bytes| shown.set_position(bytes));
+        let stored = client.put_with(key, ReaderSource::new(tokio::io::stdin()), options).await;
+        bar.finish_and_clear();
+        return Ok(stored?);
+    }
+    let metadata = fs::metadata(path).map_err(at(path))?;
+    if metadata.is_dir() {
+        return Err(Failure::usage(format!("{}: is a directory; use put -r", path.display())));
+    }
+    // A pipe or a device has no length and cannot be read twice.
+    let length = metadata.is_file().then_some(metadata.len());
+    let bar = progress::bytes(&path.display().to_string(), length);
+    let shown = bar.clone();
+    let options = options(arguments).with_progress(move |bytes| shown.set_position(bytes));
+    let stored = match length {
+        Some(_) => client.put_with(key, FileSource::open(path).map_err(at(path))?, options).await,
+        None => {
+            let file = tokio::fs::File::open(path).await.map_err(at(path))?;
+            client.put_with(key, ReaderSource::new(file), options).await
+        }
+    };
+    bar.finish_and_clear();
+    Ok(stored?)
+}
+
+/// A regular file of a tree and the key it is stored under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TreeFile {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// Its key.
+    pub(crate) key: ObjectKey,
+    /// Its length when it was seen.
+    pub(crate) length: u64,
+}
+
+/// What a directory holds.
+#[derive(Debug, Default)]
+pub(crate) struct Tree {
+    /// Regular files, ordered by path.
+    pub(crate) files: Vec<TreeFile>,
+    /// Symbolic links, which are not followed.
+    pub(crate) symlinks: u64,
+    /// What cannot be a key, with the reason.
+    pub(crate) unnamable: Vec<String>,
+}
+
+impl Tree {
+    /// Walks a directory. Names below `skip` at the top level are left out.
+    pub(crate) fn walk(root: &Path, prefix: &str, skip: &[&str]) -> Verdict<Self> {
+        let mut tree = Self::default();
+        let mut folders = VecDeque::from([root.to_owned()]);
+        while let Some(folder) = folders.pop_front() {
+            let entries = fs::read_dir(&folder).map_err(at(&folder))?;
+            let mut paths =
+                entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>().map_err(at(&folder))?;
+            paths.sort();
+            for path in paths {
+                let top =
+                    folder == root && path.file_name().is_some_and(|name| skip.iter().any(|s| name == *s));
+                let metadata = fs::symlink_metadata(&path).map_err(at(&path))?;
+                if top {
+                } else if metadata.is_dir() {
+                    folders.push_back(path);
+                } else if metadata.is_symlink() {
+                    tree.symlinks += 1;
+                } else if metadata.is_file() {
+                    tree.add(root, prefix, path, metadata.len());
+                }
+            }
+        }
+        Ok(tree)
+    }
+
+    fn add(&mut self, root: &Path, prefix: &str, path: PathBuf, length: u64) {
+        let relative = path.strip_prefix(root).expect("found below the root");
+        let Some(text) = relative.to_str() else {
+            return self.unnamable.push(format!("{}: the name is not UTF-8", path.display()));
+        };
+        match ObjectKey::new(format!("{prefix}{text}")) {
+            Ok(key) => self.files.push(TreeFile { path, key, length }),
+            Err(error) => self.unnamable.push(format!("{}: {error}", path.display())),
+        }
+    }
+}
+
+async fn put_tree(
+    client: &Client,
+    root: &Path,
+    prefix: &str,
+    arguments: &PutArguments,
+    format: Format,
+) -> Verdict {
+    let tree = Tree::walk(root, prefix, &[])?;
+    if tree.symlinks > 0 {
+        output::note(&format!("skipped {} symbolic links", tree.symlinks));
+    }
+    let mut failures: Vec<Failure> = tree.unnamable.iter().map(Failure::failed).collect();
+    let mut sum = TreeStored { skipped_symlinks: tree.symlinks, ..TreeStored::default() };
+    let bar = progress::objects(&root.display().to_string(), tree.files.len() as u64);
+    let mut under_way = JoinSet::new();
+    let mut files = tree.files.into_iter();
+    loop {
+        while under_way.len() < OBJECTS_AT_ONCE
+            && let Some(file) = files.next()
+        {
+            under_way.spawn(put_file(client.clone(), file, options(arguments)));
+        }
+        let Some(done) = under_way.join_next().await else { break };
+        bar.inc(1);
+        match done.expect("a put does not panic") {
+            Ok(bytes) => {
+                sum.objects += 1;
+                sum.bytes += bytes;
+                bar.set_message(output::bytes(sum.bytes));
+            }
+            Err(failure) => failures.push(failure),
+        }
+    }
+    bar.finish_and_clear();
+    sum.failed = failures.len() as u64;
+    format.answer(&sum, |sum| format!("{} objects, {}", sum.objects, output::bytes(sum.bytes)));
+    all_or(failures, "were not stored")
+}
+
+async fn put_file(client: Client, file: TreeFile, options: PutOptions) -> Verdict<u64> {
+    let source = FileSource::open(&file.path).map_err(at(&file.path))?;
+    match client.put_with(&file.key, source, options).await {
+        Ok(stored) => Ok(stored.bytes),
+        Err(error) => Err(Failure::from(error).within(file.path.display())),
+    }
+}
+
+/// Tells every failure; the first one decides the exit code.
+pub(crate) fn all_or(failures: Vec<Failure>, what: &str) -> Verdict {
+    for failure in &failures {
+        output::note(&failure.message);
+    }
+    let count = failures.len();
+    match failures.into_iter().next() {
+        None => Ok(()),
+        Some(first) => Err(Failure { kind: first.kind, message: format!("{count} objects {what}") }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_is_its_regular_files_under_a_prefix() {
+        let root = std::env::temp_dir().join(format!("trefoil-tree-{}", std::process::id()));
+        fs::create_dir_all(root.join("inner")).unwrap();
+        fs::create_dir_all(root.join("target")).unwrap();
+        fs::write(root.join("b"), "1").unwrap();
+        fs::write(root.join("inner/a"), "22").unwrap();
+        fs::write(root.join("target/x"), "333").unwrap();
+        std::os::unix::fs::symlink("b", root.join("link")).unwrap();
+        let tree = Tree::walk(&root, "p/", &["target"]).unwrap();
+        let keys: Vec<_> = tree.files.iter().map(|file| (file.key.as_str(), file.length)).collect();
+        assert_eq!(keys, [("p/b", 1), ("p/inner/a", 2)]);
+        assert_eq!((tree.symlinks, tree.unnamable.len()), (1, 0));
+        fs::remove_dir_all(&root).unwrap();
+    }
+}

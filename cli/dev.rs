@@ -1,0 +1,116 @@
+//! `trefoil dev`: a cluster of two data centres on this machine until Ctrl-C. It restarts nothing
+//! by itself: what fails stays failed until somebody starts it again.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config;
+use crate::failure::{Failure, Verdict};
+use crate::local::LocalCluster;
+use crate::output::{self, Format};
+use crate::quantity;
+
+/// How often certificates, which live a day, are issued again.
+const RENEW_EVERY: Duration = Duration::from_secs(3600);
+
+/// Arguments of `dev`.
+#[derive(Debug, Args)]
+pub(crate) struct DevArguments {
+    /// The cluster's folder; an existing cluster is continued
+    #[arg(long, default_value = "trefoil-dev", value_name = "DIR")]
+    data: PathBuf,
+    /// How long a delete can be undone; 7 days unless the cluster exists
+    #[arg(long, value_parser = quantity::duration, value_name = "TIME")]
+    delete_window: Option<Duration>,
+}
+
+#[derive(Serialize)]
+struct Ready {
+    ready: bool,
+    data: String,
+    started: Vec<String>,
+}
+
+/// Runs the cluster.
+pub(crate) fn run(arguments: &DevArguments, format: Format) -> Verdict {
+    // One thread, the main one, which lives as long as the program: children die with the thread
+    // that started them.
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
+    runtime.block_on(keep(arguments, format))
+}
+
+async fn keep(arguments: &DevArguments, format: Format) -> Verdict {
+    let mut stop = Stop::listen()?;
+    let mut cluster = LocalCluster::prepare(&arguments.data, arguments.delete_window, |_, _| Vec::new())?;
+    // What an earlier run left says nothing about this one.
+    let _ = fs::remove_file(cluster.layout.ready());
+    let started = cluster.start_missing()?;
+    tokio::select! {
+        settled = cluster.settle() => drop(settled?),
+        () = stop.asked() => {
+            cluster.processes.stop();
+            return Ok(());
+        }
+    }
+    config::write_whole(&cluster.layout.ready(), b"ready\n", 0o644)?;
+    let ready = Ready { ready: true, data: cluster.layout.root().display().to_string(), started };
+    output::note(&format!("profiles: {0}/tenants/acme.toml, {0}/admin.toml", ready.data));
+    format.answer(&ready, |_| "ready".to_owned());
+    watch(&mut cluster, &mut stop).await;
+    let _ = fs::remove_file(cluster.layout.ready());
+    cluster.processes.stop();
+    Ok(())
+}
+
+async fn watch(cluster: &mut LocalCluster, stop: &mut Stop) {
+    let mut issued = Instant::now();
+    loop {
+        tokio::select! {
+            () = stop.asked() => return,
+            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+        }
+        for (name, status) in cluster.processes.reap() {
+            let verb = if name == cluster.plan.placement.id { "placement" } else { "storage-node" };
+            let root = cluster.layout.root().display();
+            output::note(&format!(
+                "{name} ended with {status}; start it with: trefoil {verb} --config {root}/{name}/config.toml"
+            ));
+        }
+        if issued.elapsed() >= RENEW_EVERY {
+            issued = Instant::now();
+            if let Err(failure) = cluster.issue_certificates() {
+                output::note(&format!("certificates were not renewed: {failure}"));
+            }
+        }
+    }
+}
+
+/// Ctrl-C, or the signal that asks a service to stop.
+pub(crate) struct Stop {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    /// From now on these signals no longer end the process by themselves.
+    pub(crate) fn listen() -> Verdict<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(Failure::failed)?,
+            terminate: signal(SignalKind::terminate()).map_err(Failure::failed)?,
+        })
+    }
+
+    /// Returns when somebody asked.
+    pub(crate) async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

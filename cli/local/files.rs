@@ -1,0 +1,187 @@
+//! What stands where in a local cluster's folder, and the files that are written there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use trefoil_client::shell::{ProfileFile, ProfileRole};
+
+use crate::config::cluster::{ClusterFile, NodePlan};
+use crate::config::server::{DetourTable, LinkTable, NodeFile, PlacementFile};
+use crate::config::{store, write_whole};
+use crate::failure::{Failure, Verdict, at};
+
+/// Bytes that a node of a local cluster may use.
+const CAPACITY: u64 = 256 << 30;
+
+/// The folder of a local cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The cluster at `root`, an absolute path.
+    pub(super) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// The folder itself.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Names, places and ports.
+    pub(super) fn plan(&self) -> PathBuf {
+        self.root.join("cluster.toml")
+    }
+
+    /// The certificate authority.
+    pub(super) fn authority(&self) -> PathBuf {
+        self.root.join("ca")
+    }
+
+    /// The sealed master key and its passphrase.
+    fn keys(&self) -> PathBuf {
+        self.root.join("keys")
+    }
+
+    /// Exists while the cluster is whole.
+    pub(crate) fn ready(&self) -> PathBuf {
+        self.root.join("ready")
+    }
+
+    /// The keys to believe.
+    pub(crate) fn trust(&self) -> PathBuf {
+        self.root.join("trust.toml")
+    }
+
+    /// The operator's profile.
+    pub(crate) fn admin_profile(&self) -> PathBuf {
+        self.root.join("admin.toml")
+    }
+
+    /// A tenant's profile.
+    pub(crate) fn tenant_profile(&self, tenant: &str) -> PathBuf {
+        self.root.join("tenants").join(format!("{tenant}.toml"))
+    }
+
+    /// A server's configuration.
+    pub(super) fn configuration(&self, server: &str) -> PathBuf {
+        self.root.join(server).join("config.toml")
+    }
+
+    /// A server's certificate and key.
+    pub(super) fn identity(&self, server: &str) -> PathBuf {
+        self.root.join(server).join("identity.pem")
+    }
+
+    /// The number of a server's process; locked while it runs.
+    pub(super) fn pid(&self, server: &str) -> PathBuf {
+        self.root.join(server).join("pid")
+    }
+
+    /// What a server has to say.
+    pub(crate) fn log(&self, server: &str) -> PathBuf {
+        self.root.join(server).join("log")
+    }
+
+    /// A server's data.
+    pub(crate) fn data(&self, server: &str) -> PathBuf {
+        self.root.join(server).join("data")
+    }
+}
+
+/// Makes a passphrase for the master key, once.
+pub(super) fn write_secrets(layout: &Layout) -> Verdict {
+    let path = layout.keys().join("passphrase");
+    if path.exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(layout.keys()).map_err(at(layout.keys()))?;
+    let mut bytes = [0; 24];
+    getrandom::fill(&mut bytes).map_err(Failure::failed)?;
+    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    write_whole(&path, text.as_bytes(), 0o600)
+}
+
+/// Writes every server's configuration.
+pub(super) fn write_configurations(
+    layout: &Layout,
+    plan: &ClusterFile,
+    detours: impl Fn(&ClusterFile, &str) -> Vec<DetourTable>,
+) -> Verdict {
+    let servers = plan.nodes.iter().map(|node| &node.id).chain([&plan.placement.id]);
+    for server in servers {
+        let data = layout.data(server);
+        fs::create_dir_all(&data).map_err(at(&data))?;
+    }
+    store(&layout.configuration(&plan.placement.id), &placement(plan))?;
+    for node in &plan.nodes {
+        store(&layout.configuration(&node.id), &storage_node(plan, node, detours(plan, &node.id)))?;
+    }
+    Ok(())
+}
+
+fn placement(plan: &ClusterFile) -> PlacementFile {
+    PlacementFile {
+        cluster: plan.cluster.clone(),
+        id: plan.placement.id.clone(),
+        dc: plan.placement.dc.clone(),
+        data: "data".into(),
+        listen: plan.placement.listen,
+        tenant_listen: plan.placement.tenant_listen,
+        master: "../keys/master.sealed".into(),
+        passphrase_file: Some("../keys/passphrase".into()),
+        trust: "../ca/ca.pem".into(),
+        certificate: "identity.pem".into(),
+        key: "identity.pem".into(),
+    }
+}
+
+fn storage_node(plan: &ClusterFile, node: &NodePlan, detours: Vec<DetourTable>) -> NodeFile {
+    let links = (1..).zip(node.links).map(|(id, listen)| LinkTable { id, listen }).collect();
+    NodeFile {
+        cluster: plan.cluster.clone(),
+        id: node.id.clone(),
+        dc: node.dc.clone(),
+        rack: node.rack.clone(),
+        data: "data".into(),
+        capacity: CAPACITY,
+        placement: vec![plan.placement.listen],
+        trust: "../ca/ca.pem".into(),
+        certificate: "identity.pem".into(),
+        key: "identity.pem".into(),
+        links,
+        detours,
+    }
+}
+
+/// The operator's profile, but for its certificate.
+pub(super) fn admin_profile(plan: &ClusterFile) -> ProfileFile {
+    ProfileFile {
+        cluster: plan.cluster.clone(),
+        role: ProfileRole::Operator,
+        tenant: None,
+        dc: None,
+        endpoints: vec![plan.placement.listen.to_string()],
+        trust: "ca/ca.pem".to_owned(),
+        certificate: String::new(),
+        key: String::new(),
+    }
+}
+
+/// A tenant's profile, but for its certificate.
+pub(super) fn tenant_profile(plan: &ClusterFile, tenant: &str) -> ProfileFile {
+    let nodes = plan.nodes.iter().map(|node| node.links[0]);
+    let endpoints = std::iter::once(plan.placement.tenant_listen).chain(nodes);
+    ProfileFile {
+        cluster: plan.cluster.clone(),
+        role: ProfileRole::Tenant,
+        tenant: Some(tenant.to_owned()),
+        dc: None,
+        endpoints: endpoints.map(|address| address.to_string()).collect(),
+        trust: "../ca/ca.pem".to_owned(),
+        certificate: String::new(),
+        key: String::new(),
+    }
+}

@@ -1,0 +1,175 @@
+//! A cluster on this machine: its folder, its certificates, its processes. `dev` keeps one running;
+//! `demo` runs one and breaks it. Nothing here knows a protocol; servers are processes with
+//! configuration files, exactly as on many machines.
+
+mod files;
+mod plan;
+mod processes;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use trefoil_client::{Profile, Trust};
+use trefoil_protocol::ids::{PrincipalId, TenantId, TenantName};
+use trefoil_transport::{Authority, Identity};
+
+pub(crate) use self::files::Layout;
+pub(crate) use self::processes::{Processes, occupy};
+use crate::admin::connection::Admin;
+use crate::admin::status::{self, StatusView};
+use crate::admin::{principal, tenant};
+use crate::config::cluster::{ClusterFile, TenantPlan};
+use crate::config::server::DetourTable;
+use crate::config::{load, store};
+use crate::failure::{Failure, Verdict, at};
+use crate::quantity;
+
+/// The tenants of a local cluster.
+pub(crate) const TENANTS: [&str; 2] = ["acme", "globex"];
+
+/// How long a cluster may take until every volume is whole.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long deletes can be undone when nothing else is asked for.
+const WINDOW_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A cluster on this machine.
+pub(crate) struct LocalCluster {
+    /// Where everything is.
+    pub(crate) layout: Layout,
+    /// Names, places and ports.
+    pub(crate) plan: ClusterFile,
+    /// The servers that this process started.
+    pub(crate) processes: Processes,
+    authority: Authority,
+}
+
+impl LocalCluster {
+    /// Finds the cluster in `folder`, or plans one there; writes configurations and issues fresh
+    /// certificates. `detours` gives each node its other ways to peers. Starts nothing yet.
+    pub(crate) fn prepare(
+        folder: &Path,
+        window: Option<Duration>,
+        detours: impl Fn(&ClusterFile, &str) -> Vec<DetourTable>,
+    ) -> Verdict<Self> {
+        fs::create_dir_all(folder).map_err(at(folder))?;
+        let layout = Layout::new(fs::canonicalize(folder).map_err(at(folder))?);
+        let plan = find_or_make_plan(&layout, window)?;
+        let cluster = plan.cluster.parse().map_err(Failure::usage)?;
+        let authority = Authority::load_or_create(&layout.authority(), &cluster).map_err(Failure::failed)?;
+        files::write_secrets(&layout)?;
+        files::write_configurations(&layout, &plan, detours)?;
+        let local = Self { layout, plan, authority, processes: Processes::default() };
+        local.issue_certificates()?;
+        Ok(local)
+    }
+
+    /// Gives every server and every profile a certificate for the next day.
+    pub(crate) fn issue_certificates(&self) -> Verdict {
+        let placement = Identity::placement(&self.plan.placement.id).map_err(Failure::usage)?;
+        principal::issue(&self.authority, &placement, &self.layout.identity(&self.plan.placement.id))?;
+        for node in &self.plan.nodes {
+            let identity = Identity::node(&node.id).map_err(Failure::usage)?;
+            principal::issue(&self.authority, &identity, &self.layout.identity(&node.id))?;
+        }
+        let operator = Identity::operator("admin").map_err(Failure::usage)?;
+        let profile = files::admin_profile(&self.plan);
+        principal::write(&self.layout.admin_profile(), profile, &self.authority, &operator)?;
+        self.plan.tenants.iter().try_for_each(|tenant| self.write_tenant_profile(tenant))
+    }
+
+    fn write_tenant_profile(&self, tenant: &TenantPlan) -> Verdict {
+        let (number, principal) = (TenantId(tenant.tenant), PrincipalId(tenant.principal));
+        let identity = Identity::Principal { tenant: number, principal };
+        let profile = files::tenant_profile(&self.plan, &tenant.name);
+        principal::write(&self.layout.tenant_profile(&tenant.name), profile, &self.authority, &identity)
+    }
+
+    /// Starts every server that does not run, placement first. Must be called on the main thread:
+    /// children die with the thread that started them.
+    pub(crate) fn start_missing(&mut self) -> Verdict<Vec<String>> {
+        let nodes = self.plan.nodes.iter().map(|node| node.id.clone());
+        let names: Vec<String> = std::iter::once(self.plan.placement.id.clone()).chain(nodes).collect();
+        let mut started = Vec::new();
+        for name in names {
+            if !processes::is_running(&self.layout, &name) {
+                self.start(&name)?;
+                started.push(name);
+            }
+        }
+        Ok(started)
+    }
+
+    /// Starts one server. Must be called on the main thread.
+    pub(crate) fn start(&mut self, name: &str) -> Verdict {
+        let verb = if name == self.plan.placement.id { "placement" } else { "storage-node" };
+        self.processes.start(&self.layout, name, verb)
+    }
+
+    /// Makes the tenants if they are not there, writes their profiles and the trusted keys, and
+    /// waits until every volume has three in-sync replicas.
+    pub(crate) async fn settle(&mut self) -> Verdict<StatusView> {
+        let admin = self.admin()?;
+        let nodes = self.plan.nodes.len();
+        self.processes
+            .watched(status::wait_until(&admin, PATIENCE, "every node to come up", |view| {
+                view.nodes.iter().filter(|node| node.state == "up").count() == nodes
+            }))
+            .await?;
+        for name in TENANTS {
+            if !self.plan.tenants.iter().any(|tenant| tenant.name == name) {
+                self.make_tenant(&admin, name).await?;
+            }
+        }
+        self.write_trust()?;
+        self.processes
+            .watched(status::wait_until(&admin, PATIENCE, "every volume to be whole", StatusView::whole))
+            .await
+    }
+
+    async fn make_tenant(&mut self, admin: &Admin, name: &str) -> Verdict {
+        let parsed: TenantName = name.parse().expect("our tenants have valid names");
+        let window = quantity::duration(&self.plan.delete_window).map_err(Failure::usage)?;
+        let made = tenant::create_default(admin, parsed, window).await?;
+        let (_, principal) = principal::register(admin, parsed).await?;
+        let tenant = TenantPlan { name: name.to_owned(), tenant: made.tenant.0, principal: principal.0 };
+        self.write_tenant_profile(&tenant)?;
+        self.plan.tenants.push(tenant);
+        store(&self.layout.plan(), &self.plan)
+    }
+
+    fn write_trust(&self) -> Verdict {
+        let path = self.layout.data(&self.plan.placement.id).join("signing.pub");
+        let text = fs::read_to_string(&path).map_err(at(&path))?;
+        let key =
+            text.trim().parse().map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
+        let trust = Trust { cluster: self.plan.cluster.clone(), placement_keys: BTreeSet::from([key]) };
+        crate::config::write_whole(&self.layout.trust(), trust.to_toml().as_bytes(), 0o644)
+    }
+
+    /// An operator's way in.
+    pub(crate) fn admin(&self) -> Verdict<Admin> {
+        Admin::new(&Profile::load(self.layout.admin_profile()).map_err(Failure::failed)?)
+    }
+}
+
+fn find_or_make_plan(layout: &Layout, window: Option<Duration>) -> Verdict<ClusterFile> {
+    let path = layout.plan();
+    if !path.exists() {
+        let plan = plan::new(window.unwrap_or(WINDOW_DEFAULT))?;
+        store(&path, &plan)?;
+        return Ok(plan);
+    }
+    let plan: ClusterFile = load(&path)?;
+    let kept = quantity::duration(&plan.delete_window).map_err(Failure::usage)?;
+    if window.is_some_and(|window| window != kept) {
+        let path = path.display();
+        return Err(Failure::usage(format!(
+            "{path}: this cluster's delete window is {}; a tenant's window does not change",
+            plan.delete_window
+        )));
+    }
+    Ok(plan)
+}

@@ -1,0 +1,151 @@
+//! The server processes of a local cluster: started, watched, killed, reaped. Each holds a lock on
+//! its `pid` file while it lives, so that nobody starts it twice and a stale number means nothing.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::Layout;
+use crate::failure::{Failure, Verdict, at};
+use crate::serve::PARENT_VARIABLE;
+
+/// How long a server may take to stop when asked nicely.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// The servers this process started. Dropped, they are killed; if this process dies, the system
+/// kills them.
+#[derive(Default)]
+pub(crate) struct Processes {
+    children: BTreeMap<String, Child>,
+}
+
+impl Processes {
+    /// Starts a server in a process group of its own, so that Ctrl-C reaches only this process.
+    pub(super) fn start(&mut self, layout: &Layout, name: &str, verb: &str) -> Verdict {
+        let program = std::env::current_exe().map_err(Failure::failed)?;
+        let path = layout.log(name);
+        let log = OpenOptions::new().create(true).append(true).open(&path).map_err(at(&path))?;
+        let child = Command::new(program)
+            .arg(verb)
+            .arg("--config")
+            .arg(layout.configuration(name))
+            .env(PARENT_VARIABLE, std::process::id().to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .map_err(Failure::failed)?;
+        self.children.insert(name.to_owned(), child);
+        Ok(())
+    }
+
+    /// Kills a server without warning and waits until the system has confirmed its end.
+    pub(crate) fn kill(&mut self, name: &str) -> Verdict<ExitStatus> {
+        let child = self.children.remove(name);
+        let mut child = child.ok_or_else(|| Failure::failed(format!("{name} was not started here")))?;
+        child.kill().map_err(Failure::failed)?;
+        child.wait().map_err(Failure::failed)
+    }
+
+    /// The process numbers of what was started and not yet reaped.
+    pub(crate) fn pids(&self) -> BTreeMap<String, u32> {
+        self.children.iter().map(|(name, child)| (name.clone(), child.id())).collect()
+    }
+
+    /// Takes away and names the servers that ended by themselves.
+    pub(crate) fn reap(&mut self) -> Vec<(String, ExitStatus)> {
+        let mut ended = Vec::new();
+        self.children.retain(|name, child| match child.try_wait() {
+            Ok(Some(status)) => {
+                ended.push((name.clone(), status));
+                false
+            }
+            // A child that cannot be asked is asked again.
+            Ok(None) | Err(_) => true,
+        });
+        ended
+    }
+
+    /// Waits for `work`, and fails at once when a server ends meanwhile.
+    pub(crate) async fn watched<T>(&mut self, work: impl Future<Output = Verdict<T>>) -> Verdict<T> {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(Duration::from_millis(100)) => {
+                    if let Some((name, status)) = self.reap().into_iter().next() {
+                        return Err(Failure::failed(format!("{name} ended with {status}; its log says why")));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks every server to stop, and kills those that do not.
+    pub(crate) fn stop(&mut self) {
+        for child in self.children.values() {
+            // A process that has ended already needs no signal.
+            let _ = kill_process(Pid::from_child(child), Signal::TERM);
+        }
+        let began = Instant::now();
+        while !self.children.is_empty() && began.elapsed() < STOP_WITHIN {
+            self.reap();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.kill_all();
+    }
+
+    fn kill_all(&mut self) {
+        for child in self.children.values_mut() {
+            let _ = child.kill();
+        }
+        for child in self.children.values_mut() {
+            let _ = child.wait();
+        }
+        self.children.clear();
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        self.kill_all();
+    }
+}
+
+/// Whether somebody holds the lock on a server's `pid` file.
+pub(super) fn is_running(layout: &Layout, name: &str) -> bool {
+    let Ok(file) = File::open(layout.pid(name)) else { return false };
+    flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+}
+
+/// Writes this process's number beside its configuration and locks the file for as long as the
+/// returned value lives.
+pub(crate) fn occupy(configuration: &Path) -> Verdict<File> {
+    let path = crate::config::beside(configuration, Path::new("pid"));
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .read(true)
+        .open(&path)
+        .map_err(at(&path))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let holder = fs::read_to_string(&path).unwrap_or_default();
+        let message = format!("{}: process {} already runs this server", path.display(), holder.trim());
+        return Err(Failure::failed(message));
+    }
+    let write = |file: &mut File| {
+        file.set_len(0)?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write(&mut file).map_err(at(&path))?;
+    Ok(file)
+}
