@@ -216,6 +216,18 @@ impl<D: Disk> Volume<D> {
         self.bag = rotated.bag;
     }
 
+    /// Whether the bag file on disk still opens and holds what is in memory.
+    pub(crate) fn bag_is_whole(&self) -> Result<bool, DiskError> {
+        if self.bag.generation == 0 {
+            return Ok(true);
+        }
+        match read_bag(&self.disk, &self.log.segments.directory, self.superblock.value()) {
+            Ok(bag) => Ok(bag.entries == self.bag.entries),
+            Err(BagError::Disk(error)) => Err(error),
+            Err(_) => Ok(false),
+        }
+    }
+
     /// The wrapped keys that still ride in records of versions held here, oldest versions first in
     /// no particular order of time, at most `limit`.
     pub fn keys_in_records(&self, index: &Index, limit: usize) -> Result<Vec<BagEntry>, RecordReadError> {
@@ -248,12 +260,7 @@ pub(crate) fn open_bag<D: Disk>(
     let state = superblock.value().clone();
     let bag = match state.bag_generation {
         0 => KeyBag::default(),
-        generation => {
-            let file = disk.open(&bag_path(directory, generation))?;
-            let mut sealed = vec![0; file.length()? as usize];
-            file.read_at(0, &mut sealed)?;
-            KeyBag::open(&sealed, &state)?
-        }
+        _ => read_bag(disk, directory, &state)?,
     };
     let generations = disk.list(directory)?.into_iter().filter_map(|name| generation_of(&name));
     let left: Vec<u64> = generations.filter(|generation| *generation != state.bag_generation).collect();
@@ -264,6 +271,13 @@ pub(crate) fn open_bag<D: Disk>(
         }
     }
     Ok(bag)
+}
+
+fn read_bag<D: Disk>(disk: &D, directory: &str, state: &VolumeState) -> Result<KeyBag, BagError> {
+    let file = disk.open(&bag_path(directory, state.bag_generation))?;
+    let mut sealed = vec![0; file.length()? as usize];
+    file.read_at(0, &mut sealed)?;
+    KeyBag::open(&sealed, state)
 }
 
 fn destroy<D: Disk>(disk: &D, health: &Health<D>, directory: &str, generation: u64) -> Result<(), BagError> {

@@ -285,6 +285,14 @@ impl Index {
         self.versions.values().filter(held)
     }
 
+    /// The first such version behind `after` in the order of version ids, for whoever walks them in
+    /// steps.
+    pub fn held_after(&self, after: Option<VersionId>) -> Option<&ObjectVersion> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut versions = self.versions.range((start, Bound::Unbounded)).map(|(_, version)| version);
+        versions.find(|version| matches!(version.state, VersionState::Live | VersionState::Deleted(_)))
+    }
+
     /// What became of a token, for a request with this hash.
     pub fn token(&self, token: &Token, request: &Hash) -> TokenState {
         self.tokens.state(token, request)

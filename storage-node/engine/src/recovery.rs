@@ -432,7 +432,8 @@ impl<D: Disk> VolumeLog<D> {
     }
 }
 
-fn is_whole<D: Disk>(segments: &Segments<D>, leaf: &Leaf) -> Result<bool, DiskError> {
+/// Whether a leaf's frame is what was written there.
+pub(crate) fn is_whole<D: Disk>(segments: &Segments<D>, leaf: &Leaf) -> Result<bool, DiskError> {
     let Place { position, length } = leaf.place;
     let mut frame = vec![0; length];
     segments.file(position.segment)?.read_at(position.offset, &mut frame)?;

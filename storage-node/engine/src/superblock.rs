@@ -89,6 +89,17 @@ impl<D: Disk, V: Encode<()> + for<'b> Decode<'b, ()> + Clone> TwoSlots<D, V> {
         Ok(TwoSlots { file, health: health.clone(), generation, value })
     }
 
+    /// Whether each slot is valid on disk.
+    pub(crate) fn whole_slots(&self) -> Result<[bool; 2], DiskError> {
+        let mut whole = [false; 2];
+        for (slot, whole) in whole.iter_mut().enumerate() {
+            let mut bytes = vec![0; SLOT_LENGTH];
+            self.file.read_at((slot * SLOT_LENGTH) as u64, &mut bytes)?;
+            *whole = matches!(parse_slot::<V>(&bytes, ""), Ok(Some(_)));
+        }
+        Ok(whole)
+    }
+
     /// The current value.
     pub fn value(&self) -> &V {
         &self.value

@@ -7,3 +7,4 @@ mod fixture;
 mod index;
 mod log;
 mod recovery;
+mod scrub;
