@@ -263,7 +263,14 @@ impl Fold {
             self.state.note_frame(version, place);
         }
         let fault = parsed.is_none().then_some(Fault::Record);
+        let next = self.state.last().0.next();
         self.state.add_record(lsn, chain, previous, place, fault);
+        // The record may show that others before it are missing, or were replaced by ones that are.
+        for lost in [next, lsn.previous()] {
+            if lost < lsn && self.state.faults.contains_key(&lost) {
+                self.doubts.push((place.position, lost));
+            }
+        }
         if fault.is_some() {
             self.doubts.push((place.position, lsn));
             return;
@@ -296,7 +303,9 @@ impl Fold {
 
     fn add_note(&mut self, frame: &FoundFrame) {
         let Some(public) = &frame.public else {
-            self.doubt(frame.header.position);
+            let header = &frame.header;
+            self.bad_ranges.push(BadRange { from: header.position, to: header.end() });
+            self.doubt(header.position);
             return;
         };
         match frame.header.content {

@@ -241,10 +241,11 @@ impl Scrub {
             return Ok(Next::Superblock);
         };
         let known = log.bad_ranges();
+        let is_news = |from: Position| !known.iter().any(|bad| bad.from == from);
         let mut scan = Scan::new(&segment.file, *id, segment.length, &log.segments.scope);
         while let Some(found) = scan.next()? {
             match found {
-                Found::Bad { from, to } if !known.iter().any(|bad| bad.from == from) => {
+                Found::Bad { from, to } if is_news(from) => {
                     self.report.faults.push(ScrubFault::Frame { from, to });
                 }
                 Found::Bad { .. } => {}
@@ -252,8 +253,8 @@ impl Scrub {
                     let header = frame.header;
                     let is_note = !matches!(header.content, Content::Record { .. } | Content::Leaf { .. });
                     self.report.bytes += header.length() as u64;
-                    if is_note && frame.public.is_none() {
-                        let (from, to) = (header.position, header.end());
+                    let (from, to) = (header.position, header.end());
+                    if is_note && frame.public.is_none() && is_news(from) {
                         self.report.faults.push(ScrubFault::Frame { from, to });
                     }
                 }

@@ -5,23 +5,20 @@
 //! itself.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 use trefoil_protocol::codec;
 use trefoil_protocol::ids::{Epoch, Hash, Lsn, StoreId, TenantId, UploadId, VolumeId};
 use trefoil_protocol::record::{Record, RecordError};
-use trefoil_protocol::tree::{self, LEAF_LEN, LeafPlace};
 
 use crate::disk::{Disk, DiskError};
 use crate::frame::{Content, FrameError, HEADER_LENGTH, Header, Position};
 use crate::health::{Health, SyncError};
 use crate::index::Index;
-use crate::read::{ReadError, ReadJob};
 use crate::recovery::{BadRange, Tail};
 use crate::segment::{Head, Room, Segments, Stamp};
-use crate::state::{EraseTarget, Fault, Leaf, LogState, Place, version_of};
+use crate::state::{EraseTarget, Fault, LogState, Place, version_of};
 use crate::sync::{SyncJob, SyncTicket};
 
 /// Which volume's log, on which store.
@@ -128,19 +125,6 @@ pub enum RecordReadError {
     Disk(#[from] DiskError),
 }
 
-/// How much of an upload is here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PayloadState {
-    /// Leaves are missing.
-    Missing,
-    /// All leaves are here and lead to another root.
-    WrongRoot,
-    /// All leaves are staged; a sync has to follow.
-    Staged,
-    /// All leaves are durable.
-    Durable,
-}
-
 /// What survives a restart beside the records (public part of a hard state frame).
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct HardState {
@@ -167,7 +151,7 @@ pub struct VolumeLog<D: Disk> {
     pub(crate) health: Health<D>,
     pub(crate) state: LogState,
     /// Everything before this place is durable.
-    synced: Position,
+    pub(crate) synced: Position,
     durable: Lsn,
     durable_epoch: Epoch,
     /// Repaired records whose new frame is not durable yet.
@@ -327,46 +311,6 @@ impl<D: Disk> VolumeLog<D> {
         self.stage_record(record, chain)
     }
 
-    /// Stages one leaf of an upload. `hash` is the leaf's hash in the tree, computed by the caller
-    /// from these very bytes. A leaf that is already here is not written again.
-    pub fn stage_payload(
-        &mut self,
-        upload: UploadId,
-        index: u64,
-        hash: [u8; 32],
-        bytes: &[u8],
-    ) -> Result<Position, StageError> {
-        if self.state.is_upload_gone(upload) {
-            return Err(StageError::Erased { upload });
-        }
-        if bytes.len() as u64 > LEAF_LEN || (bytes.is_empty() && index > 0) {
-            let length = bytes.len();
-            return Err(StageError::LeafLength { index, length });
-        }
-        if let Some(leaf) = self.leaf(upload, index) {
-            let same = leaf.hash == hash && leaf.length == bytes.len();
-            return match same {
-                true => Ok(leaf.place.position),
-                false => Err(StageError::Conflict { upload, index }),
-            };
-        }
-        self.write_leaf(upload, index, hash, bytes)
-    }
-
-    pub(crate) fn write_leaf(
-        &mut self,
-        upload: UploadId,
-        index: u64,
-        hash: [u8; 32],
-        bytes: &[u8],
-    ) -> Result<Position, StageError> {
-        let content = Content::Leaf { upload, index, hash };
-        let header = self.stage(content, [&[], &[], bytes], Room::Ordinary)?;
-        let leaf = Leaf { place: Place::of(&header), hash, length: bytes.len() };
-        self.state.add_leaf(upload, index, leaf);
-        Ok(header.position)
-    }
-
     /// Stages the cut of every record above `last`. The cut records' frames stay findable by their
     /// versions, so that a purge erases them too.
     pub fn cut_after(&mut self, last: Lsn) -> Result<(), StageError> {
@@ -462,73 +406,6 @@ impl<D: Disk> VolumeLog<D> {
         Ok(())
     }
 
-    /// How much of an upload is here, for an object of this length and root.
-    pub fn payload_complete(&self, upload: UploadId, length: u64, root: &Hash) -> PayloadState {
-        let Some(leaves) = self.whole_leaves(upload, length) else {
-            return PayloadState::Missing;
-        };
-        let hashes: Vec<[u8; 32]> = leaves.iter().map(|leaf| leaf.hash).collect();
-        if tree::root_from_leaves(&hashes, length) != Ok(root.0) {
-            return PayloadState::WrongRoot;
-        }
-        let durable = |leaf: &&Leaf| leaf.place.position < self.synced;
-        match leaves.iter().all(durable) {
-            true => PayloadState::Durable,
-            false => PayloadState::Staged,
-        }
-    }
-
-    /// The leaves of an object of this length that are not here, ascending.
-    pub fn missing_leaves(&self, upload: UploadId, length: u64) -> Vec<u64> {
-        let missing = |index: &u64| self.leaf(upload, *index).is_none();
-        (0..tree::leaf_count(length)).filter(missing).collect()
-    }
-
-    /// The hashes of all leaves of a complete upload, for range proofs.
-    pub fn leaf_hashes(&self, upload: UploadId, length: u64) -> Option<Vec<[u8; 32]>> {
-        let leaves = self.whole_leaves(upload, length)?;
-        Some(leaves.iter().map(|leaf| leaf.hash).collect())
-    }
-
-    /// A read of leaves of an object of this length, to be run on another thread.
-    pub fn read_plan(
-        &self,
-        upload: UploadId,
-        length: u64,
-        leaves: Range<u64>,
-    ) -> Result<ReadJob<D>, ReadError> {
-        if self.state.is_upload_gone(upload) {
-            return Err(ReadError::Erased { upload });
-        }
-        let mut found = Vec::new();
-        for index in leaves.clone() {
-            let within = index < tree::leaf_count(length);
-            let leaf = self.leaf(upload, index).filter(|_| within);
-            let leaf = *leaf.ok_or(ReadError::Missing { upload, index })?;
-            let file = self.segments.file(leaf.place.position.segment)?;
-            found.push((file.clone(), leaf));
-        }
-        Ok(ReadJob {
-            upload,
-            first: leaves.start,
-            place: LeafPlace::in_object(length),
-            scope: self.segments.scope,
-            leaves: found,
-        })
-    }
-
-    /// The uploads that have bytes here and the number of their leaves.
-    pub fn uploads(&self) -> impl Iterator<Item = (UploadId, usize)> {
-        let uploads = self.state.uploads.iter();
-        uploads.map(|(upload, places)| (*upload, places.leaves.len()))
-    }
-
-    /// Takes a leaf out of what counts after a read found it damaged; stage it again from a
-    /// verified copy.
-    pub fn leaf_is_damaged(&mut self, upload: UploadId, index: u64) {
-        self.state.drop_leaf(upload, index);
-    }
-
     /// Stretches of segments that hold no frame: found at the open or left by a failed write.
     pub(crate) fn bad_ranges(&self) -> Vec<BadRange> {
         [&self.found_bad[..], &self.segments.half_written[..]].concat()
@@ -536,10 +413,6 @@ impl<D: Disk> VolumeLog<D> {
 
     pub(crate) fn is_note_durable(&self, target: &EraseTarget) -> bool {
         self.erase_notes.get(target).is_none_or(|note| *note < self.synced)
-    }
-
-    pub(crate) fn leaf(&self, upload: UploadId, index: u64) -> Option<&Leaf> {
-        self.state.uploads.get(&upload)?.leaves.get(&index)
     }
 
     pub(crate) fn stage(
@@ -587,21 +460,6 @@ impl<D: Disk> VolumeLog<D> {
             self.state.note_frame(version, place);
         }
         Ok(header.position)
-    }
-
-    fn whole_leaves(&self, upload: UploadId, length: u64) -> Option<Vec<&Leaf>> {
-        let places = &self.state.uploads.get(&upload)?.leaves;
-        let count = tree::leaf_count(length);
-        if (places.len() as u64) < count || self.state.is_upload_gone(upload) {
-            return None;
-        }
-        (0..count)
-            .map(|index| {
-                let range = tree::leaf_range(index, length)?;
-                let expected = (range.end - range.start) as usize;
-                places.get(&index).filter(|leaf| leaf.length == expected)
-            })
-            .collect()
     }
 
     /// Attaches what is not erased; a part that was written and does not match is a fault. A part that

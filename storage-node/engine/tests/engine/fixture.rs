@@ -135,10 +135,16 @@ pub(crate) fn leaf(bytes: &[u8], index: u64) -> &[u8] {
 }
 
 pub(crate) fn stage_object(log: &mut VolumeLog<FaultDisk>, number: u8) {
+    assert!(try_stage_object(log, number), "stages");
+}
+
+/// Whether all leaves were staged.
+pub(crate) fn try_stage_object(log: &mut VolumeLog<FaultDisk>, number: u8) -> bool {
     let bytes = object(number);
-    for (hash, index) in tree_of(&bytes).0.into_iter().zip(0..) {
-        log.stage_payload(upload(number), index, hash, leaf(&bytes, index)).expect("stages");
-    }
+    let leaves = tree_of(&bytes).0.into_iter().zip(0..);
+    let mut staged =
+        leaves.map(|(hash, index)| log.stage_payload(upload(number), index, hash, leaf(&bytes, index)));
+    staged.all(|staged| staged.is_ok())
 }
 
 /// Appends and syncs puts with these numbers.

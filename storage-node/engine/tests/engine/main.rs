@@ -6,5 +6,6 @@ mod erase;
 mod fixture;
 mod index;
 mod log;
+mod model;
 mod recovery;
 mod scrub;
