@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use trefoil_engine::{ReadError, SyncError, SyncTicket};
 use trefoil_protocol::ids::{NodeId, PrincipalId, TenantId, VolumeId};
-use trefoil_protocol::message::control::ControlAnswer;
+use trefoil_protocol::message::control::{ControlAnswer, LinkReport};
 use trefoil_protocol::message::peer::PeerMessage;
 use trefoil_protocol::message::tenant::{TenantRequest, UploadPart};
 
@@ -90,6 +90,8 @@ pub enum Event {
         /// How it ended; an error is the end of this node's run.
         result: Result<(), SyncError>,
     },
+    /// How the links to the other data centres look now; only told on, for status.
+    Links(Vec<LinkReport>),
     /// A read job ended.
     Read {
         /// Its number.

@@ -8,10 +8,16 @@ pub mod effect;
 pub mod event;
 pub mod lease;
 pub mod mutant;
+pub mod node;
+pub mod outbox;
+pub mod session;
 pub mod view;
+pub mod volume;
 
 pub use effect::{Effect, Fatal, Lane};
 pub use event::{ControlTicket, ControlUnreachable, Event, ReadTicket, RequestId, VerifiedPrincipal};
+pub use node::{NodeCore, StartError};
+pub use session::NodeSettings;
 
 /// Bytes of one upload that a client may have sent and the core has not yet taken over.
 pub const UPLOAD_WINDOW: u64 = 8 << 20;

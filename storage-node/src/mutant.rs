@@ -38,6 +38,8 @@ mod selection {
         M02,
         /// Serves reads after the lease is over.
         M03,
+        /// Counts the lease from the arrival of the grant.
+        M04,
         /// Accepts messages of an old epoch.
         M06,
         /// Leads although its copy is not complete.
@@ -54,10 +56,11 @@ mod selection {
 
     impl Mutant {
         /// Every seeded bug of this crate.
-        pub const ALL: [Self; 9] = [
+        pub const ALL: [Self; 10] = [
             Self::M01,
             Self::M02,
             Self::M03,
+            Self::M04,
             Self::M06,
             Self::M07,
             Self::M09,

@@ -1,0 +1,395 @@
+//! The storage node's core: one value that takes events with the time and gives effects. It owns the
+//! store, the view, the lease and one replica per volume, and routes; the protocols decide.
+//!
+//! No clock, no randomness, no socket, no thread: all of them are the shell's.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use trefoil_engine::{
+    Disk, DiskError, OpenError, Owner, SegmentLayout, Store, StoreError, SyncError, SyncTicket, VolumeSecrets,
+};
+use trefoil_protocol::config::VolumeConfig;
+use trefoil_protocol::ids::{NodeId, TenantId, VolumeId};
+use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, News, VolumeStatistics};
+use trefoil_protocol::message::peer::PeerMessage;
+use trefoil_protocol::message::tenant::{
+    PutRequest, Refusal, RouteView, TenantAnswer, TenantCall, TenantRequest, UploadPart,
+};
+use trefoil_protocol::sign::Signatory;
+use trefoil_protocol::time::BootTime;
+
+use crate::authorise::authorise;
+use crate::effect::{Effect, Fatal};
+use crate::event::{ControlTicket, ControlUnreachable, Event, RequestId, VerifiedPrincipal};
+use crate::lease::Lease;
+use crate::outbox::{Context, Identity, Outbox};
+use crate::session::{Answered, NodeSettings, Session};
+use crate::view::View;
+use crate::volume::holding::Holding;
+use crate::volume::replica::Replica;
+
+/// The shortest time between two looks at the clock.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Why a node cannot start on its disk.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A volume's log cannot be opened.
+    #[error("volume {volume} of tenant {tenant} cannot be opened: {error}")]
+    Volume {
+        /// The tenant.
+        tenant: TenantId,
+        /// The volume.
+        volume: VolumeId,
+        /// Why.
+        error: OpenError,
+    },
+    /// The signing key or the list of volumes cannot be read.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// An earlier run marked the store as not to be believed.
+    #[error("the store is suspect: {0}")]
+    Suspect(String),
+    /// The store belongs to another node.
+    #[error("the store belongs to node {0}")]
+    Foreign(NodeId),
+}
+
+/// A storage node.
+#[derive(Debug)]
+pub struct NodeCore<D: Disk> {
+    store: Store<D>,
+    identity: Identity,
+    view: View,
+    lease: Lease,
+    session: Session,
+    volumes: BTreeMap<VolumeId, Replica<D>>,
+    /// Opened at the start; their configurations are not known yet.
+    unconfigured: BTreeMap<VolumeId, Holding<D>>,
+    streams: BTreeMap<RequestId, VolumeId>,
+    out: Outbox<D>,
+    last_step: BootTime,
+}
+
+impl<D: Disk> NodeCore<D> {
+    /// Opens a formatted store and recovers every volume on it. `entropy` are secret random bytes
+    /// that no other run shares.
+    pub fn open(
+        disk: &D,
+        layout: SegmentLayout,
+        settings: NodeSettings,
+        entropy: [u8; 32],
+        now: BootTime,
+    ) -> Result<Self, StartError> {
+        let store = Store::open(disk, layout)?;
+        if let Some(reason) = store.suspicion()? {
+            return Err(StartError::Suspect(reason));
+        }
+        if store.state().node != settings.node {
+            return Err(StartError::Foreign(store.state().node));
+        }
+        let identity = Identity {
+            node: settings.node,
+            store: store.state().store,
+            incarnation: store.state().incarnation,
+            signatory: Signatory::from_secret(&*store.signing_key()?),
+        };
+        let mut unconfigured = BTreeMap::new();
+        for owner in store.volumes()? {
+            unconfigured.insert(owner.volume, open_volume(&store, owner, now)?);
+        }
+        Ok(Self {
+            store,
+            identity,
+            view: View::default(),
+            lease: Lease::none(),
+            session: Session::new(settings),
+            volumes: BTreeMap::new(),
+            unconfigured,
+            streams: BTreeMap::new(),
+            out: Outbox::new(entropy),
+            last_step: now,
+        })
+    }
+
+    /// Takes one event in and answers what is to be done, in order.
+    pub fn step(&mut self, now: BootTime, event: Event) -> Vec<Effect<D>> {
+        self.last_step = now;
+        match event {
+            Event::Wakeup => self.wake(now),
+            Event::Peer { from, message, bulk } => self.peer(from, message, bulk, now),
+            Event::Request { request, principal, body, bulk } => {
+                self.request(request, principal, body, bulk, now);
+            }
+            Event::Upload { request, part, bulk } => self.upload(request, part, bulk, now),
+            Event::Gone { request } => self.gone(request),
+            Event::Control { ticket, answer } => self.control(ticket, answer, now),
+            Event::Synced { volume, ticket, result } => self.synced(volume, ticket, &result, now),
+            Event::Links(links) => self.session.links(links),
+            Event::Read { ticket, result } => {
+                if let Some(volume) = self.out.reader(ticket) {
+                    self.with_volume(volume, now, |replica, cx| replica.read(ticket, result, cx));
+                }
+            }
+        }
+        if self.out.take_news_wanted() {
+            self.session.renew_soon(now);
+        }
+        self.ask(now);
+        self.out.take()
+    }
+
+    /// When to call [`Self::step`] with [`Event::Wakeup`] at the latest.
+    pub fn next_wakeup(&self) -> Option<BootTime> {
+        let volumes = self.volumes.values().filter_map(Replica::next_wakeup);
+        let soonest = volumes.chain([self.session.next_wakeup()]).min();
+        soonest.map(|at| at.max(self.last_step + TICK))
+    }
+
+    /// Syncs everything and writes the proofs of a clean end. The shell calls this instead of any
+    /// further step.
+    pub fn shut_down(self) -> Result<(), trefoil_engine::superblock::SuperblockError> {
+        let replicas = self.volumes.into_values().map(Replica::into_holding);
+        for holding in replicas.chain(self.unconfigured.into_values()) {
+            holding.into_volume().close()?;
+        }
+        self.store.end_cleanly()
+    }
+
+    /// The replicas, for operators and tests.
+    pub fn volumes(&self) -> &BTreeMap<VolumeId, Replica<D>> {
+        &self.volumes
+    }
+
+    /// What this node knows of the cluster.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store<D> {
+        &self.store
+    }
+
+    fn context(&mut self, now: BootTime) -> (Context<'_, D>, &mut BTreeMap<VolumeId, Replica<D>>) {
+        let context = Context {
+            now,
+            identity: &self.identity,
+            view: &self.view,
+            lease: &self.lease,
+            out: &mut self.out,
+        };
+        (context, &mut self.volumes)
+    }
+
+    fn with_volume(
+        &mut self,
+        volume: VolumeId,
+        now: BootTime,
+        act: impl FnOnce(&mut Replica<D>, &mut Context<'_, D>),
+    ) {
+        let (mut cx, volumes) = self.context(now);
+        if let Some(replica) = volumes.get_mut(&volume) {
+            act(replica, &mut cx);
+        }
+    }
+
+    fn wake(&mut self, now: BootTime) {
+        let (mut cx, volumes) = self.context(now);
+        for replica in volumes.values_mut() {
+            if replica.next_wakeup().is_some_and(|at| at <= now) {
+                replica.settle(&mut cx);
+            }
+        }
+    }
+
+    fn peer(&mut self, from: NodeId, message: PeerMessage, bulk: Bytes, now: BootTime) {
+        let volume = message.volume;
+        if !self.session.is_registered() {
+            return;
+        }
+        if !self.volumes.contains_key(&volume) {
+            return self.out.want_news();
+        }
+        self.with_volume(volume, now, |replica, cx| replica.peer(from, message, bulk, cx));
+    }
+
+    // ---- clients ----
+
+    fn request(
+        &mut self,
+        request: RequestId,
+        principal: VerifiedPrincipal,
+        body: TenantRequest,
+        bulk: Bytes,
+        now: BootTime,
+    ) {
+        let TenantRequest { volume, call, .. } = body;
+        if matches!(call, TenantCall::Route) {
+            return self.route(request, principal);
+        }
+        let scope = match authorise(principal, self.volumes.get(&volume).map(Replica::config)) {
+            Ok(scope) => scope,
+            Err(refusal) => return self.out.refuse(request, refusal),
+        };
+        if matches!(call, TenantCall::Put(PutRequest { inline: None, .. }) | TenantCall::Get { .. }) {
+            self.streams.insert(request, volume);
+        }
+        self.with_volume(volume, now, |replica, cx| replica.request(request, scope, call, bulk, cx));
+        self.forget_ended(request, volume);
+    }
+
+    fn upload(&mut self, request: RequestId, part: UploadPart, bulk: Bytes, now: BootTime) {
+        let Some(volume) = self.streams.get(&request).copied() else { return };
+        self.with_volume(volume, now, |replica, cx| {
+            if replica.has_request(request) {
+                replica.upload(request, part, bulk, cx);
+            }
+        });
+        self.forget_ended(request, volume);
+    }
+
+    fn gone(&mut self, request: RequestId) {
+        if let Some(volume) = self.streams.remove(&request)
+            && let Some(replica) = self.volumes.get_mut(&volume)
+        {
+            replica.gone(request);
+        }
+    }
+
+    fn forget_ended(&mut self, request: RequestId, volume: VolumeId) {
+        if !self.volumes.get(&volume).is_some_and(|replica| replica.has_request(request)) {
+            self.streams.remove(&request);
+        }
+    }
+
+    fn route(&mut self, request: RequestId, who: VerifiedPrincipal) {
+        let Some(tenant) = self.view.tenants.get(&who.tenant).cloned() else {
+            return self.out.refuse(request, Refusal::NotFound);
+        };
+        let own = self.view.volumes.values().filter(|config| config.tenant == who.tenant);
+        let mut volumes: Vec<VolumeConfig> = own.cloned().collect();
+        volumes.sort_by_key(|config| config.slot);
+        let nodes = self.view.nodes.values().cloned().collect();
+        let (now, principal) = (self.view.now, who.principal);
+        self.out.answer(request, TenantAnswer::Route(RouteView { tenant, volumes, nodes, now, principal }));
+    }
+
+    // ---- the control plane ----
+
+    fn ask(&mut self, now: BootTime) {
+        let volumes = &self.volumes;
+        let statistics = || volumes.values().filter_map(statistics_of).collect();
+        self.session.ask(&self.identity, self.view.index, statistics, now, &mut self.out);
+    }
+
+    fn control(
+        &mut self,
+        ticket: ControlTicket,
+        answer: Result<ControlAnswer, ControlUnreachable>,
+        now: BootTime,
+    ) {
+        let failed = matches!(answer, Err(_) | Ok(ControlAnswer::Refused(_)));
+        let answered = self.session.answered(ticket, failed, now);
+        let asker = self.out.asker(ticket);
+        match answer {
+            Err(ControlUnreachable) => {}
+            Ok(ControlAnswer::Registered { incarnation, placement_keys, generation, .. }) => {
+                if let Err(error) = self.store.begin(incarnation) {
+                    return self.out.fail_store(error);
+                }
+                self.identity.incarnation = incarnation;
+                self.view.placement_keys = placement_keys.into_iter().collect();
+                self.view.generation = generation;
+                self.session.registered();
+            }
+            Ok(ControlAnswer::Granted { sent, covers, news }) => {
+                let sent = crate::mutant::mutant!(M04, sent, now);
+                self.lease.granted(sent, covers);
+                self.adopt(&news, now);
+            }
+            Ok(ControlAnswer::News(news)) => self.adopt(&news, now),
+            Ok(ControlAnswer::Refused(ControlRefusal::Unregistered)) => self.session.unregistered(),
+            Ok(ControlAnswer::Refused(ControlRefusal::Denied(reason))) if answered == Answered::Register => {
+                self.out.push(Effect::Fatal(Fatal::Refused(reason)));
+            }
+            Ok(answer) => {
+                if let Some(volume) = asker {
+                    self.with_volume(volume, now, |replica, cx| replica.control(ticket, answer, cx));
+                }
+            }
+        }
+    }
+
+    /// Takes news in: from here on this node acts by the new configurations and says so.
+    fn adopt(&mut self, news: &News, now: BootTime) {
+        let before = self.view.index;
+        let changed = self.view.adopt(news);
+        for volume in changed {
+            let config = self.view.volumes[&volume].clone();
+            if let Err(error) = self.configure(config, now) {
+                return self.out.fail_store(error);
+            }
+        }
+        if self.view.index > before {
+            self.session.renew_soon(now);
+        }
+    }
+
+    fn configure(&mut self, config: VolumeConfig, now: BootTime) -> Result<(), StartError> {
+        let volume = config.volume;
+        if !self.volumes.contains_key(&volume) {
+            let holding = match self.unconfigured.remove(&volume) {
+                Some(holding) => holding,
+                None if config.member_of_store(self.identity.store).is_some() => {
+                    self.create_volume(&config, now)?
+                }
+                None => return Ok(()),
+            };
+            self.volumes.insert(volume, Replica::new(config.clone(), holding));
+        }
+        self.with_volume(volume, now, |replica, cx| replica.configure(config, cx));
+        Ok(())
+    }
+
+    fn create_volume(&mut self, config: &VolumeConfig, now: BootTime) -> Result<Holding<D>, StartError> {
+        let owner = Owner { tenant: config.tenant, volume: config.volume };
+        let seal = self.out.salt();
+        let secrets = VolumeSecrets {
+            seal: seal[..16].try_into().expect("16 of 32 bytes"),
+            bag_key: self.out.salt().into(),
+        };
+        self.store.create_volume(owner, &secrets)?;
+        open_volume(&self.store, owner, now)
+    }
+
+    fn synced(
+        &mut self,
+        volume: VolumeId,
+        ticket: SyncTicket,
+        result: &Result<(), SyncError>,
+        now: BootTime,
+    ) {
+        self.with_volume(volume, now, |replica, cx| replica.synced(ticket, result, cx));
+    }
+}
+
+fn open_volume<D: Disk>(store: &Store<D>, owner: Owner, now: BootTime) -> Result<Holding<D>, StartError> {
+    let Owner { tenant, volume } = owner;
+    let opened = store.open_volume(owner);
+    let (opened, report) = opened.map_err(|error| StartError::Volume { tenant, volume, error })?;
+    Ok(Holding::open(opened, &report, now))
+}
+
+fn statistics_of<D: Disk>(replica: &Replica<D>) -> Option<VolumeStatistics> {
+    let copies = replica.whole_copies()?;
+    let live = replica.holding().index().statistics().live;
+    let short_of_copies = if copies < 3 { live.versions } else { 0 };
+    let volume = replica.config().volume;
+    Some(VolumeStatistics { volume, objects: live.versions, short_of_copies, bytes: live.bytes })
+}

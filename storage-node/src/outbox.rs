@@ -1,0 +1,185 @@
+//! Where the protocols of a node put what they want done, and what all of them may look at: the
+//! time, the view, the lease, who this node is. Nobody but the dispatcher makes one.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use trefoil_engine::{Disk, ReadJob};
+use trefoil_protocol::config::VolumeConfig;
+use trefoil_protocol::ids::{Incarnation, NodeId, StoreId, VolumeId};
+use trefoil_protocol::message::control::ControlRequest;
+use trefoil_protocol::message::peer::{PeerBody, PeerMessage};
+use trefoil_protocol::message::tenant::{Refusal, TenantAnswer, TenantResponse};
+use trefoil_protocol::sign::Signatory;
+use trefoil_protocol::time::BootTime;
+
+use crate::effect::{Effect, Fatal, Lane};
+use crate::event::{ControlTicket, ReadTicket, RequestId};
+use crate::lease::Lease;
+use crate::view::View;
+
+/// Who this node is, in this run.
+#[derive(Debug)]
+pub struct Identity {
+    /// The node.
+    pub node: NodeId,
+    /// Its store.
+    pub store: StoreId,
+    /// The run; 0 before the control plane gave one.
+    pub incarnation: Incarnation,
+    /// The store's signing key.
+    pub signatory: Signatory,
+}
+
+/// What every protocol may look at and write to during one step.
+pub struct Context<'c, D: Disk> {
+    /// The time of the step.
+    pub now: BootTime,
+    /// Who this node is.
+    pub identity: &'c Identity,
+    /// What it knows of the cluster.
+    pub view: &'c View,
+    /// Its lease.
+    pub lease: &'c Lease,
+    /// Where effects go.
+    pub out: &'c mut Outbox<D>,
+}
+
+/// What a step wants done, in order.
+#[derive(Debug)]
+pub struct Outbox<D: Disk> {
+    effects: Vec<Effect<D>>,
+    next_control: u64,
+    next_read: u64,
+    salt_seed: [u8; 32],
+    salts: u64,
+    /// Which volume asked the control plane what.
+    asked: BTreeMap<ControlTicket, VolumeId>,
+    /// Which volume reads what.
+    reading: BTreeMap<ReadTicket, VolumeId>,
+    /// Somebody speaks of a configuration that this node does not know.
+    news_wanted: bool,
+}
+
+impl<D: Disk> Outbox<D> {
+    /// An empty one; `entropy` are secret random bytes that no other run shares.
+    pub fn new(entropy: [u8; 32]) -> Self {
+        Self {
+            effects: Vec::new(),
+            next_control: 1,
+            next_read: 1,
+            salt_seed: entropy,
+            salts: 0,
+            asked: BTreeMap::new(),
+            reading: BTreeMap::new(),
+            news_wanted: false,
+        }
+    }
+
+    /// Everything so far, in order.
+    pub fn take(&mut self) -> Vec<Effect<D>> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Adds an effect.
+    pub fn push(&mut self, effect: Effect<D>) {
+        self.effects.push(effect);
+    }
+
+    /// Random bytes that nobody else has.
+    pub fn salt(&mut self) -> [u8; 32] {
+        self.salts += 1;
+        let mut hasher = blake3::Hasher::new_keyed(&self.salt_seed);
+        hasher.update(&self.salts.to_le_bytes());
+        *hasher.finalize().as_bytes()
+    }
+
+    /// Asks the control plane in the node's own name.
+    pub fn ask(&mut self, request: ControlRequest) -> ControlTicket {
+        let ticket = ControlTicket(self.next_control);
+        self.next_control += 1;
+        self.effects.push(Effect::Control { ticket, request });
+        ticket
+    }
+
+    /// Asks the control plane for a volume, which hears the answer.
+    pub fn ask_for(&mut self, volume: VolumeId, request: ControlRequest) -> ControlTicket {
+        let ticket = self.ask(request);
+        self.asked.insert(ticket, volume);
+        ticket
+    }
+
+    /// Who asked, once.
+    pub fn asker(&mut self, ticket: ControlTicket) -> Option<VolumeId> {
+        self.asked.remove(&ticket)
+    }
+
+    /// Reads payload for a volume, which hears the outcome.
+    pub fn read_for(&mut self, volume: VolumeId, job: ReadJob<D>) -> ReadTicket {
+        let ticket = ReadTicket(self.next_read);
+        self.next_read += 1;
+        self.effects.push(Effect::Read { ticket, job });
+        self.reading.insert(ticket, volume);
+        ticket
+    }
+
+    /// Who reads, once.
+    pub fn reader(&mut self, ticket: ReadTicket) -> Option<VolumeId> {
+        self.reading.remove(&ticket)
+    }
+
+    /// Ends a request with an answer.
+    pub fn answer(&mut self, request: RequestId, answer: TenantAnswer) {
+        self.respond(request, Ok(answer));
+    }
+
+    /// Ends a request with a refusal.
+    pub fn refuse(&mut self, request: RequestId, refusal: Refusal) {
+        self.respond(request, Err(refusal));
+    }
+
+    /// Ends a request.
+    pub fn respond(&mut self, request: RequestId, response: TenantResponse) {
+        self.effects.push(Effect::Reply { request, response, bulk: Bytes::new(), last: true });
+    }
+
+    /// Ends the process: the store can no longer be believed.
+    pub fn fail_store(&mut self, reason: impl ToString) {
+        self.effects.push(Effect::Fatal(Fatal::Store(reason.to_string())));
+    }
+
+    /// Somebody speaks of a configuration that this node does not know: ask for news at once.
+    pub fn want_news(&mut self) {
+        self.news_wanted = true;
+    }
+
+    /// Whether news was wanted since the last call.
+    pub fn take_news_wanted(&mut self) -> bool {
+        std::mem::take(&mut self.news_wanted)
+    }
+}
+
+impl<D: Disk> Context<'_, D> {
+    /// Sends a peer message about a volume, under its current epoch.
+    pub fn send(&mut self, config: &VolumeConfig, to: NodeId, lane: Lane, body: PeerBody, bulk: Vec<Bytes>) {
+        let message = PeerMessage {
+            tenant: config.tenant,
+            volume: config.volume,
+            epoch: config.epoch,
+            store: self.identity.store,
+            incarnation: self.identity.incarnation,
+            body,
+        };
+        self.out.push(Effect::SendPeer { to, lane, message, bulk });
+    }
+
+    /// Sends a small peer message without bytes.
+    pub fn tell(&mut self, config: &VolumeConfig, to: NodeId, body: PeerBody) {
+        self.send(config, to, Lane::Log, body, Vec::new());
+    }
+
+    /// Whether this node may answer for the volume now.
+    pub fn leased(&self, config: &VolumeConfig) -> bool {
+        self.lease.covers(config, self.now)
+    }
+}

@@ -1,0 +1,190 @@
+//! The node's talk with the control plane: it registers its store, renews its lease stating what it
+//! has adopted, and watches for news. Every question is asked again until it is answered.
+//!
+//! It takes nothing for granted that was not answered in this run.
+
+use std::time::Duration;
+
+use trefoil_engine::Disk;
+use trefoil_protocol::config::LinkAddress;
+use trefoil_protocol::ids::{ConfigIndex, DcId, NodeId, RackId};
+use trefoil_protocol::message::control::{ControlRequest, LinkReport, Register, Renew, VolumeStatistics};
+use trefoil_protocol::time::{BootTime, lease};
+
+use crate::event::ControlTicket;
+use crate::outbox::{Identity, Outbox};
+
+/// A question without an answer is asked again after this long.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// After a failure, the next try.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// What a node is told about itself at its start.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// Its name; the certificate's.
+    pub node: NodeId,
+    /// Its data centre.
+    pub dc: DcId,
+    /// Its rack.
+    pub rack: RackId,
+    /// Bytes it may hold.
+    pub capacity: u64,
+    /// Where it listens.
+    pub addresses: Vec<LinkAddress>,
+    /// Its process id, for operators.
+    pub pid: u32,
+}
+
+/// One question that is asked until it is answered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Question {
+    asked: Option<(ControlTicket, BootTime)>,
+    not_before: BootTime,
+}
+
+impl Question {
+    fn is_due(&self, now: BootTime) -> bool {
+        match self.asked {
+            Some((_, at)) => now.since(at) >= PATIENCE,
+            None => now >= self.not_before,
+        }
+    }
+
+    fn due_at(&self) -> BootTime {
+        self.asked.map_or(self.not_before, |(_, at)| at + PATIENCE)
+    }
+
+    fn answered(&mut self, ticket: ControlTicket, again_at: BootTime) -> bool {
+        let mine = self.asked.is_some_and(|(asked, _)| asked == ticket);
+        if mine {
+            self.asked = None;
+            self.not_before = again_at;
+        }
+        mine
+    }
+}
+
+/// Which of the session's questions was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// The registration.
+    Register,
+    /// A renewal.
+    Renew,
+    /// The watch.
+    Watch,
+    /// None of them.
+    Other,
+}
+
+/// The state of the talk.
+#[derive(Debug)]
+pub struct Session {
+    settings: NodeSettings,
+    registered: bool,
+    register: Question,
+    renew: Question,
+    watch: Question,
+    links: Option<Vec<LinkReport>>,
+}
+
+impl Session {
+    /// Begins: nothing was said yet.
+    pub fn new(settings: NodeSettings) -> Self {
+        let (register, renew, watch) = Default::default();
+        Self { settings, registered: false, register, renew, watch, links: None }
+    }
+
+    /// Whether the store is registered in this run.
+    pub fn is_registered(&self) -> bool {
+        self.registered
+    }
+
+    /// The store is registered: renew and watch from now on.
+    pub fn registered(&mut self) {
+        self.registered = true;
+    }
+
+    /// The control plane does not know this run: register again.
+    pub fn unregistered(&mut self) {
+        self.registered = false;
+    }
+
+    /// Something was adopted that the control plane should know at once.
+    pub fn renew_soon(&mut self, now: BootTime) {
+        self.renew.not_before = self.renew.not_before.min(now);
+    }
+
+    /// How the links look now; told with the next renewal.
+    pub fn links(&mut self, links: Vec<LinkReport>) {
+        self.links = Some(links);
+    }
+
+    /// An answer came, or word that none will come.
+    pub fn answered(&mut self, ticket: ControlTicket, failed: bool, now: BootTime) -> Answered {
+        let retry = now + RETRY_AFTER;
+        if self.register.answered(ticket, retry) {
+            return Answered::Register;
+        }
+        let renew_at = if failed { retry } else { now + lease::RENEW_EVERY };
+        if self.renew.answered(ticket, renew_at) {
+            return Answered::Renew;
+        }
+        if self.watch.answered(ticket, if failed { retry } else { now }) {
+            return Answered::Watch;
+        }
+        Answered::Other
+    }
+
+    /// Asks what is due.
+    pub fn ask<D: Disk>(
+        &mut self,
+        identity: &Identity,
+        applied: ConfigIndex,
+        statistics: impl FnOnce() -> Vec<VolumeStatistics>,
+        now: BootTime,
+        out: &mut Outbox<D>,
+    ) {
+        if !self.registered {
+            if self.register.is_due(now) {
+                let request = ControlRequest::Register(self.registration(identity));
+                self.register.asked = Some((out.ask(request), now));
+            }
+            return;
+        }
+        if self.renew.is_due(now) {
+            let renew = Renew {
+                store: identity.store,
+                incarnation: identity.incarnation,
+                applied,
+                sent: now,
+                volumes: statistics(),
+                links: self.links.clone(),
+            };
+            self.renew.asked = Some((out.ask(ControlRequest::Renew(renew)), now));
+        }
+        if self.watch.is_due(now) {
+            self.watch.asked = Some((out.ask(ControlRequest::Watch { applied }), now));
+        }
+    }
+
+    fn registration(&self, identity: &Identity) -> Register {
+        Register {
+            node: self.settings.node,
+            dc: self.settings.dc,
+            rack: self.settings.rack,
+            store: identity.store,
+            store_key: identity.signatory.public(),
+            capacity: self.settings.capacity,
+            addresses: self.settings.addresses.clone(),
+            last_incarnation: identity.incarnation,
+            pid: self.settings.pid,
+        }
+    }
+
+    /// When to look again.
+    pub fn next_wakeup(&self) -> BootTime {
+        if self.registered { self.renew.due_at().min(self.watch.due_at()) } else { self.register.due_at() }
+    }
+}

@@ -1,0 +1,195 @@
+//! Payload that is missing here although a record refers to it: who is asked for it, how much is
+//! under way; and the other side, which hands payload out.
+//!
+//! Nothing is ever fetched or handed out of a version that is past the point of no return.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use trefoil_engine::{Disk, ReadError};
+use trefoil_protocol::config::{MemberState, VolumeConfig};
+use trefoil_protocol::ids::{Hash, NodeId, UploadId};
+use trefoil_protocol::message::peer::PeerBody;
+use trefoil_protocol::record::RecordBody;
+use trefoil_protocol::time::BootTime;
+
+use super::holding::Holding;
+use crate::effect::Lane;
+use crate::event::ReadTicket;
+use crate::outbox::Context;
+
+/// The stream of a put gets this long to bring the bytes before they are fetched.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// Leaves asked for and not yet here: 4 MiB.
+const UNDER_WAY_MAX: usize = 64;
+/// Leaves in one request.
+const REQUEST_LEAVES: usize = 16;
+/// A request that brought nothing is asked again, of the next source.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How often what is missing is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What is being fetched and what is being read for others.
+#[derive(Debug, Default)]
+pub struct Backfill {
+    under_way: BTreeMap<(UploadId, u64), BootTime>,
+    turn: usize,
+    looked_at: BootTime,
+    serving: BTreeMap<ReadTicket, Serving>,
+}
+
+#[derive(Debug)]
+struct Serving {
+    to: NodeId,
+    upload: UploadId,
+    first: u32,
+    hashes: Vec<Hash>,
+}
+
+impl Backfill {
+    /// Asks for what is missing.
+    pub fn fetch<D: Disk>(&mut self, holding: &Holding<D>, config: &VolumeConfig, cx: &mut Context<'_, D>) {
+        let now = cx.now;
+        let before = self.under_way.len();
+        self.under_way.retain(|_, asked| now.since(*asked) < AGAIN_AFTER);
+        if self.under_way.len() < before {
+            self.turn += 1;
+        }
+        let sources = sources(config, cx.identity.node);
+        let due = holding.unpaid().values().filter(|unpaid| now.since(unpaid.since) >= PATIENCE);
+        for unpaid in due {
+            self.looked_at = now;
+            if self.under_way.len() >= UNDER_WAY_MAX || sources.is_empty() {
+                return;
+            }
+            let to = sources[self.turn % sources.len()];
+            self.fetch_upload(holding, unpaid.upload, unpaid.length, to, config, cx);
+        }
+    }
+
+    fn fetch_upload<D: Disk>(
+        &mut self,
+        holding: &Holding<D>,
+        upload: UploadId,
+        length: u64,
+        to: NodeId,
+        config: &VolumeConfig,
+        cx: &mut Context<'_, D>,
+    ) {
+        let room = UNDER_WAY_MAX - self.under_way.len();
+        let missing = holding.log().missing_leaves(upload, length);
+        let wanted = missing.into_iter().filter(|leaf| !self.under_way.contains_key(&(upload, *leaf)));
+        let wanted: Vec<u64> = wanted.take(room).collect();
+        for run in consecutive(&wanted) {
+            for leaf in run {
+                self.under_way.insert((upload, *leaf), cx.now);
+            }
+            let Ok(first) = u32::try_from(run[0]) else { return };
+            let count = u32::try_from(run.len()).expect("a request is small");
+            cx.tell(config, to, PeerBody::FetchPayload { upload, first, count });
+        }
+    }
+
+    /// Leaves arrived: there is room for others.
+    pub fn arrived(&mut self, upload: UploadId, first: u32, count: usize) {
+        for leaf in (u64::from(first)..).take(count) {
+            self.under_way.remove(&(upload, leaf));
+        }
+    }
+
+    /// A source says that it lacks an upload: the next question goes to another one.
+    pub fn refused(&mut self) {
+        self.turn += 1;
+    }
+
+    /// Somebody lacks leaves: read them, or say that they are not here.
+    pub fn serve<D: Disk>(
+        &mut self,
+        to: NodeId,
+        upload: UploadId,
+        first: u32,
+        count: u32,
+        holding: &Holding<D>,
+        config: &VolumeConfig,
+        cx: &mut Context<'_, D>,
+    ) {
+        let lacking = PeerBody::NoPayload { upload };
+        let Some(length) = length_of(holding, upload) else { return cx.tell(config, to, lacking) };
+        let count = u64::from(count).min(REQUEST_LEAVES as u64);
+        let range = u64::from(first)..u64::from(first) + count;
+        match holding.log().read_plan(upload, length, range) {
+            Ok(job) => {
+                let hashes = job.hashes().map(Hash).collect();
+                let ticket = cx.out.read_for(config.volume, job);
+                self.serving.insert(ticket, Serving { to, upload, first, hashes });
+            }
+            Err(_) => cx.tell(config, to, lacking),
+        }
+    }
+
+    /// A read ended; `false` if it was not this protocol's.
+    pub fn read<D: Disk>(
+        &mut self,
+        ticket: ReadTicket,
+        result: &Result<Vec<Bytes>, ReadError>,
+        holding: &Holding<D>,
+        config: &VolumeConfig,
+        cx: &mut Context<'_, D>,
+    ) -> bool {
+        let Some(serving) = self.serving.remove(&ticket) else { return false };
+        let Serving { to, upload, first, hashes } = serving;
+        // The version may have been condemned while the disk was read.
+        let still = length_of(holding, upload).is_some();
+        match result {
+            Ok(leaves) if still => {
+                let body = PeerBody::Payload { upload, first, leaves: hashes, relay_to: None, fetched: true };
+                cx.send(config, to, Lane::Background, body, leaves.clone());
+            }
+            _ => cx.tell(config, to, PeerBody::NoPayload { upload }),
+        }
+        true
+    }
+
+    /// When to look again.
+    pub fn next_wakeup<D: Disk>(&self, holding: &Holding<D>) -> Option<BootTime> {
+        let patient = holding.unpaid().values().map(|unpaid| unpaid.since + PATIENCE).min()?;
+        Some(patient.max(self.looked_at + LOOK_EVERY))
+    }
+}
+
+/// In-sync members other than this one, the primary first.
+fn sources(config: &VolumeConfig, me: NodeId) -> Vec<NodeId> {
+    let others = config.members.iter().filter(|member| member.node != me);
+    let whole = others.filter(|member| member.state == MemberState::InSync);
+    let mut nodes: Vec<NodeId> = whole.map(|member| member.node).collect();
+    nodes.sort_by_key(|node| Some(*node) != config.primary);
+    nodes
+}
+
+/// The length of an upload that a record here refers to and that may be handed out.
+fn length_of<D: Disk>(holding: &Holding<D>, upload: UploadId) -> Option<u64> {
+    if let Some(version) = holding.index().version(upload.version) {
+        let handed_out = version.upload == upload && !holding.is_past_return(upload.version);
+        return handed_out.then_some(version.sealed_length);
+    }
+    holding.tail().find_map(|record| match record.body() {
+        RecordBody::Put(put) if put.upload == upload => Some(put.sealed_length),
+        _ => None,
+    })
+}
+
+/// Cuts ascending numbers into runs without gaps, each at most one request long.
+fn consecutive(numbers: &[u64]) -> Vec<&[u64]> {
+    let mut runs = Vec::new();
+    let mut start = 0;
+    for end in 1..=numbers.len() {
+        let breaks =
+            end == numbers.len() || numbers[end] != numbers[end - 1] + 1 || end - start == REQUEST_LEAVES;
+        if breaks {
+            runs.push(&numbers[start..end]);
+            start = end;
+        }
+    }
+    runs
+}

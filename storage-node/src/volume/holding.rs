@@ -1,0 +1,381 @@
+//! What this store holds of one volume: the engine's log, the index of its committed part, and the
+//! records and payload that are still on their way to being durable. Every role works on it.
+//!
+//! It enforces the order of things: nothing is durable before a finished sync, nothing is applied
+//! before it is committed, and nothing at or below the committed point is ever cut.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use trefoil_engine::index::{ObjectVersion, VersionState};
+use trefoil_engine::{
+    Disk, Index, PayloadState, RecordReadError, RecoveryReport, StageError, SyncError, SyncJob, SyncTicket,
+    Tail, Volume,
+};
+use trefoil_protocol::ids::{Epoch, Hash, Lsn, UploadId, VersionId};
+use trefoil_protocol::message::peer::{LogPoint, StoreReport};
+use trefoil_protocol::record::{INLINE_MAX, Record, RecordBody};
+use trefoil_protocol::time::BootTime;
+use trefoil_protocol::tree;
+
+use super::batches::Batches;
+use crate::mutant::mutant;
+
+/// How many applied records stay in memory for members that are a little behind.
+const RECENT: usize = 512;
+
+/// A streamed object that a record refers to and whose bytes are not all durable here yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Unpaid {
+    /// The upload.
+    pub upload: UploadId,
+    /// Hash of its bytes.
+    pub root: Hash,
+    /// Its length.
+    pub length: u64,
+    /// Since when it is known to be missing.
+    pub since: BootTime,
+}
+
+/// What this store holds of one volume.
+#[derive(Debug)]
+pub struct Holding<D: Disk> {
+    volume: Volume<D>,
+    index: Index,
+    batches: Batches,
+    epochs: EpochTable,
+    records: BTreeMap<Lsn, Record>,
+    unpaid: BTreeMap<Lsn, Unpaid>,
+    verified: bool,
+    doubtful_from: Lsn,
+}
+
+impl<D: Disk> Holding<D> {
+    /// Takes over an opened volume: reads the log once and rebuilds the index from it.
+    pub fn open(volume: Volume<D>, report: &RecoveryReport, now: BootTime) -> Self {
+        let doubtful_from = match report.tail {
+            Tail::Clean => Lsn::ZERO,
+            Tail::Undecided { from_lsn } => from_lsn,
+        };
+        let mut holding = Self {
+            volume,
+            index: Index::default(),
+            batches: Batches::default(),
+            epochs: EpochTable::default(),
+            records: BTreeMap::new(),
+            unpaid: BTreeMap::new(),
+            verified: doubtful_from == Lsn::ZERO && report.faulty.is_empty(),
+            doubtful_from,
+        };
+        holding.replay(now);
+        holding
+    }
+
+    fn replay(&mut self, now: BootTime) {
+        let committed = self.volume.log.committed();
+        let mut lsn = Lsn::ZERO.next();
+        while lsn <= self.volume.log.last().0 {
+            if let Ok(record) = self.volume.log.record(lsn) {
+                self.epochs.note(lsn, record.epoch());
+                self.note_payload(&record, now);
+                self.records.insert(lsn, record);
+            }
+            self.apply_up_to(committed);
+            lsn = lsn.next();
+        }
+        self.refresh_payload();
+    }
+
+    /// The epoch promised, durable or not.
+    pub fn promised(&self) -> Epoch {
+        self.volume.log.epoch()
+    }
+
+    /// Whether the promise of `epoch` is durable: only then may anybody be answered at it.
+    pub fn has_promised(&self, epoch: Epoch) -> bool {
+        mutant!(M06, self.volume.log.durable_epoch() >= epoch, true)
+    }
+
+    /// Stages the promise to refuse everything below `epoch` for ever.
+    pub fn promise(&mut self, epoch: Epoch) -> Result<(), StageError> {
+        if epoch > self.promised() { self.volume.log.set_epoch(epoch) } else { Ok(()) }
+    }
+
+    /// The last record, durable or not.
+    pub fn last(&self) -> LogPoint {
+        let (lsn, hash) = self.volume.log.last();
+        LogPoint { epoch: self.epochs.at(lsn), lsn, hash }
+    }
+
+    /// The record at `lsn` as a place in the log; `None` above the end or where it is unknown.
+    pub fn point(&self, lsn: Lsn) -> Option<LogPoint> {
+        let hash = self.volume.log.hash_at(lsn)?;
+        Some(LogPoint { epoch: self.epochs.at(lsn), lsn, hash })
+    }
+
+    /// Whether the log here passes through `point`.
+    pub fn passes(&self, point: LogPoint) -> bool {
+        self.volume.log.hash_at(point.lsn) == Some(point.hash)
+    }
+
+    /// The committed point: everything up to it is applied.
+    pub fn committed(&self) -> Lsn {
+        self.index.applied()
+    }
+
+    /// What the committed log says.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The purges that the committed log knows.
+    pub fn batches(&self) -> &Batches {
+        &self.batches
+    }
+
+    /// Whether a version's bytes are, or may already be, erased somewhere: then they are never a
+    /// hole to repair and never a source.
+    pub fn is_past_return(&self, version: VersionId) -> bool {
+        let state = self.index.version(version).map(|version| version.state);
+        !matches!(state, None | Some(VersionState::Live | VersionState::Deleted(_)))
+    }
+
+    /// What this store says of itself to a new primary.
+    pub fn report(&self) -> StoreReport {
+        let durable = self.volume.log.durable_lsn();
+        let last = self.point(durable).unwrap_or_default();
+        StoreReport {
+            last,
+            committed: self.committed(),
+            complete: self.missing_below(self.committed().next()) == 0 && self.hole().is_none(),
+            verified: self.verified,
+            doubtful_from: self.doubtful_from,
+        }
+    }
+
+    /// Whether nothing about the end of this log is in doubt.
+    pub fn is_verified(&self) -> bool {
+        self.verified
+    }
+
+    /// The end of the log was compared with its peers': from now on it is what it is.
+    pub fn settle(&mut self) -> Result<(), StageError> {
+        if !self.verified {
+            self.volume.log.settle_tail()?;
+            self.verified = true;
+            self.doubtful_from = Lsn::ZERO;
+        }
+        Ok(())
+    }
+
+    /// The first record that is damaged here.
+    pub fn hole(&self) -> Option<Lsn> {
+        self.volume.log.faulty().keys().next().copied()
+    }
+
+    /// The record at `lsn`, with all parts that are still there.
+    pub fn record(&self, lsn: Lsn) -> Result<Record, RecordReadError> {
+        match self.records.get(&lsn) {
+            Some(record) => Ok(record.clone()),
+            None => self.volume.log.record(lsn),
+        }
+    }
+
+    /// Records above the committed point, oldest first.
+    pub fn tail(&self) -> impl DoubleEndedIterator<Item = &Record> {
+        self.records.range(self.committed().next()..).map(|(_, record)| record)
+    }
+
+    /// Stages a record: the next one, or the one that is already at its place (which repairs a
+    /// damaged copy). Its streamed payload, if it has one, is known to be missing from now on.
+    pub fn append(&mut self, record: Record, now: BootTime) -> Result<(), StageError> {
+        let lsn = record.lsn();
+        let repairs = lsn <= self.last().lsn;
+        self.volume.log.append(&record)?;
+        if repairs && lsn <= self.committed() {
+            return Ok(());
+        }
+        self.epochs.note(lsn, record.epoch());
+        self.note_payload(&record, now);
+        self.records.insert(lsn, record);
+        Ok(())
+    }
+
+    /// Stages the cut of every record above `last`. Never below the committed point.
+    pub fn cut_after(&mut self, last: Lsn) -> Result<(), StageError> {
+        self.volume.log.cut_after(last)?;
+        self.epochs.cut(last);
+        self.records.split_off(&last.next());
+        self.unpaid.split_off(&last.next());
+        Ok(())
+    }
+
+    /// Applies every record up to `committed` that is here, and answers them.
+    pub fn commit(&mut self, committed: Lsn) -> Vec<Record> {
+        let from = self.committed();
+        self.apply_up_to(committed);
+        self.volume.log.set_committed(self.committed());
+        let applied = self.records.range(from.next()..).map(|(_, record)| record);
+        let applied: Vec<Record> =
+            applied.take_while(|record| record.lsn() <= self.index.applied()).cloned().collect();
+        self.prune();
+        applied
+    }
+
+    fn apply_up_to(&mut self, committed: Lsn) {
+        while self.committed() < committed
+            && let Some(record) = self.records.get(&self.committed().next())
+        {
+            self.index.apply(record);
+            self.batches.apply(record);
+            if let RecordBody::Purging(purging) = record.body() {
+                let condemned: BTreeSet<VersionId> = purging.items.iter().map(|item| item.version).collect();
+                self.unpaid.retain(|_, unpaid| !condemned.contains(&unpaid.upload.version));
+            }
+        }
+    }
+
+    fn prune(&mut self) {
+        while self.records.len() > RECENT
+            && let Some(entry) = self.records.first_entry()
+            && *entry.key() <= self.index.applied()
+        {
+            entry.remove();
+        }
+    }
+
+    fn note_payload(&mut self, record: &Record, now: BootTime) {
+        if let RecordBody::Put(put) = record.body()
+            && put.sealed_length > INLINE_MAX
+        {
+            let (upload, root, length) = (put.upload, put.root, put.sealed_length);
+            let past = self.is_past_return(upload.version);
+            let here = self.volume.log.payload_complete(upload, length, &root);
+            if here != PayloadState::Durable && !past {
+                let unpaid = Unpaid { upload, root, length, since: now };
+                self.unpaid.entry(record.lsn()).or_insert(unpaid);
+            }
+        }
+    }
+
+    /// Looks again at what was missing, after a sync or after payload arrived.
+    pub fn refresh_payload(&mut self) {
+        let log = &mut self.volume.log;
+        self.unpaid.retain(|_, unpaid| {
+            match log.payload_complete(unpaid.upload, unpaid.length, &unpaid.root) {
+                PayloadState::Durable => false,
+                PayloadState::Missing | PayloadState::Staged => true,
+                PayloadState::WrongRoot => {
+                    // Leaves of another writing of the same attempt: none of them counts.
+                    (0..tree::leaf_count(unpaid.length))
+                        .for_each(|leaf| log.leaf_is_damaged(unpaid.upload, leaf));
+                    true
+                }
+            }
+        });
+    }
+
+    /// The streamed objects whose bytes are not all durable here, by record.
+    pub fn unpaid(&self) -> &BTreeMap<Lsn, Unpaid> {
+        &self.unpaid
+    }
+
+    /// How many records below `end` lack payload here.
+    pub fn missing_below(&self, end: Lsn) -> u32 {
+        u32::try_from(self.unpaid.range(..end).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Up to where records, and the payload of those above `paid_from`, are under a finished sync.
+    pub fn acknowledgeable(&self, paid_from: Lsn) -> Lsn {
+        let durable = mutant!(M01, self.volume.log.durable_lsn(), self.volume.log.last().0);
+        let unpaid = self.unpaid.range(paid_from.next()..).next();
+        unpaid.map_or(durable, |(lsn, _)| durable.min(lsn.previous()))
+    }
+
+    /// Stages one leaf whose hash was computed from these bytes.
+    pub fn stage_leaf(
+        &mut self,
+        upload: UploadId,
+        index: u64,
+        hash: tree::NodeHash,
+        bytes: &Bytes,
+    ) -> Result<(), StageError> {
+        self.volume.log.stage_payload(upload, index, hash, bytes).map(|_| ())
+    }
+
+    /// Whether some of an object's streamed bytes are not here.
+    pub fn lacks(&self, object: &ObjectVersion) -> bool {
+        self.unpaid.contains_key(&object.lsn)
+            || !self.volume.log.missing_leaves(object.upload, object.sealed_length).is_empty()
+    }
+
+    /// A read met a damaged leaf: it does not count any more and is fetched again.
+    pub fn leaf_is_damaged(&mut self, upload: UploadId, leaf: u64, now: BootTime) {
+        self.volume.log.leaf_is_damaged(upload, leaf);
+        if let Some(object) = self.index.version(upload.version)
+            && !self.is_past_return(upload.version)
+        {
+            let (root, length) = (object.root, object.sealed_length);
+            self.unpaid.insert(object.lsn, Unpaid { upload, root, length, since: now });
+        }
+    }
+
+    /// The wrapped key of a version whose record no longer carries it.
+    pub fn wrapped_key(&self, _version: VersionId) -> Option<Bytes> {
+        None
+    }
+
+    /// The engine's log.
+    pub fn log(&self) -> &trefoil_engine::VolumeLog<D> {
+        &self.volume.log
+    }
+
+    /// The opened volume, for erasing and for closing.
+    pub fn volume_mut(&mut self) -> &mut Volume<D> {
+        &mut self.volume
+    }
+
+    /// The opened volume, given back.
+    pub fn into_volume(self) -> Volume<D> {
+        self.volume
+    }
+
+    /// What has to be synced, if anything is and no sync is under way.
+    pub fn sync_job(&mut self) -> Option<SyncJob<D>> {
+        self.volume.log.sync_job()
+    }
+
+    /// A sync ended.
+    pub fn synced(&mut self, ticket: SyncTicket, result: &Result<(), SyncError>) {
+        self.volume.log.synced(ticket, result);
+        self.refresh_payload();
+    }
+
+    /// Drops from memory what a version's erase removes from the disk.
+    pub fn forget(&mut self, version: VersionId) {
+        self.records.retain(|_, record| match record.body() {
+            RecordBody::Put(put) => put.upload.version != version,
+            _ => true,
+        });
+    }
+}
+
+/// The epochs of a log's records, by the first record of each: enough to say the epoch of any.
+#[derive(Clone, Debug, Default)]
+struct EpochTable(BTreeMap<Lsn, Epoch>);
+
+impl EpochTable {
+    fn at(&self, lsn: Lsn) -> Epoch {
+        self.0.range(..=lsn).next_back().map_or(Epoch::default(), |(_, epoch)| *epoch)
+    }
+
+    fn note(&mut self, lsn: Lsn, epoch: Epoch) {
+        if self.at(lsn) != epoch {
+            self.0.insert(lsn, epoch);
+        }
+    }
+
+    fn cut(&mut self, last: Lsn) {
+        self.0.split_off(&last.next());
+    }
+}

@@ -1,0 +1,13 @@
+//! One volume on one store: the protocols that replicate, read, backfill and erase it. Each owns its
+//! state in its own file; [`replica`] only says which of them is at work.
+
+pub mod backfill;
+pub mod batches;
+pub mod holding;
+pub mod member;
+pub mod mutations;
+pub mod peering;
+pub mod primary;
+pub mod reads;
+pub mod replica;
+pub mod uploads;

@@ -1,0 +1,565 @@
+//! Puts, deletes, undeletes and outcomes at the primary: each is evaluated against the committed
+//! state when no other mutation of its key is under way, becomes one record, and is answered when
+//! that record is committed.
+//!
+//! A token takes effect at most once, and nothing is ever answered from an uncommitted record.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use trefoil_engine::index::{Outcome, TokenResult, TokenState, VersionState};
+use trefoil_engine::{Disk, DiskError, StageError};
+use trefoil_protocol::config::{Member, VolumeConfig};
+use trefoil_protocol::ids::{Hash, Lsn, PrincipalId, Token, VersionId};
+use trefoil_protocol::key::ObjectKey;
+use trefoil_protocol::message::tenant::{
+    Precondition, PutReceipt, PutRequest, Refusal, TenantAnswer, TenantCall, TenantResponse, TokenUse,
+    UploadEnd,
+};
+use trefoil_protocol::record::{Cause, Delete, Erasable, Put, Record, RecordBody, RecordPosition, Undelete};
+use trefoil_protocol::time::lease;
+
+use super::holding::Holding;
+use super::primary::Primary;
+use crate::event::RequestId;
+use crate::mutant::mutant;
+use crate::outbox::Context;
+
+/// Mutations that may wait for one key.
+const QUEUE_MAX: usize = 64;
+/// Records that may be under way in one volume.
+const PENDING_MAX: usize = 4096;
+
+/// What a mutation wants.
+#[derive(Clone, Debug)]
+pub enum Intent {
+    /// Store a version.
+    Put {
+        /// The request.
+        request: Box<PutRequest>,
+        /// What its bytes amount to.
+        end: UploadEnd,
+        /// The bytes, if they ride in the record.
+        inline: Option<Bytes>,
+    },
+    /// Hide the live version.
+    Delete {
+        /// The name.
+        key: ObjectKey,
+        /// What must be true.
+        precondition: Precondition,
+    },
+    /// Bring a deleted version back.
+    Undelete {
+        /// The name.
+        key: ObjectKey,
+        /// The version, if not the last deleted one.
+        version: Option<VersionId>,
+    },
+}
+
+/// A mutation that was asked for.
+#[derive(Clone, Debug)]
+pub struct Mutation {
+    /// Who hears the answer.
+    pub request: RequestId,
+    /// Who asks, from the certificate.
+    pub principal: PrincipalId,
+    /// Its token.
+    pub token: TokenUse,
+    /// Hash of the request.
+    pub hash: Hash,
+    /// What it wants.
+    pub intent: Intent,
+}
+
+/// The hash that a token is bound to: of the whole call but for the mark that moves between retries.
+pub fn request_hash(call: &TenantCall) -> Hash {
+    let mut call = call.clone();
+    if let TenantCall::Put(PutRequest { token, .. })
+    | TenantCall::Delete { token, .. }
+    | TenantCall::Undelete { token, .. } = &mut call
+    {
+        token.confirmed_below = 0;
+    }
+    Hash(*blake3::hash(&trefoil_protocol::codec::to_vec(&call)).as_bytes())
+}
+
+/// The primary's desk, at which a mutation is evaluated.
+pub struct Desk<'d, D: Disk> {
+    /// What this store holds.
+    pub holding: &'d mut Holding<D>,
+    /// The configuration.
+    pub config: &'d VolumeConfig,
+    /// The epoch's state.
+    pub primary: &'d Primary,
+    /// This store's membership.
+    pub me: Member,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Waiter {
+    Mutation(RequestId),
+    Outcome(RequestId),
+}
+
+#[derive(Debug)]
+struct Pending {
+    keys: Vec<ObjectKey>,
+    token: Option<Token>,
+    waiters: Vec<Waiter>,
+}
+
+#[derive(Debug, Default)]
+struct KeyQueue {
+    under_way: bool,
+    waiting: VecDeque<Mutation>,
+}
+
+/// A token that is in use but not yet in the committed log.
+#[derive(Debug)]
+struct InUse {
+    hash: Hash,
+    /// The record, once there is one; waiters are with it then.
+    record: Option<Lsn>,
+    waiters: Vec<Waiter>,
+}
+
+/// Everything asked of a primary that is not answered.
+#[derive(Debug, Default)]
+pub struct Mutations {
+    keys: BTreeMap<ObjectKey, KeyQueue>,
+    pending: BTreeMap<Lsn, Pending>,
+    tokens: BTreeMap<Token, InUse>,
+}
+
+/// A record to be: what an evaluation decides.
+struct Draft {
+    body: RecordBody,
+    wrapped: Option<Bytes>,
+    erasable: Option<Erasable>,
+}
+
+impl Mutations {
+    /// Takes a mutation in: answers it from the token table, joins it to itself, or queues it.
+    pub fn accept<D: Disk>(&mut self, mutation: Mutation, desk: &mut Desk<'_, D>, cx: &mut Context<'_, D>) {
+        let request = mutation.request;
+        if let Some(response) = decided(&mutation, desk, cx) {
+            return cx.out.respond(request, response);
+        }
+        let token = mutation.token.token;
+        if let Some(in_use) = self.tokens.get_mut(&token) {
+            if in_use.hash != mutation.hash && in_use.hash != Hash::ZERO {
+                return cx.out.refuse(request, Refusal::TokenMismatch);
+            }
+            return self.join(token, Waiter::Mutation(request));
+        }
+        let key = mutation.key().clone();
+        let queue = self.keys.entry(key.clone()).or_default();
+        if queue.waiting.len() >= QUEUE_MAX || self.pending.len() >= PENDING_MAX {
+            return cx.out.refuse(request, Refusal::Busy);
+        }
+        let in_use = InUse { hash: mutation.hash, record: None, waiters: Vec::new() };
+        self.tokens.insert(token, in_use);
+        queue.waiting.push_back(mutation);
+        self.run(&key, desk, cx);
+    }
+
+    /// Answers what became of a token, sealing it first if nothing did.
+    pub fn outcome<D: Disk>(
+        &mut self,
+        request: RequestId,
+        token: Token,
+        desk: &mut Desk<'_, D>,
+        cx: &mut Context<'_, D>,
+    ) {
+        match desk.holding.index().token_outcome(&token) {
+            TokenState::Decided(outcome) => {
+                let response = answer(&outcome, desk);
+                return cx.out.respond(request, as_outcome(&outcome, response));
+            }
+            TokenState::Expired => return cx.out.refuse(request, Refusal::Expired),
+            TokenState::Open | TokenState::Mismatch => {}
+        }
+        if self.tokens.contains_key(&token) {
+            return self.join(token, Waiter::Outcome(request));
+        }
+        match self.append(RecordBody::Void { token }, None, None, desk, cx) {
+            Ok(lsn) => {
+                let waiters = vec![Waiter::Outcome(request)];
+                self.pending.insert(lsn, Pending { keys: Vec::new(), token: Some(token), waiters });
+                let in_use = InUse { hash: Hash::ZERO, record: Some(lsn), waiters: Vec::new() };
+                self.tokens.insert(token, in_use);
+            }
+            Err(refusal) => cx.out.refuse(request, refusal),
+        }
+    }
+
+    /// Whether no mutation of any of these keys is under way.
+    pub fn are_free<'k>(&self, keys: impl IntoIterator<Item = &'k ObjectKey>) -> bool {
+        keys.into_iter().all(|key| self.keys.get(key).is_none_or(|queue| !queue.under_way))
+    }
+
+    /// Appends a record that no client asked for; mutations of `keys` wait until it is committed.
+    pub fn append_own<D: Disk>(
+        &mut self,
+        body: RecordBody,
+        keys: Vec<ObjectKey>,
+        desk: &mut Desk<'_, D>,
+        cx: &mut Context<'_, D>,
+    ) -> Option<Lsn> {
+        let lsn = self.append(body, None, None, desk, cx).ok()?;
+        for key in &keys {
+            self.keys.entry(key.clone()).or_default().under_way = true;
+        }
+        self.pending.insert(lsn, Pending { keys, token: None, waiters: Vec::new() });
+        Some(lsn)
+    }
+
+    /// Whether a record of this node's own making is still on its way.
+    pub fn is_pending(&self, lsn: Lsn) -> bool {
+        self.pending.contains_key(&lsn)
+    }
+
+    /// Records were committed: answers who waits for them, and goes on with their keys.
+    pub fn committed<D: Disk>(
+        &mut self,
+        records: &[Record],
+        desk: &mut Desk<'_, D>,
+        cx: &mut Context<'_, D>,
+    ) {
+        let mut free = BTreeSet::new();
+        for record in records {
+            let Some(pending) = self.pending.remove(&record.lsn()) else { continue };
+            let joined = pending.token.and_then(|token| self.tokens.remove(&token));
+            let waiters = pending.waiters.iter().chain(joined.iter().flat_map(|in_use| &in_use.waiters));
+            if let Some(token) = pending.token
+                && let TokenState::Decided(outcome) = desk.holding.index().token_outcome(&token)
+            {
+                for waiter in waiters {
+                    let response = answer(&outcome, desk);
+                    match waiter {
+                        Waiter::Mutation(request) => cx.out.respond(*request, response),
+                        Waiter::Outcome(request) => {
+                            cx.out.respond(*request, as_outcome(&outcome, response));
+                        }
+                    }
+                }
+            }
+            for key in pending.keys {
+                if let Some(queue) = self.keys.get_mut(&key) {
+                    queue.under_way = false;
+                    free.insert(key);
+                }
+            }
+        }
+        for key in free {
+            self.run(&key, desk, cx);
+        }
+    }
+
+    /// Records above `last` were cut: what waits for them may or may not happen later.
+    pub fn cut<D: Disk>(&mut self, last: Lsn, cx: &mut Context<'_, D>) {
+        for (_, pending) in self.pending.split_off(&last.next()) {
+            for key in &pending.keys {
+                if let Some(queue) = self.keys.get_mut(key) {
+                    queue.under_way = false;
+                }
+            }
+            let joined = pending.token.and_then(|token| self.tokens.remove(&token));
+            let joined = joined.map(|in_use| in_use.waiters).unwrap_or_default();
+            refuse_all(pending.waiters.into_iter().chain(joined), &Refusal::Unavailable, cx);
+        }
+    }
+
+    /// This node is not the primary any more: everybody asks the next one.
+    pub fn abandon<D: Disk>(&mut self, refusal: &Refusal, cx: &mut Context<'_, D>) {
+        let Self { keys, pending, tokens } = std::mem::take(self);
+        let queued = keys.into_values().flat_map(|queue| queue.waiting);
+        refuse_all(queued.map(|mutation| Waiter::Mutation(mutation.request)), refusal, cx);
+        refuse_all(pending.into_values().flat_map(|pending| pending.waiters), refusal, cx);
+        refuse_all(tokens.into_values().flat_map(|in_use| in_use.waiters), refusal, cx);
+    }
+
+    fn join(&mut self, token: Token, waiter: Waiter) {
+        let in_use = self.tokens.get_mut(&token).expect("the caller found it");
+        match in_use.record.and_then(|lsn| self.pending.get_mut(&lsn)) {
+            Some(pending) => pending.waiters.push(waiter),
+            None => in_use.waiters.push(waiter),
+        }
+    }
+
+    /// Evaluates what waits for a key, until something is under way.
+    fn run<D: Disk>(&mut self, key: &ObjectKey, desk: &mut Desk<'_, D>, cx: &mut Context<'_, D>) {
+        loop {
+            let Some(queue) = self.keys.get_mut(key) else { return };
+            if queue.under_way {
+                return;
+            }
+            let Some(mutation) = queue.waiting.pop_front() else {
+                self.keys.remove(key);
+                return;
+            };
+            self.start(mutation, desk, cx);
+        }
+    }
+
+    fn start<D: Disk>(&mut self, mutation: Mutation, desk: &mut Desk<'_, D>, cx: &mut Context<'_, D>) {
+        let draft = match decided(&mutation, desk, cx) {
+            Some(response) => Err(response),
+            None => evaluate(&mutation, desk, cx).map_err(Err),
+        };
+        let appended = draft
+            .and_then(|draft| self.append(draft.body, draft.wrapped, draft.erasable, desk, cx).map_err(Err));
+        let token = mutation.token.token;
+        let waiter = Waiter::Mutation(mutation.request);
+        match appended {
+            Ok(lsn) => {
+                let keys = vec![mutation.key().clone()];
+                self.pending.insert(lsn, Pending { keys, token: Some(token), waiters: vec![waiter] });
+                self.keys.entry(mutation.key().clone()).or_default().under_way = true;
+                if let Some(in_use) = self.tokens.get_mut(&token) {
+                    in_use.record = Some(lsn);
+                }
+            }
+            Err(response) => {
+                let joined = self.tokens.remove(&token).map(|in_use| in_use.waiters).unwrap_or_default();
+                cx.out.respond(mutation.request, response.clone());
+                for waiter in joined {
+                    match waiter {
+                        Waiter::Mutation(request) => cx.out.respond(request, response.clone()),
+                        // Nothing is sealed: it was refused, and the client may try again.
+                        Waiter::Outcome(request) => cx.out.refuse(request, Refusal::Busy),
+                    }
+                }
+            }
+        }
+    }
+
+    fn append<D: Disk>(
+        &mut self,
+        body: RecordBody,
+        wrapped: Option<Bytes>,
+        erasable: Option<Erasable>,
+        desk: &mut Desk<'_, D>,
+        cx: &mut Context<'_, D>,
+    ) -> Result<Lsn, Refusal> {
+        let last = desk.holding.last();
+        let position = RecordPosition {
+            tenant: desk.config.tenant,
+            volume: desk.config.volume,
+            epoch: desk.config.epoch,
+            lsn: last.lsn.next(),
+            previous: last.hash,
+        };
+        let record = Record::new(position, body, wrapped, erasable.as_ref());
+        match desk.holding.append(record, cx.now) {
+            Ok(()) => Ok(position.lsn),
+            Err(StageError::Disk(DiskError::Full { .. })) => Err(Refusal::Full),
+            Err(error) => {
+                cx.out.fail_store(error);
+                Err(Refusal::Unavailable)
+            }
+        }
+    }
+}
+
+impl Mutation {
+    fn key(&self) -> &ObjectKey {
+        match &self.intent {
+            Intent::Put { request, .. } => &request.key,
+            Intent::Delete { key, .. } | Intent::Undelete { key, .. } => key,
+        }
+    }
+
+    fn cause<D: Disk>(&self, cx: &Context<'_, D>) -> Cause {
+        Cause {
+            token: self.token.token,
+            confirmed_below: self.token.confirmed_below,
+            request: self.hash,
+            principal: self.principal,
+            // The control plane's clock may be ahead of what was heard by as much as the lease lasts.
+            at: cx.view.now + lease::LENGTH,
+        }
+    }
+}
+
+/// The answer to a mutation whose token was decided before.
+fn decided<D: Disk>(mutation: &Mutation, desk: &Desk<'_, D>, _cx: &Context<'_, D>) -> Option<TenantResponse> {
+    match desk.holding.index().token(&mutation.token.token, &mutation.hash) {
+        TokenState::Open => None,
+        TokenState::Decided(outcome) => {
+            mutant!(M25, Some(answer(&outcome, desk)), forgetful_answer(&outcome, desk))
+        }
+        TokenState::Mismatch => Some(Err(Refusal::TokenMismatch)),
+        TokenState::Expired => Some(Err(Refusal::Expired)),
+    }
+}
+
+/// Forgets the tokens of earlier epochs.
+#[cfg(feature = "mutants")]
+fn forgetful_answer<D: Disk>(outcome: &Outcome, desk: &Desk<'_, D>) -> Option<TenantResponse> {
+    let point = desk.holding.point(outcome.lsn)?;
+    (point.epoch == desk.config.epoch).then(|| answer(outcome, desk))
+}
+
+/// What a mutation does to the committed state, or why it does nothing. A refusal that the state
+/// decides is as good as a read, so it needs the lease.
+fn evaluate<D: Disk>(
+    mutation: &Mutation,
+    desk: &Desk<'_, D>,
+    cx: &mut Context<'_, D>,
+) -> Result<Draft, Refusal> {
+    let decision = match &mutation.intent {
+        Intent::Put { request, end, inline } => put(mutation, request, end, inline.clone(), desk, cx),
+        Intent::Delete { key, precondition } => delete(mutation, key, *precondition, desk, cx),
+        Intent::Undelete { key, version } => undelete(mutation, key, *version, desk, cx),
+    };
+    match decision {
+        Err(_) if !cx.leased(desk.config) => Err(Refusal::LeaseExpired),
+        decision => decision,
+    }
+}
+
+fn put<D: Disk>(
+    mutation: &Mutation,
+    request: &PutRequest,
+    end: &UploadEnd,
+    inline: Option<Bytes>,
+    desk: &Desk<'_, D>,
+    cx: &mut Context<'_, D>,
+) -> Result<Draft, Refusal> {
+    let index = desk.holding.index();
+    let live = index.latest(&request.key).map(|object| object.version());
+    check(request.precondition, live)?;
+    if index.version(request.upload.version).is_some() {
+        return Err(Refusal::Invalid("the version id is in use".into()));
+    }
+    if index.is_upload_void(request.upload) {
+        return Err(Refusal::Expired);
+    }
+    let put = Put {
+        upload: request.upload,
+        root: end.root,
+        sealed_length: end.sealed_length,
+        name_tag: request.name_tag,
+        kek_version: request.kek_version,
+        replaces: live,
+        window: desk.config.window,
+        cause: mutation.cause(cx),
+    };
+    let salt = cx.out.salt();
+    let erasable = Erasable {
+        salt: salt[..16].try_into().expect("16 of 32 bytes"),
+        key: request.key.clone(),
+        metadata: end.metadata.clone(),
+        payload: inline,
+    };
+    let wrapped = Some(request.wrapped_key.clone());
+    Ok(Draft { body: RecordBody::Put(put), wrapped, erasable: Some(erasable) })
+}
+
+fn delete<D: Disk>(
+    mutation: &Mutation,
+    key: &ObjectKey,
+    precondition: Precondition,
+    desk: &Desk<'_, D>,
+    cx: &Context<'_, D>,
+) -> Result<Draft, Refusal> {
+    let live = desk.holding.index().latest(key).map(|object| object.version());
+    if precondition == Precondition::Absent {
+        return Err(Refusal::Invalid("a delete of what must be absent".into()));
+    }
+    let version = live.ok_or(Refusal::NotFound)?;
+    check(precondition, live)?;
+    let body = Delete { version, window: desk.config.window, cause: mutation.cause(cx) };
+    Ok(Draft { body: RecordBody::Delete(body), wrapped: None, erasable: None })
+}
+
+fn undelete<D: Disk>(
+    mutation: &Mutation,
+    key: &ObjectKey,
+    version: Option<VersionId>,
+    desk: &Desk<'_, D>,
+    cx: &Context<'_, D>,
+) -> Result<Draft, Refusal> {
+    let index = desk.holding.index();
+    let mut versions = index.versions_of(key);
+    let object = match version {
+        Some(version) => {
+            let same_name = |object: &&trefoil_engine::index::ObjectVersion| {
+                object.key.is_none() || object.key.as_ref() == Some(key)
+            };
+            index.version(version).filter(same_name)
+        }
+        None => versions
+            .by_ref()
+            .filter_map(|object| match object.state {
+                VersionState::Deleted(tombstone) => Some((tombstone.lsn, object)),
+                _ => None,
+            })
+            .max_by_key(|(lsn, _)| *lsn)
+            .map(|(_, object)| object),
+    };
+    let object = object.ok_or(Refusal::NotFound)?;
+    let tombstone = match object.state {
+        VersionState::Live => return Err(Refusal::PreconditionFailed),
+        VersionState::Deleted(tombstone) => tombstone.lsn,
+        _ => return Err(Refusal::Gone),
+    };
+    if index.latest(key).is_some() {
+        return Err(Refusal::PreconditionFailed);
+    }
+    let body = Undelete { version: object.version(), tombstone, cause: mutation.cause(cx) };
+    Ok(Draft { body: RecordBody::Undelete(body), wrapped: None, erasable: None })
+}
+
+fn check(precondition: Precondition, live: Option<VersionId>) -> Result<(), Refusal> {
+    let holds = match precondition {
+        Precondition::Any => true,
+        Precondition::Absent => live.is_none(),
+        Precondition::Version(version) => live == Some(version),
+    };
+    if holds { Ok(()) } else { Err(Refusal::PreconditionFailed) }
+}
+
+/// The answer that a decided token has, now and on every retry.
+fn answer<D: Disk>(outcome: &Outcome, desk: &Desk<'_, D>) -> TenantResponse {
+    let lsn = outcome.lsn;
+    match outcome.result {
+        TokenResult::Put { version } => {
+            let object = desk.holding.index().version(version).ok_or(Refusal::Unavailable)?;
+            Ok(TenantAnswer::Stored(PutReceipt {
+                version,
+                lsn,
+                epoch: object.epoch,
+                root: object.root,
+                protection: desk.config.protection,
+                copies: desk.primary.copies(lsn, &desk.me),
+            }))
+        }
+        TokenResult::Deleted { version } => {
+            let record = desk.holding.record(lsn).map_err(|_| Refusal::Unavailable)?;
+            let RecordBody::Delete(delete) = record.body() else { return Err(Refusal::Unavailable) };
+            let window_ends = delete.cause.at + delete.window.into();
+            Ok(TenantAnswer::Deleted { version, tombstone: lsn, window_ends })
+        }
+        TokenResult::Undeleted { version } => Ok(TenantAnswer::Undeleted { version, lsn }),
+        TokenResult::Refused => Err(Refusal::PreconditionFailed),
+        TokenResult::Void => Err(Refusal::Expired),
+    }
+}
+
+fn as_outcome(outcome: &Outcome, response: TenantResponse) -> TenantResponse {
+    match outcome.result {
+        TokenResult::Void | TokenResult::Refused => Ok(TenantAnswer::NotApplied),
+        _ => response.map(|answer| TenantAnswer::Applied(Box::new(answer))),
+    }
+}
+
+fn refuse_all<D: Disk>(waiters: impl Iterator<Item = Waiter>, refusal: &Refusal, cx: &mut Context<'_, D>) {
+    for waiter in waiters {
+        let (Waiter::Mutation(request) | Waiter::Outcome(request)) = waiter;
+        cx.out.refuse(request, refusal.clone());
+    }
+}

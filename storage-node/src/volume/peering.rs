@@ -1,0 +1,252 @@
+//! The beginning of an epoch: the new primary fences every member at its epoch, hears where each one
+//! is, takes the best log among them as its own, and only then reports that it is ready.
+//!
+//! It truncates nothing because something is missing here: it cuts only what differs from the best
+//! log, and what no in-sync member could ever have acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use trefoil_engine::{Disk, StageError};
+use trefoil_protocol::config::{Member, MemberState, VolumeConfig};
+use trefoil_protocol::ids::{Incarnation, Lsn, NodeId, StoreId, UploadId};
+use trefoil_protocol::message::control::ControlRequest;
+use trefoil_protocol::message::peer::{LogPoint, PeerBody, StoreReport};
+use trefoil_protocol::record::Record;
+use trefoil_protocol::time::BootTime;
+
+use super::holding::Holding;
+use super::member::{FollowError, follow};
+use super::primary::is_due;
+use crate::outbox::Context;
+
+const ASK_EVERY: Duration = Duration::from_millis(200);
+const SILENT_AFTER: Duration = Duration::from_secs(3);
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// How far the peering is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Something is still missing.
+    Waiting,
+    /// The log is chosen and here; the control plane is being told.
+    Ready,
+}
+
+/// One peering, of one epoch.
+#[derive(Clone, Debug)]
+pub struct Peering {
+    reports: BTreeMap<StoreId, (Incarnation, StoreReport)>,
+    began: BootTime,
+    asked_at: Option<BootTime>,
+    lagging_at: Option<BootTime>,
+    fetched_at: Option<BootTime>,
+    /// Where the next fetch begins, if not at the end of the own log.
+    fetch_after: Option<LogPoint>,
+    ready_at: Option<BootTime>,
+    /// Who said that it cannot give an upload's bytes.
+    without: BTreeMap<UploadId, BTreeSet<StoreId>>,
+}
+
+impl Peering {
+    /// Begins.
+    pub fn new(now: BootTime) -> Self {
+        Self {
+            reports: BTreeMap::new(),
+            began: now,
+            asked_at: None,
+            lagging_at: None,
+            fetched_at: None,
+            fetch_after: None,
+            ready_at: None,
+            without: BTreeMap::new(),
+        }
+    }
+
+    /// A member promised the epoch and says where it is.
+    pub fn reported(&mut self, store: StoreId, incarnation: Incarnation, report: StoreReport) {
+        let known = self.reports.get(&store).map_or(Incarnation::default(), |(run, _)| *run);
+        if incarnation >= known {
+            self.reports.insert(store, (incarnation, report));
+        }
+    }
+
+    /// A member cannot give an upload's bytes.
+    pub fn lacks(&mut self, store: StoreId, upload: UploadId) {
+        self.without.entry(upload).or_default().insert(store);
+    }
+
+    /// Records of the best log.
+    pub fn log<D: Disk>(
+        &mut self,
+        holding: &mut Holding<D>,
+        previous: LogPoint,
+        records: Vec<Record>,
+        now: BootTime,
+    ) -> Result<(), FollowError> {
+        self.fetched_at = None;
+        match follow(holding, previous, records, now) {
+            Ok(shared) => {
+                self.fetch_after = holding.point(shared);
+                Ok(())
+            }
+            Err(FollowError::Gap(_)) => {
+                // The logs part behind the end of the committed one, which all members share.
+                self.fetch_after = holding.point(holding.committed());
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Does what can be done now.
+    pub fn advance<D: Disk>(
+        &mut self,
+        holding: &mut Holding<D>,
+        config: &VolumeConfig,
+        cx: &mut Context<'_, D>,
+    ) -> Result<Progress, StageError> {
+        if !holding.has_promised(config.epoch) {
+            return Ok(Progress::Waiting);
+        }
+        self.ask(config, cx);
+        let silent = self.silent(config, cx.identity.store);
+        if !silent.is_empty() {
+            self.report_silent(silent, config, cx);
+            return Ok(Progress::Waiting);
+        }
+        if !self.has_best_log(holding, config, cx) || !self.is_certain(holding, config, cx.identity.store) {
+            return Ok(Progress::Waiting);
+        }
+        if self.cut_unobtainable(holding, config, cx.identity.store)? || !self.is_whole(holding) {
+            return Ok(Progress::Waiting);
+        }
+        holding.settle()?;
+        if !config.activated && is_due(self.ready_at, REPORT_EVERY, cx.now) {
+            self.ready_at = Some(cx.now);
+            let (volume, epoch) = (config.volume, config.epoch);
+            cx.out.ask_for(volume, ControlRequest::Ready { volume, epoch });
+        }
+        Ok(Progress::Ready)
+    }
+
+    fn ask<D: Disk>(&mut self, config: &VolumeConfig, cx: &mut Context<'_, D>) {
+        if !is_due(self.asked_at, ASK_EVERY, cx.now) {
+            return;
+        }
+        let me = cx.identity.store;
+        let unheard = |member: &&Member| member.store != me && !self.reports.contains_key(&member.store);
+        let unheard: Vec<NodeId> = config.members.iter().filter(unheard).map(|m| m.node).collect();
+        if !unheard.is_empty() {
+            self.asked_at = Some(cx.now);
+        }
+        for node in unheard {
+            cx.tell(config, node, PeerBody::Peer);
+        }
+    }
+
+    fn silent(&self, config: &VolumeConfig, me: StoreId) -> Vec<StoreId> {
+        let others = config.in_sync().map(|member| member.store).filter(|store| *store != me);
+        others.filter(|store| !self.reports.contains_key(store)).collect()
+    }
+
+    fn report_silent<D: Disk>(
+        &mut self,
+        stores: Vec<StoreId>,
+        config: &VolumeConfig,
+        cx: &mut Context<'_, D>,
+    ) {
+        if cx.now.since(self.began) >= SILENT_AFTER && is_due(self.lagging_at, REPORT_EVERY, cx.now) {
+            self.lagging_at = Some(cx.now);
+            let (volume, epoch) = (config.volume, config.epoch);
+            cx.out.ask_for(volume, ControlRequest::Lagging { volume, epoch, stores });
+        }
+    }
+
+    /// Reports of the other in-sync members.
+    fn peers<'p>(
+        &'p self,
+        config: &'p VolumeConfig,
+        me: StoreId,
+    ) -> impl Iterator<Item = (&'p Member, &'p StoreReport)> {
+        let others = config.members.iter().filter(move |member| member.store != me);
+        others
+            .filter(|member| member.state == MemberState::InSync)
+            .filter_map(|member| Some((member, &self.reports.get(&member.store)?.1)))
+    }
+
+    /// The best log is the one whose last record has the highest (epoch, lsn).
+    fn has_best_log<D: Disk>(
+        &mut self,
+        holding: &Holding<D>,
+        config: &VolumeConfig,
+        cx: &mut Context<'_, D>,
+    ) -> bool {
+        let rank = |report: &StoreReport| (report.last.epoch, report.last.lsn);
+        let best = self.peers(config, cx.identity.store).max_by_key(|(_, report)| rank(report));
+        let Some((member, report)) = best.map(|(member, report)| (*member, *report)) else {
+            return holding.hole().is_none();
+        };
+        let own = holding.last();
+        let behind = rank(&report) > (own.epoch, own.lsn) && !holding.passes(report.last);
+        let Some(after) = self.fetch_from(holding, behind) else { return true };
+        if is_due(self.fetched_at, ASK_EVERY, cx.now) {
+            self.fetched_at = Some(cx.now);
+            cx.tell(config, member.node, PeerBody::FetchLog { after });
+        }
+        false
+    }
+
+    /// Where to fetch from: before the first damaged record, or at the end of a log that is behind.
+    fn fetch_from<D: Disk>(&self, holding: &Holding<D>, behind: bool) -> Option<LogPoint> {
+        match holding.hole() {
+            Some(hole) => holding.point(hole.previous()),
+            None if behind => Some(self.fetch_after.unwrap_or(holding.last())),
+            None => None,
+        }
+    }
+
+    /// A log whose end is in doubt counts only after comparison with another in-sync member's.
+    fn is_certain<D: Disk>(&self, holding: &Holding<D>, config: &VolumeConfig, me: StoreId) -> bool {
+        holding.is_verified() || self.peers(config, me).next().is_some()
+    }
+
+    /// Cuts the log at a record whose payload no in-sync member has: none of them can have
+    /// acknowledged it, so nobody was answered.
+    fn cut_unobtainable<D: Disk>(
+        &self,
+        holding: &mut Holding<D>,
+        config: &VolumeConfig,
+        me: StoreId,
+    ) -> Result<bool, StageError> {
+        let known = self.known_committed(holding);
+        let others: BTreeSet<StoreId> = self.peers(config, me).map(|(member, _)| member.store).collect();
+        let unobtainable = holding.unpaid().range(known.next()..).find(|(_, unpaid)| {
+            others.iter().all(|s| self.without.get(&unpaid.upload).is_some_and(|w| w.contains(s)))
+        });
+        match unobtainable.map(|(lsn, _)| *lsn) {
+            Some(lsn) => holding.cut_after(lsn.previous()).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Everything is under a finished sync, with the payload of all that may still have to be
+    /// acknowledged.
+    fn is_whole<D: Disk>(&self, holding: &Holding<D>) -> bool {
+        let known = self.known_committed(holding);
+        holding.log().durable_lsn() == holding.last().lsn
+            && holding.unpaid().range(known.next()..).next().is_none()
+    }
+
+    fn known_committed<D: Disk>(&self, holding: &Holding<D>) -> Lsn {
+        let told = self.reports.values().map(|(_, report)| report.committed);
+        told.fold(holding.committed(), Lsn::max)
+    }
+
+    /// When to look again.
+    pub fn next_wakeup(&self) -> Option<BootTime> {
+        let asked = self.asked_at.unwrap_or(self.began) + ASK_EVERY;
+        let fetched = self.fetched_at.map(|at| at + ASK_EVERY);
+        fetched.into_iter().chain([asked]).min()
+    }
+}

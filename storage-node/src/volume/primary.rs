@@ -1,0 +1,384 @@
+//! The primary of an epoch: it sends its log to every member, counts what is durable where, and
+//! moves the committed point when every in-sync member has a record and the epoch's rule holds.
+//!
+//! It never commits anything below its own `EpochStart` by itself, never counts a copy that was not
+//! acknowledged by the store that holds it, and never removes a member on its own.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use trefoil_engine::Disk;
+use trefoil_protocol::config::{Member, MemberState, Protection, VolumeConfig};
+use trefoil_protocol::ids::{Incarnation, Lsn, StoreId};
+use trefoil_protocol::message::control::ControlRequest;
+use trefoil_protocol::message::peer::{LogPoint, PeerBody, encode_records};
+use trefoil_protocol::message::tenant::Copy;
+use trefoil_protocol::record::Record;
+use trefoil_protocol::time::BootTime;
+
+use super::holding::Holding;
+use crate::effect::Lane;
+use crate::mutant::mutant;
+use crate::outbox::Context;
+
+/// Records that may be on their way to one member.
+const WINDOW_RECORDS: u64 = 256;
+/// Bytes of records in one message.
+const MESSAGE_BYTES: usize = 1 << 20;
+/// An unanswered record is sent again after this long without progress.
+const RESEND_AFTER: Duration = Duration::from_millis(500);
+/// News of the committed point waits this long for a record to ride on.
+const COMMIT_NEWS_AFTER: Duration = Duration::from_millis(5);
+/// How often an idle member is told what it has not confirmed.
+const HEARTBEAT_EVERY: Duration = Duration::from_millis(200);
+/// A member that makes no progress for this long is reported.
+const LAGGING_AFTER: Duration = Duration::from_secs(3);
+/// How often the control plane is told the same thing.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// The same gap is not answered twice within this time.
+const GAP_QUIET: Duration = Duration::from_millis(100);
+
+/// How far one other member is.
+#[derive(Clone, Debug)]
+struct Follower {
+    member: Member,
+    /// The run of its process that is spoken with.
+    incarnation: Incarnation,
+    /// The next record to send.
+    next: Lsn,
+    /// Sending goes on from here when an answer is missing; at least what is durable there.
+    base: Lsn,
+    /// The last record ever sent.
+    sent: Lsn,
+    /// Durable there, by its own word.
+    durable: Lsn,
+    /// Applied there, by its own word.
+    committed: Lsn,
+    missing: Option<u32>,
+    /// The committed point it was last told, and when.
+    told: Lsn,
+    told_at: BootTime,
+    /// When it last made progress, or began to have something to do.
+    progress_at: BootTime,
+    /// When records were last sent again for lack of progress.
+    resent_at: BootTime,
+    gap: Option<(LogPoint, BootTime)>,
+}
+
+/// The primary's state of one epoch.
+#[derive(Clone, Debug)]
+pub struct Primary {
+    followers: BTreeMap<StoreId, Follower>,
+    start: Lsn,
+    committed_at: BootTime,
+    reported_at: Option<BootTime>,
+    said_complete: BTreeMap<StoreId, BootTime>,
+    restored_at: Option<BootTime>,
+}
+
+impl Primary {
+    /// Begins after the `EpochStart` at `start` was appended.
+    pub fn new(config: &VolumeConfig, me: StoreId, start: Lsn, now: BootTime) -> Self {
+        let others = config.members.iter().filter(|member| member.store != me);
+        let follower = |member: &Member| Follower {
+            member: *member,
+            incarnation: Incarnation::default(),
+            next: start,
+            base: start.previous(),
+            sent: Lsn::ZERO,
+            durable: Lsn::ZERO,
+            committed: Lsn::ZERO,
+            missing: None,
+            told: Lsn::ZERO,
+            told_at: now,
+            progress_at: now,
+            resent_at: now,
+            gap: None,
+        };
+        Self {
+            followers: others.map(|member| (member.store, follower(member))).collect(),
+            start,
+            committed_at: now,
+            reported_at: None,
+            said_complete: BTreeMap::new(),
+            restored_at: None,
+        }
+    }
+
+    /// Whether the epoch's own start is committed: only now is everything before it known.
+    pub fn is_serving<D: Disk>(&self, holding: &Holding<D>) -> bool {
+        mutant!(M09, holding.committed() >= self.start, true)
+    }
+
+    /// A member says what is durable there.
+    pub fn acknowledged<D: Disk>(
+        &mut self,
+        holding: &Holding<D>,
+        store: StoreId,
+        durable: LogPoint,
+        committed: Lsn,
+        missing: u32,
+        now: BootTime,
+    ) {
+        let Some(follower) = self.followers.get_mut(&store) else { return };
+        follower.missing = Some(missing);
+        if !holding.passes(durable) {
+            // Its log parts from this one above its committed point: go back to there.
+            follower.go_to(follower.next.min(committed.next()));
+            return;
+        }
+        follower.committed = follower.committed.max(committed);
+        if durable.lsn > follower.durable {
+            follower.durable = durable.lsn;
+            follower.progress_at = now;
+            follower.gap = None;
+        }
+        follower.base = follower.base.max(follower.durable);
+        follower.next = follower.next.max(follower.base.next());
+    }
+
+    /// A member's process speaks; a new run of it may have less than the old one said.
+    pub fn met(&mut self, store: StoreId, incarnation: Incarnation) {
+        if let Some(follower) = self.followers.get_mut(&store)
+            && follower.incarnation < incarnation
+        {
+            if follower.incarnation != Incarnation::default() {
+                follower.durable = Lsn::ZERO;
+                follower.committed = Lsn::ZERO;
+            }
+            follower.incarnation = incarnation;
+        }
+    }
+
+    /// A member says that records did not fit behind its log.
+    pub fn gap<D: Disk>(
+        &mut self,
+        holding: &Holding<D>,
+        store: StoreId,
+        last: LogPoint,
+        committed: Lsn,
+        now: BootTime,
+    ) {
+        let Some(follower) = self.followers.get_mut(&store) else { return };
+        if follower.gap.is_some_and(|(point, at)| point == last && now.since(at) < GAP_QUIET) {
+            return;
+        }
+        let again = follower.gap.is_some_and(|(point, _)| point == last);
+        follower.gap = Some((last, now));
+        let next = if holding.passes(last) {
+            last.lsn.next()
+        } else if again && follower.next <= committed.next() {
+            Lsn(follower.next.0.div_ceil(2).max(1))
+        } else {
+            committed.next().min(holding.last().lsn.next())
+        };
+        follower.go_to(next);
+        follower.resent_at = now;
+    }
+
+    /// Moves the committed point as far as the rule allows; answers the newly committed records.
+    pub fn commit<D: Disk>(
+        &mut self,
+        holding: &mut Holding<D>,
+        config: &VolumeConfig,
+        me: &Member,
+        now: BootTime,
+    ) -> Vec<Record> {
+        let own = holding.acknowledgeable(holding.committed());
+        let point = mutant!(M02, self.committable(own, config.protection, me), self.best_second(own));
+        if point < self.start || point <= holding.committed() {
+            return Vec::new();
+        }
+        self.committed_at = now;
+        holding.commit(point)
+    }
+
+    /// The highest record that every in-sync member has and whose copies satisfy the rule.
+    fn committable(&self, own: Lsn, rule: Protection, me: &Member) -> Lsn {
+        let in_sync = self.followers.values().filter(|f| f.member.state == MemberState::InSync);
+        let everyone = in_sync.map(|f| f.durable).fold(own, Lsn::min);
+        let mut candidates: Vec<Lsn> = self.followers.values().map(|f| f.durable.min(everyone)).collect();
+        candidates.push(everyone);
+        candidates.sort_unstable_by(|a, b| b.cmp(a));
+        let satisfied = |lsn: &Lsn| {
+            let others = self.followers.values().filter(|f| f.durable >= *lsn).map(|f| f.member.dc);
+            rule.satisfied_by(others.chain([me.dc]))
+        };
+        candidates.into_iter().find(satisfied).unwrap_or(Lsn::ZERO)
+    }
+
+    #[cfg(feature = "mutants")]
+    fn best_second(&self, own: Lsn) -> Lsn {
+        self.followers.values().map(|follower| follower.durable.min(own)).max().unwrap_or(Lsn::ZERO)
+    }
+
+    /// The durable copies of a record, by the word of the stores that hold it.
+    pub fn copies(&self, lsn: Lsn, me: &Member) -> Vec<Copy> {
+        let others = self.followers.values().filter(|f| f.durable >= lsn).map(|f| f.member);
+        let copy = |member: Member| Copy { node: member.node, dc: member.dc, store: member.store };
+        [*me].into_iter().chain(others).map(copy).collect()
+    }
+
+    /// How many members hold every committed object, this one included.
+    pub fn whole_copies(&self) -> usize {
+        1 + self.followers.values().filter(|f| f.member.state == MemberState::InSync).count()
+    }
+
+    /// Sends what is to be sent: records, what must be sent again, news of the committed point.
+    pub fn replicate<D: Disk>(
+        &mut self,
+        holding: &Holding<D>,
+        config: &VolumeConfig,
+        cx: &mut Context<'_, D>,
+    ) -> Result<(), trefoil_engine::RecordReadError> {
+        let last = holding.last().lsn;
+        for follower in self.followers.values_mut() {
+            follower.rewind_if_stuck(last, cx.now);
+            while follower.next <= last && follower.next.0 <= follower.base.0 + WINDOW_RECORDS {
+                let records = batch(holding, follower.next)?;
+                follower.send(holding, config, &records, cx);
+            }
+            if follower.is_due_for_news(holding.committed(), self.committed_at, cx.now) {
+                follower.send(holding, config, &[], cx);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the control plane about members: who lags, who is complete, whether both data centres
+    /// hold everything again.
+    pub fn report<D: Disk>(&mut self, holding: &Holding<D>, config: &VolumeConfig, cx: &mut Context<'_, D>) {
+        let (volume, epoch, last) = (config.volume, config.epoch, holding.last().lsn);
+        let stores: Vec<StoreId> =
+            self.followers.iter().filter(|(_, f)| f.is_lagging(last, cx.now)).map(|(s, _)| *s).collect();
+        if !stores.is_empty() && is_due(self.reported_at, REPORT_EVERY, cx.now) {
+            self.reported_at = Some(cx.now);
+            cx.out.ask_for(volume, ControlRequest::Lagging { volume, epoch, stores });
+        }
+        if !self.is_serving(holding) {
+            return;
+        }
+        let complete = self.followers.iter().filter(|(_, f)| f.is_complete(holding.committed()));
+        for store in complete.map(|(store, _)| *store).collect::<Vec<_>>() {
+            if is_due(self.said_complete.get(&store).copied(), REPORT_EVERY, cx.now) {
+                self.said_complete.insert(store, cx.now);
+                cx.out.ask_for(volume, ControlRequest::Complete { volume, epoch, store });
+            }
+        }
+        if config.protection == Protection::Restoring && is_due(self.restored_at, REPORT_EVERY, cx.now) {
+            self.say_restored(config, cx);
+        }
+    }
+
+    fn say_restored<D: Disk>(&mut self, config: &VolumeConfig, cx: &mut Context<'_, D>) {
+        let home = config.member(cx.identity.node).map(|member| member.dc);
+        let other = self.followers.values().filter(|f| Some(f.member.dc) != home);
+        let in_sync = other.filter(|f| f.member.state == MemberState::InSync);
+        let Some(persisted) = in_sync.map(|f| f.durable).max().filter(|lsn| *lsn >= self.start) else {
+            return;
+        };
+        self.restored_at = Some(cx.now);
+        let (volume, epoch) = (config.volume, config.epoch);
+        let last_single_dc = self.start.previous();
+        cx.out.ask_for(volume, ControlRequest::Restored { volume, epoch, last_single_dc, persisted });
+    }
+
+    /// When to look again.
+    pub fn next_wakeup<D: Disk>(&self, holding: &Holding<D>, config: &VolumeConfig) -> Option<BootTime> {
+        let last = holding.last().lsn;
+        let followers = self.followers.values();
+        let mut soonest =
+            followers.filter_map(|f| f.next_wakeup(last, holding.committed(), self.committed_at)).min();
+        let complete = self.followers.iter().filter(|(_, f)| f.is_complete(holding.committed()));
+        for (store, _) in complete {
+            let due = self.said_complete.get(store).map_or(self.committed_at, |at| *at + REPORT_EVERY);
+            soonest = Some(soonest.map_or(due, |at| at.min(due)));
+        }
+        if config.protection == Protection::Restoring {
+            let due = self.restored_at.map_or(self.committed_at, |at| at) + REPORT_EVERY;
+            soonest = Some(soonest.map_or(due, |at| at.min(due)));
+        }
+        soonest
+    }
+}
+
+impl Follower {
+    fn send<D: Disk>(
+        &mut self,
+        holding: &Holding<D>,
+        config: &VolumeConfig,
+        records: &[Record],
+        cx: &mut Context<'_, D>,
+    ) {
+        let Some(previous) = holding.point(self.next.previous()) else { return };
+        let committed = holding.committed();
+        let count = u32::try_from(records.len()).expect("a batch is small");
+        let bulk = if records.is_empty() { Vec::new() } else { vec![encode_records(records)] };
+        let body = PeerBody::Append { previous, committed, count };
+        cx.send(config, self.member.node, Lane::Log, body, bulk);
+        if self.sent <= self.durable && !records.is_empty() {
+            self.progress_at = cx.now;
+        }
+        self.next = Lsn(self.next.0 + u64::from(count));
+        self.sent = self.sent.max(self.next.previous());
+        self.told = committed;
+        self.told_at = cx.now;
+    }
+
+    fn go_to(&mut self, next: Lsn) {
+        self.next = next.max(self.durable.next());
+        self.base = self.next.previous();
+    }
+
+    fn rewind_if_stuck(&mut self, last: Lsn, now: BootTime) {
+        let waiting = self.durable < last && self.next > self.base.next();
+        let quiet = self.progress_at.max(self.resent_at);
+        if waiting && now.since(quiet) >= RESEND_AFTER {
+            self.next = self.base.next();
+            self.resent_at = now;
+        }
+    }
+
+    fn is_due_for_news(&self, committed: Lsn, committed_at: BootTime, now: BootTime) -> bool {
+        self.news_due(committed, committed_at).is_some_and(|due| now >= due)
+    }
+
+    fn news_due(&self, committed: Lsn, committed_at: BootTime) -> Option<BootTime> {
+        if self.told < committed {
+            Some(committed_at + COMMIT_NEWS_AFTER)
+        } else if self.committed < committed {
+            Some(self.told_at + HEARTBEAT_EVERY)
+        } else {
+            None
+        }
+    }
+
+    fn is_lagging(&self, last: Lsn, now: BootTime) -> bool {
+        self.durable < last && now.since(self.progress_at) >= LAGGING_AFTER
+    }
+
+    fn is_complete(&self, committed: Lsn) -> bool {
+        self.member.state == MemberState::CatchingUp && self.missing == Some(0) && self.committed >= committed
+    }
+
+    fn next_wakeup(&self, last: Lsn, committed: Lsn, committed_at: BootTime) -> Option<BootTime> {
+        let resend = (self.durable < last).then(|| self.progress_at.max(self.resent_at) + RESEND_AFTER);
+        resend.into_iter().chain(self.news_due(committed, committed_at)).min()
+    }
+}
+
+fn batch<D: Disk>(holding: &Holding<D>, first: Lsn) -> Result<Vec<Record>, trefoil_engine::RecordReadError> {
+    let (mut records, mut bytes, mut lsn) = (Vec::new(), 0, first);
+    while lsn <= holding.last().lsn && bytes < MESSAGE_BYTES && (records.len() as u64) < WINDOW_RECORDS {
+        let record = holding.record(lsn)?;
+        bytes += record.lengths().total();
+        records.push(record);
+        lsn = lsn.next();
+    }
+    Ok(records)
+}
+
+/// Whether something done last at `last` is due again.
+pub(super) fn is_due(last: Option<BootTime>, every: Duration, now: BootTime) -> bool {
+    last.is_none_or(|last| now.since(last) >= every)
+}

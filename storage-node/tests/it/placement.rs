@@ -1,0 +1,226 @@
+//! A placement that does what the test says: it answers renewals, activates what is ready, and takes
+//! members in when they are complete. It never moves anything by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trefoil_protocol::config::{
+    Interval, Member, MemberState, NodeEntry, NodeState, Protection, TenantEntry, VolumeConfig,
+};
+use trefoil_protocol::ids::{ConfigIndex, Epoch, Incarnation, NodeId, StoreId, TenantId, VolumeId};
+use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, ControlRequest, News};
+use trefoil_protocol::sign::Signatory;
+use trefoil_protocol::time::{BootTime, CpTime, Millis};
+use trefoil_storage_node::ControlTicket;
+
+pub(crate) struct FakePlacement {
+    pub(crate) clock: BootTime,
+    index: u64,
+    pub(crate) volumes: BTreeMap<VolumeId, VolumeConfig>,
+    nodes: BTreeMap<NodeId, NodeEntry>,
+    changed_nodes: BTreeMap<NodeId, u64>,
+    watches: BTreeMap<NodeId, (ControlTicket, ConfigIndex)>,
+    pub(crate) signatory: Signatory,
+    /// Whether a ready epoch is activated.
+    pub(crate) activates: bool,
+    /// Whether complete members are taken in.
+    pub(crate) takes_in: bool,
+    /// Everything that was asked, for tests.
+    pub(crate) asked: Vec<(NodeId, ControlRequest)>,
+    /// Added to the clock, so that windows end when the test says.
+    pub(crate) ahead: u64,
+    pub(crate) retire: BTreeMap<NodeId, BTreeSet<VolumeId>>,
+    pub(crate) orders: crate::orders::Orders,
+}
+
+impl FakePlacement {
+    pub(crate) fn new() -> Self {
+        Self {
+            clock: BootTime(0),
+            index: 1,
+            volumes: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            changed_nodes: BTreeMap::new(),
+            watches: BTreeMap::new(),
+            signatory: Signatory::from_secret(&[42; 32]),
+            activates: true,
+            takes_in: true,
+            asked: Vec::new(),
+            ahead: 0,
+            retire: BTreeMap::new(),
+            orders: crate::orders::Orders::default(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> CpTime {
+        CpTime(self.clock.0 / 1_000_000 + self.ahead)
+    }
+
+    pub(crate) fn create(&mut self, volume: VolumeId, tenant: TenantId, members: Vec<Member>) {
+        self.index += 1;
+        let config = VolumeConfig {
+            volume,
+            tenant,
+            slot: 0,
+            epoch: Epoch(1),
+            primary: members.first().map(|member| member.node),
+            ever_held: members.iter().map(|member| member.store).collect(),
+            members,
+            protection: Protection::BothDcs,
+            activated: false,
+            changed: ConfigIndex(self.index),
+            intervals: Vec::new(),
+            window: Millis(10_000),
+            first_copy_retention: Millis(0),
+        };
+        self.volumes.insert(volume, config);
+    }
+
+    /// A change has a new epoch and is not activated.
+    pub(crate) fn change(&mut self, volume: VolumeId, change: impl FnOnce(&mut VolumeConfig)) {
+        self.index += 1;
+        let config = self.volumes.get_mut(&volume).expect("a volume");
+        if let Some(primary) = config.primary {
+            let in_sync = config.in_sync().map(|member| member.store).collect();
+            let activated = config.activated;
+            config.intervals.push(Interval { epoch: config.epoch, primary, in_sync, activated });
+        }
+        change(config);
+        config.epoch = config.epoch.next();
+        config.activated = false;
+        config.changed = ConfigIndex(self.index);
+        let stores: Vec<StoreId> = config.members.iter().map(|member| member.store).collect();
+        for store in stores {
+            if !config.ever_held.contains(&store) {
+                config.ever_held.push(store);
+            }
+        }
+    }
+
+    fn news(&self, node: NodeId, applied: ConfigIndex) -> News {
+        let store = self.nodes.get(&node).map(|entry| entry.store);
+        let concerns = |config: &&VolumeConfig| {
+            config.changed > applied && store.is_some_and(|store| config.ever_held.contains(&store))
+        };
+        let changed = |node: &&NodeEntry| self.changed_nodes[&node.node] > applied.0;
+        News {
+            index: ConfigIndex(self.index),
+            now: self.now(),
+            volumes: self.volumes.values().filter(concerns).cloned().collect(),
+            nodes: self.nodes.values().filter(changed).cloned().collect(),
+            tenants: vec![TenantEntry {
+                tenant: TenantId(1),
+                name: "acme".parse().expect("a name"),
+                volume_count: 1,
+                window: Millis(10_000),
+                first_copy_retention: Millis(0),
+            }],
+            retire: self.retire.get(&node).into_iter().flatten().copied().collect(),
+        }
+    }
+
+    pub(crate) fn due_watches(&mut self) -> Vec<(NodeId, ControlTicket, News)> {
+        let due: Vec<NodeId> = self
+            .watches
+            .iter()
+            .filter(|(_, (_, applied))| applied.0 < self.index)
+            .map(|(node, _)| *node)
+            .collect();
+        due.into_iter()
+            .map(|node| {
+                let (ticket, applied) = self.watches.remove(&node).expect("just seen");
+                (node, ticket, self.news(node, applied))
+            })
+            .collect()
+    }
+
+    pub(crate) fn answer(
+        &mut self,
+        node: NodeId,
+        ticket: ControlTicket,
+        request: ControlRequest,
+    ) -> Option<ControlAnswer> {
+        if !matches!(request, ControlRequest::Renew(_) | ControlRequest::Watch { .. }) {
+            self.asked.push((node, request.clone()));
+        }
+        Some(match request {
+            ControlRequest::Register(register) => {
+                self.index += 1;
+                let incarnation = Incarnation(self.index);
+                let entry = NodeEntry {
+                    node,
+                    dc: register.dc,
+                    rack: register.rack,
+                    store: register.store,
+                    store_key: register.store_key,
+                    incarnation,
+                    capacity: register.capacity,
+                    addresses: register.addresses,
+                    state: NodeState::Up,
+                    pid: register.pid,
+                };
+                self.nodes.insert(node, entry);
+                self.changed_nodes.insert(node, self.index);
+                self.watches.remove(&node);
+                ControlAnswer::Registered {
+                    incarnation,
+                    placement_keys: vec![self.signatory.public()],
+                    cluster: "test".into(),
+                    generation: 1,
+                }
+            }
+            ControlRequest::Renew(renew) => ControlAnswer::Granted {
+                sent: renew.sent,
+                covers: renew.applied,
+                news: self.news(node, renew.applied),
+            },
+            ControlRequest::Watch { applied } => {
+                self.watches.insert(node, (ticket, applied));
+                return None;
+            }
+            ControlRequest::Ready { volume, epoch } => {
+                self.index += 1;
+                let config = self.volumes.get_mut(&volume).expect("a volume");
+                if self.activates && config.epoch == epoch && !config.activated {
+                    config.activated = true;
+                    config.intervals.clear();
+                    config.changed = ConfigIndex(self.index);
+                }
+                ControlAnswer::Done
+            }
+            ControlRequest::Complete { volume, epoch, store } => {
+                if self.takes_in && self.volumes[&volume].epoch == epoch {
+                    self.change(volume, |config| {
+                        for member in config.members.iter_mut().filter(|member| member.store == store) {
+                            member.state = MemberState::InSync;
+                        }
+                    });
+                }
+                ControlAnswer::Done
+            }
+            ControlRequest::RequestPurge { volume, epoch, scope, claims } => {
+                let config = &self.volumes[&volume];
+                if config.epoch != epoch {
+                    return Some(ControlAnswer::Refused(ControlRefusal::StaleEpoch(config.epoch)));
+                }
+                let now = self.now();
+                self.orders.order(config, scope, &claims, now, &self.signatory)
+            }
+            ControlRequest::Certify { volume, evidence, .. } => {
+                self.orders.certify(&self.volumes[&volume], &self.nodes, &evidence, &self.signatory)
+            }
+            ControlRequest::Retired { volume, store, .. } => {
+                self.index += 1;
+                let config = self.volumes.get_mut(&volume).expect("a volume");
+                config.ever_held.retain(|held| *held != store);
+                config.changed = ConfigIndex(self.index);
+                for volumes in self.retire.values_mut() {
+                    volumes.remove(&volume);
+                }
+                ControlAnswer::Done
+            }
+            ControlRequest::Lagging { .. }
+            | ControlRequest::Unfit { .. }
+            | ControlRequest::Restored { .. } => ControlAnswer::Done,
+        })
+    }
+}
