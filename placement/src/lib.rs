@@ -5,10 +5,15 @@
 //! effects. The shell (feature `shell`) gives it sockets, a disk and a clock; the simulator gives it
 //! others. Nothing here ever sees an object's name, content or data key.
 
+mod controller;
 pub mod custodian;
 mod event;
+pub mod log;
 pub mod log_store;
 mod placement;
+pub mod raft_log;
+pub mod state;
+mod voter_message;
 
 pub use event::{Answer, Effect, Event, Request, RequestId, VoterId};
 pub use placement::{OpenError, Placement, Settings};

@@ -41,21 +41,6 @@ pub struct HardState {
     pub commit: u64,
 }
 
-/// What an entry is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(index_only)]
-pub enum EntryKind {
-    /// A command, or nothing: a new leader's first entry.
-    #[n(0)]
-    Command,
-    /// A change of voters.
-    #[n(1)]
-    Voters,
-    /// A joint change of voters.
-    #[n(2)]
-    JointVoters,
-}
-
 /// An entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct LogEntry {
@@ -65,11 +50,8 @@ pub struct LogEntry {
     /// The term of the leader that made it.
     #[n(1)]
     pub term: u64,
-    /// What it is for.
-    #[n(2)]
-    pub kind: EntryKind,
-    /// The encoded command.
-    #[cbor(n(3), with = "minicbor::bytes")]
+    /// The encoded command; empty for a new leader's first entry.
+    #[cbor(n(2), with = "minicbor::bytes")]
     pub data: Vec<u8>,
 }
 
@@ -224,7 +206,7 @@ mod tests {
     use super::*;
 
     fn entry(index: u64, term: u64) -> LogEntry {
-        LogEntry { index, term, kind: EntryKind::Command, data: vec![index as u8] }
+        LogEntry { index, term, data: vec![index as u8] }
     }
 
     fn snapshot(index: u64) -> LogSnapshot {

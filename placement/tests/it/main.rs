@@ -1,2 +1,11 @@
 //! What the control plane promises, one file per concern. Everything here drives the public facade
-//! with an in-memory log and a clock that the test moves.
+//! with an in-memory log, a clock that the test moves, and storage nodes that are only as clever as
+//! their messages.
+
+mod cluster;
+mod configurations;
+mod deletes;
+mod leases;
+mod log;
+mod registration;
+mod tenants;

@@ -1,0 +1,160 @@
+//! What operators ask: answers out of the state, and the commands their wishes become. Nobody here
+//! can ask for a key or an object.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use trefoil_protocol::config::{Member, MemberState, TenantEntry};
+use trefoil_protocol::ids::{DcId, LinkId, NodeId, TenantName, VolumeId};
+use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, ClusterStatus};
+use trefoil_protocol::message::control::{LinkReport, Renew, VolumeStatistics};
+use trefoil_protocol::time::Millis;
+
+use crate::controller::recruit::{place, up_nodes};
+use crate::custodian::{Entropy, Keyring, NAME_KEY_VERSION, new_tenant_key};
+use crate::state::{Command, NewTenant, NewVolume, State, Topology, WrappedKey};
+
+/// The most volumes of one tenant: what is told of them must fit one message.
+pub(crate) const VOLUMES_MAX: u32 = 1024;
+
+/// What an operator's request comes to.
+pub(crate) enum Wish {
+    /// An answer at once.
+    Answer(AdminAnswer),
+    /// A command; its outcome is the answer.
+    Command(Command),
+}
+
+fn refused(reason: impl Into<String>) -> Wish {
+    Wish::Answer(AdminAnswer::Refused(reason.into()))
+}
+
+/// What nodes said of volumes and links since this leadership began; for operators only.
+#[derive(Default)]
+pub(crate) struct Reported {
+    volumes: BTreeMap<VolumeId, VolumeStatistics>,
+    links: BTreeMap<NodeId, Vec<LinkReport>>,
+}
+
+impl Reported {
+    /// Notes what a renewal said. Of a volume only its primary is heard.
+    pub(crate) fn note(&mut self, state: &State, node: NodeId, renew: &Renew) {
+        for statistics in &renew.volumes {
+            let record = state.volumes.get(statistics.volume);
+            if record.is_some_and(|record| record.config.primary == Some(node)) {
+                self.volumes.insert(statistics.volume, *statistics);
+            }
+        }
+        if let Some(links) = &renew.links {
+            self.links.insert(node, links.clone());
+        }
+    }
+
+    /// Each link, summed over the nodes that are up.
+    fn links_of(&self, topology: &Topology) -> Vec<LinkReport> {
+        let up: BTreeSet<NodeId> = up_nodes(topology).map(|entry| entry.node).collect();
+        let mut sums: BTreeMap<LinkId, LinkReport> = BTreeMap::new();
+        for report in self.links.iter().filter(|(node, _)| up.contains(node)).flat_map(|(_, links)| links) {
+            let none = LinkReport { link: report.link, healthy: 0, silent: 0 };
+            let sum = sums.entry(report.link).or_insert(none);
+            sum.healthy = sum.healthy.saturating_add(report.healthy);
+            sum.silent = sum.silent.saturating_add(report.silent);
+        }
+        sums.into_values().collect()
+    }
+}
+
+/// Weighs an operator's request.
+pub(crate) fn weigh(
+    state: &State,
+    reported: &Reported,
+    request: &AdminRequest,
+    keyring: &Keyring,
+    entropy: &mut dyn Entropy,
+) -> Wish {
+    match request {
+        AdminRequest::Status => Wish::Answer(AdminAnswer::Status(status(state, reported))),
+        AdminRequest::ListTenants => {
+            let tenants = state.tenants.all().map(|record| record.entry.clone());
+            Wish::Answer(AdminAnswer::Tenants(tenants.collect()))
+        }
+        AdminRequest::CreateTenant { name, volumes, window, first_copy_retention } => {
+            let wanted =
+                Wanted { name: *name, volumes: *volumes, window: *window, retention: *first_copy_retention };
+            create_tenant(state, &wanted, keyring, entropy)
+        }
+        AdminRequest::CreatePrincipal { tenant } => match state.tenants.named(*tenant) {
+            Some(record) => Wish::Command(Command::CreatePrincipal(record.entry.tenant)),
+            None => refused(format!("there is no tenant `{tenant}`")),
+        },
+        AdminRequest::FenceStore { store } => Wish::Command(Command::FenceStore(*store)),
+    }
+}
+
+fn status(state: &State, reported: &Reported) -> ClusterStatus {
+    ClusterStatus {
+        now: state.clock.now(),
+        nodes: state.topology.nodes().map(|record| record.entry.clone()).collect(),
+        tenants: state.tenants.all().map(|record| record.entry.clone()).collect(),
+        volumes: state.volumes.all().map(|record| record.config.clone()).collect(),
+        statistics: reported.volumes.values().copied().collect(),
+        certified: state.deletions.certified_count(),
+        links: Some(reported.links_of(&state.topology)),
+    }
+}
+
+struct Wanted {
+    name: TenantName,
+    volumes: u32,
+    window: Millis,
+    retention: Millis,
+}
+
+impl Wanted {
+    fn is(&self, entry: &TenantEntry) -> bool {
+        (self.volumes, self.window, self.retention)
+            == (entry.volume_count, entry.window, entry.first_copy_retention)
+    }
+}
+
+fn create_tenant(state: &State, wanted: &Wanted, keyring: &Keyring, entropy: &mut dyn Entropy) -> Wish {
+    if let Some(known) = state.tenants.named(wanted.name) {
+        return match wanted.is(&known.entry) {
+            true => Wish::Answer(AdminAnswer::Tenant(known.entry.clone())),
+            false => refused(format!("tenant `{}` exists with other settings", wanted.name)),
+        };
+    }
+    if !wanted.volumes.is_power_of_two() || wanted.volumes > VOLUMES_MAX {
+        return refused(format!("volumes must be a power of two up to {VOLUMES_MAX}"));
+    }
+    let mut dcs: Vec<DcId> = up_nodes(&state.topology).map(|entry| entry.dc).collect();
+    dcs.sort_unstable();
+    dcs.dedup();
+    if dcs.len() < 2 {
+        return refused("nodes of two data centres must be up before a tenant can be made");
+    }
+    let tenant = state.tenants.next_id();
+    let first = state.volumes.next_id();
+    let volumes = (0..wanted.volumes).map(|slot| {
+        let volume = VolumeId(first.0 + u64::from(slot));
+        let home = dcs[slot as usize % dcs.len()];
+        let nodes = place(&state.topology, tenant, volume, home);
+        let members: Vec<Member> =
+            nodes.iter().map(|entry| Topology::member(entry, MemberState::InSync)).collect();
+        NewVolume { home, members }
+    });
+    let volumes = volumes.collect();
+    let keys = [NAME_KEY_VERSION, NAME_KEY_VERSION + 1].map(|version| {
+        let key = new_tenant_key(entropy);
+        let wrapped: Bytes = keyring.master.wrap(tenant, version, &key, entropy);
+        WrappedKey { version, wrapped }
+    });
+    Wish::Command(Command::CreateTenant(NewTenant {
+        tenant,
+        name: wanted.name,
+        window: wanted.window,
+        first_copy_retention: wanted.retention,
+        volumes,
+        keys: keys.to_vec(),
+    }))
+}

@@ -1,0 +1,248 @@
+//! The choice of a volume's next configuration: pure, from the committed state and what the leader
+//! observed. It never chooses the least bad: without a store that holds everything acknowledged the
+//! volume stays down.
+
+use std::collections::BTreeSet;
+
+use trefoil_protocol::config::{Member, MemberState, Protection};
+use trefoil_protocol::ids::{DcId, Epoch, NodeId, StoreId};
+
+use crate::controller::recruit::{COPIES, Fitness, NoRecruit, neediest, recruit, shape};
+use crate::state::{MEMBERS_MAX, State, Topology, VolumeChange, VolumeRecord};
+
+/// What the primary of one epoch has reported of its volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Evidence {
+    /// The epoch it is about.
+    pub(crate) epoch: Epoch,
+    /// Members are fenced at this epoch, the log is chosen.
+    pub(crate) ready: bool,
+    /// Stores that do not acknowledge.
+    pub(crate) lagging: BTreeSet<StoreId>,
+    /// Stores that caught up.
+    pub(crate) complete: BTreeSet<StoreId>,
+    /// The store that should lead instead.
+    pub(crate) better: Option<StoreId>,
+    /// Everything acknowledged under `SingleDc` is in both data centres.
+    pub(crate) restored: bool,
+}
+
+/// What the choice is made from.
+pub(crate) struct Scene<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) fitness: Fitness<'a>,
+    /// A volume that was down waits a little for all of its members.
+    pub(crate) may_wait: bool,
+}
+
+/// The next configuration of a volume, if it should have another one now.
+pub(crate) fn next_change(
+    scene: &Scene<'_>,
+    record: &VolumeRecord,
+    evidence: &Evidence,
+) -> Option<VolumeChange> {
+    let choice = Choice { scene, record, evidence, topology: &scene.state.topology };
+    let (primary, members, protection) = choice.next()?;
+    let change = VolumeChange {
+        volume: record.config.volume,
+        from: record.config.epoch,
+        primary,
+        members,
+        protection,
+    };
+    assert_eq!(record.breakage(&change), None, "no change that breaks a volume is ever proposed");
+    Some(change)
+}
+
+type Next = (Option<NodeId>, Vec<Member>, Protection);
+
+struct Choice<'a> {
+    scene: &'a Scene<'a>,
+    record: &'a VolumeRecord,
+    evidence: &'a Evidence,
+    topology: &'a Topology,
+}
+
+impl Choice<'_> {
+    fn next(&self) -> Option<Next> {
+        let config = &self.record.config;
+        let staying = self.staying();
+        let primary_stays = config.primary.filter(|node| staying.iter().any(|member| member.node == *node));
+        let settled = primary_stays.is_some() && staying.len() == config.members.len();
+        if settled && !self.primary_is_doubted() {
+            return if config.activated { self.upkeep(&staying) } else { None };
+        }
+        self.repair(staying)
+    }
+
+    /// Members that are there and reachable.
+    fn staying(&self) -> Vec<Member> {
+        let alone = self.primary_is_cut_off();
+        let live = self.record.config.members.iter().filter(|member| self.topology.is_live(member));
+        live.filter(|member| alone || !self.evidence.lagging.contains(&member.store)).copied().collect()
+    }
+
+    /// A primary that reaches nobody, while the control plane hears them all, is the one that is cut
+    /// off.
+    fn primary_is_cut_off(&self) -> bool {
+        let config = &self.record.config;
+        let mut others = config.members.iter().filter(|member| Some(member.node) != config.primary);
+        others.clone().count() >= 2
+            && others.all(|m| self.topology.is_live(m) && self.evidence.lagging.contains(&m.store))
+            && self.eligible(&config.members).iter().any(|member| Some(member.node) != config.primary)
+    }
+
+    fn primary_is_doubted(&self) -> bool {
+        self.primary_is_cut_off() || self.better().is_some()
+    }
+
+    /// The store that the primary itself would rather see lead, if it may.
+    fn better(&self) -> Option<Member> {
+        let eligible = self.eligible(&self.record.config.members);
+        let better = eligible.into_iter().find(|member| self.evidence.better == Some(member.store))?;
+        (Some(better.node) != self.record.config.primary).then_some(better)
+    }
+
+    /// Those of `members` that hold everything acknowledged and are there.
+    fn eligible(&self, members: &[Member]) -> Vec<Member> {
+        let complete = self.record.complete_stores();
+        let eligible = members.iter().filter(|member| {
+            member.state == MemberState::InSync
+                && complete.contains(&member.store)
+                && self.topology.is_live(member)
+        });
+        eligible.copied().collect()
+    }
+
+    fn repair(&self, staying: Vec<Member>) -> Option<Next> {
+        let config = &self.record.config;
+        let eligible = self.eligible(&staying);
+        if eligible.is_empty() {
+            // Down. The members stay: one of them holds what was acknowledged.
+            let goes_down = config.primary.is_some();
+            return goes_down.then(|| (None, config.members.clone(), config.protection));
+        }
+        if config.primary.is_none() && self.scene.may_wait && staying.len() < config.members.len() {
+            return None;
+        }
+        let primary = self.choose_primary(&eligible)?;
+        let members = self.fill_up(staying).ok()?;
+        let protection = protection_of(config.protection, &members);
+        Some((Some(primary), members, protection))
+    }
+
+    /// The present primary if it may stay; else one at home; nobody who may be gone already.
+    fn choose_primary(&self, eligible: &[Member]) -> Option<NodeId> {
+        if let Some(better) = self.better().filter(|better| eligible.contains(better)) {
+            return Some(better.node);
+        }
+        let present = |member: &&Member| Some(member.node) == self.record.config.primary;
+        let doubted = self.primary_is_cut_off();
+        if let Some(present) = eligible.iter().find(present).filter(|_| !doubted) {
+            return (self.scene.fitness.fresh)(present.node).then_some(present.node);
+        }
+        let fresh = eligible.iter().filter(|m| !present(m) && (self.scene.fitness.fresh)(m.node));
+        fresh.map(|m| (m.dc != self.record.home, m.node)).min().map(|(_, node)| node)
+    }
+
+    /// Recruits up to three members: first where a data centre lacks copies, else anywhere.
+    fn fill_up(&self, mut members: Vec<Member>) -> Result<Vec<Member>, NoRecruit> {
+        let shape = shape(self.topology, self.record.home, &members);
+        let mut exhausted = BTreeSet::new();
+        while members.len() < COPIES {
+            let open: Vec<(DcId, usize)> =
+                shape.iter().filter(|(dc, _)| !exhausted.contains(dc)).copied().collect();
+            let anywhere = || open.first().map(|(dc, _)| *dc);
+            let Some(dc) = neediest(&open, &members).or_else(anywhere) else { break };
+            match recruit(self.topology, self.record, &members, dc, &self.scene.fitness) {
+                Ok(entry) => members.push(Topology::member(entry, MemberState::CatchingUp)),
+                Err(NoRecruit::Nobody) => {
+                    exhausted.insert(dc);
+                }
+                Err(NoRecruit::NotSure) => return Err(NoRecruit::NotSure),
+            }
+        }
+        Ok(members)
+    }
+
+    /// One step towards the aim of a volume that works.
+    fn upkeep(&self, members: &[Member]) -> Option<Next> {
+        let config = &self.record.config;
+        let keep_primary = |members: Vec<Member>| {
+            let protection = protection_of(config.protection, &members);
+            (config.primary, members, protection)
+        };
+        if let Some(members) = self.completed(members) {
+            return Some(keep_primary(members));
+        }
+        if config.protection == Protection::Restoring && self.evidence.restored {
+            return Some((config.primary, members.to_vec(), Protection::BothDcs));
+        }
+        if protection_of(config.protection, members) != config.protection {
+            return Some(keep_primary(members.to_vec()));
+        }
+        self.with_surplus_removed(members).or_else(|| self.with_one_more(members)).map(keep_primary)
+    }
+
+    fn completed(&self, members: &[Member]) -> Option<Vec<Member>> {
+        let caught_up =
+            |m: &Member| m.state == MemberState::CatchingUp && self.evidence.complete.contains(&m.store);
+        members.iter().any(caught_up).then(|| {
+            let state = |m: &Member| if caught_up(m) { MemberState::InSync } else { m.state };
+            members.iter().map(|m| Member { state: state(m), ..*m }).collect()
+        })
+    }
+
+    fn with_one_more(&self, members: &[Member]) -> Option<Vec<Member>> {
+        if members.len() >= MEMBERS_MAX {
+            return None;
+        }
+        let shape = shape(self.topology, self.record.home, members);
+        let dc = neediest(&shape, members)?;
+        // One at a time: whoever catches up there shall finish first.
+        let busy = |m: &Member| m.dc == dc && m.state == MemberState::CatchingUp;
+        if members.len() >= COPIES && members.iter().any(busy) {
+            return None;
+        }
+        let entry = recruit(self.topology, self.record, members, dc, &self.scene.fitness).ok()?;
+        let mut members = members.to_vec();
+        members.push(Topology::member(entry, MemberState::CatchingUp));
+        Some(members)
+    }
+
+    /// Without one member more than needed, in a data centre that has more than its share, and only
+    /// if three complete copies in both data centres are left.
+    fn with_surplus_removed(&self, members: &[Member]) -> Option<Vec<Member>> {
+        let shape = shape(self.topology, self.record.home, members);
+        if members.len() <= COPIES || shape.len() < 2 {
+            return None;
+        }
+        let held = |dc: DcId| members.iter().filter(|member| member.dc == dc).count();
+        let above = |dc: DcId| !shape.iter().any(|(other, target)| *other == dc && held(dc) <= *target);
+        let removable = members.iter().filter(|m| above(m.dc) && Some(m.node) != self.record.config.primary);
+        let mut ranked: Vec<&Member> = removable.collect();
+        ranked.sort_by_key(|member| (member.state == MemberState::InSync, member.node));
+        ranked.into_iter().find_map(|extra| {
+            let rest: Vec<Member> = members.iter().filter(|m| m.store != extra.store).copied().collect();
+            let in_sync: Vec<&Member> = rest.iter().filter(|m| m.state == MemberState::InSync).collect();
+            (in_sync.len() >= COPIES && count_dcs(in_sync.iter().map(|m| m.dc)) >= 2).then_some(rest)
+        })
+    }
+}
+
+/// The rule that follows from who is left. Entering `SingleDc` is immediate; leaving it begins when
+/// complete copies are in both data centres, and ends with the primary's proof alone.
+fn protection_of(present: Protection, members: &[Member]) -> Protection {
+    let complete = members.iter().filter(|member| member.state == MemberState::InSync);
+    let complete_in_both = count_dcs(complete.map(|member| member.dc)) >= 2;
+    let present_in_both = count_dcs(members.iter().map(|member| member.dc)) >= 2;
+    match present {
+        Protection::BothDcs if present_in_both => Protection::BothDcs,
+        Protection::SingleDc | Protection::Restoring if complete_in_both => Protection::Restoring,
+        _ => Protection::SingleDc,
+    }
+}
+
+fn count_dcs(dcs: impl Iterator<Item = DcId>) -> usize {
+    dcs.collect::<BTreeSet<DcId>>().len()
+}

@@ -1,0 +1,402 @@
+//! What a leader does beyond applying commands: it listens to nodes, operators and tenants, watches
+//! who is there, and turns what it sees into commands. Everything here is volatile and belongs to one
+//! leadership; a new leader starts from the committed state and the worst assumptions.
+
+pub(crate) mod admin;
+pub(crate) mod failover;
+pub(crate) mod grants;
+pub(crate) mod orders;
+pub(crate) mod outbox;
+mod outcome;
+mod plan;
+pub(crate) mod recruit;
+pub(crate) mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trefoil_protocol::deletion::{PurgeScope, SignedPurgeOrder};
+use trefoil_protocol::ids::{Epoch, NodeId, PrincipalId, StoreId, TenantId, VolumeId};
+use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
+use trefoil_protocol::message::control::{
+    ControlAnswer, ControlRefusal, ControlRequest, PurgeClaim, PurgeEvidence, Renew,
+};
+use trefoil_protocol::message::tenant::{Refusal, RouteView, TenantAnswer, TenantCall, TenantRequest};
+use trefoil_protocol::time::BootTime;
+
+use crate::controller::admin::{Reported, Wish};
+use crate::controller::failover::Evidence;
+use crate::controller::grants::Grants;
+use crate::controller::orders::{check_epoch, draft_certificates, draft_order};
+use crate::controller::outbox::{Outbox, Waiting};
+use crate::controller::watch::{Watches, news};
+use crate::custodian::{Entropy, Keyring, new_tenant_key};
+use crate::event::{Answer, Request, RequestId};
+use crate::state::{Command, State, TenantRecord, VolumeRecord, WrappedKey};
+
+/// The most requests that may wait for commits at once.
+const WAITING_MAX: usize = 4096;
+
+/// What one step hands to the controller.
+pub(crate) struct Turn<'a> {
+    pub(crate) now: BootTime,
+    pub(crate) state: &'a State,
+    pub(crate) keyring: &'a Keyring,
+    pub(crate) entropy: &'a mut dyn Entropy,
+    pub(crate) placement_keys: &'a [trefoil_protocol::ids::PublicKey],
+    pub(crate) out: &'a mut Outbox,
+}
+
+/// A leader's volatile side.
+pub(crate) struct Controller {
+    grants: Grants,
+    evidence: BTreeMap<VolumeId, Evidence>,
+    reported: Reported,
+    watches: Watches,
+    /// Renewals that wait for a quorum to confirm that this leader still leads, by round.
+    renewals: BTreeMap<u64, (RequestId, NodeId, Renew)>,
+    last_round: u64,
+    /// Volumes and nodes with a proposal of the controller's own under way.
+    busy_volumes: BTreeSet<VolumeId>,
+    busy_nodes: BTreeSet<NodeId>,
+    /// Stores not to be recruited for a volume again before the given time.
+    shunned: BTreeMap<(VolumeId, StoreId), BootTime>,
+    /// Since when a volume that is down could come up without all of its members.
+    returning: BTreeMap<VolumeId, BootTime>,
+    last_tick: Option<BootTime>,
+    tick_under_way: bool,
+    next_scan: BootTime,
+    dirty: bool,
+}
+
+impl Controller {
+    /// A leadership begins: assume that every node has just renewed and was just granted.
+    pub(crate) fn new(state: &State, now: BootTime) -> Self {
+        let nodes = state.topology.nodes().map(|record| record.entry.node);
+        Self {
+            grants: Grants::assume_all(nodes, now),
+            evidence: BTreeMap::new(),
+            reported: Reported::default(),
+            watches: Watches::default(),
+            renewals: BTreeMap::new(),
+            last_round: 0,
+            busy_volumes: BTreeSet::new(),
+            busy_nodes: BTreeSet::new(),
+            shunned: BTreeMap::new(),
+            returning: BTreeMap::new(),
+            last_tick: None,
+            tick_under_way: false,
+            next_scan: now,
+            dirty: true,
+        }
+    }
+
+    /// Takes a request; the answer comes now or with a commit.
+    pub(crate) fn request(&mut self, turn: &mut Turn<'_>, id: RequestId, request: Request) {
+        if turn.out.waiting() >= WAITING_MAX {
+            return turn.out.answer(id, not_leading(&request));
+        }
+        match request {
+            Request::Control(node, request) => {
+                if let Some(answer) = self.control(turn, id, node, request) {
+                    turn.out.answer(id, Answer::Control(answer));
+                }
+            }
+            Request::Admin(_, request) => self.admin(turn, id, &request),
+            Request::Tenant(tenant, principal, request) => {
+                self.tenant(turn, id, tenant, principal, &request);
+            }
+        }
+    }
+
+    /// Whoever asked is gone.
+    pub(crate) fn gone(&mut self, id: RequestId) {
+        self.watches.forget(id);
+    }
+
+    /// The leadership is over: nothing more will come of what waits here.
+    pub(crate) fn resign(mut self, out: &mut Outbox) {
+        let renewals = self.renewals.into_values().map(|(id, ..)| id);
+        for id in renewals.chain(self.watches.take_all()) {
+            out.answer(id, Answer::Control(ControlAnswer::Refused(ControlRefusal::NotLeader)));
+        }
+    }
+
+    fn control(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: RequestId,
+        node: NodeId,
+        request: ControlRequest,
+    ) -> Option<ControlAnswer> {
+        let answered = match request {
+            ControlRequest::Register(register) if register.node != node => Err(ControlRefusal::Denied(
+                format!("the certificate says {node}, the request says {}", register.node),
+            )),
+            ControlRequest::Register(register) => {
+                turn.out.propose(Command::Register(register), Waiting::Register(id, node));
+                Ok(None)
+            }
+            request => self.registered_node_asks(turn, id, node, request),
+        };
+        answered.unwrap_or_else(|refusal| Some(ControlAnswer::Refused(refusal)))
+    }
+
+    fn registered_node_asks(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: RequestId,
+        node: NodeId,
+        request: ControlRequest,
+    ) -> Result<Option<ControlAnswer>, ControlRefusal> {
+        let entry = turn.state.topology.node(node).ok_or(ControlRefusal::Unregistered)?;
+        if turn.state.topology.is_fenced(entry.store) {
+            return Err(ControlRefusal::Denied("the store is fenced for ever".to_owned()));
+        }
+        if let ControlRequest::Renew(renew) = request {
+            return self.renew(turn, id, node, renew).map(|()| None);
+        }
+        // Until it has renewed, a run may not even have its number on disk.
+        if turn.state.topology.is_unconfirmed(entry) {
+            return Err(ControlRefusal::Unregistered);
+        }
+        match request {
+            ControlRequest::Watch { applied } => {
+                if let Some(older) = self.watches.wait(node, id, applied, turn.now) {
+                    let news = news(turn.state, node, applied);
+                    turn.out.answer(older, Answer::Control(ControlAnswer::News(news)));
+                }
+                Ok(None)
+            }
+            ControlRequest::Retired { volume, store, epoch } if store == entry.store => {
+                turn.out.propose(Command::Retired(volume, store, epoch), Waiting::Control(id));
+                Ok(None)
+            }
+            ControlRequest::Retired { .. } => {
+                Err(ControlRefusal::Denied("a node speaks for its own store only".to_owned()))
+            }
+            request => self.primary_reports(turn, id, node, request),
+        }
+    }
+
+    fn renew(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: RequestId,
+        node: NodeId,
+        renew: Renew,
+    ) -> Result<(), ControlRefusal> {
+        let entry = turn.state.topology.node(node).ok_or(ControlRefusal::Unregistered)?;
+        if (entry.store, entry.incarnation) != (renew.store, renew.incarnation) {
+            return Err(ControlRefusal::Unregistered);
+        }
+        if renew.applied > turn.state.applied {
+            return Err(ControlRefusal::Denied("the node knows more than the control plane".to_owned()));
+        }
+        self.grants.heard(node, renew.applied, turn.now);
+        self.reported.note(turn.state, node, &renew);
+        let absent = entry.state != trefoil_protocol::config::NodeState::Up;
+        if absent || turn.state.topology.is_unconfirmed(entry) {
+            let command = Command::NodeUp(node, renew.incarnation);
+            turn.out.propose(command, Waiting::Renew(id, node, renew));
+        } else {
+            self.confirm_then_grant(turn, id, node, renew);
+        }
+        Ok(())
+    }
+
+    /// A lease goes on only after a quorum said, later than the request, that this leader leads.
+    fn confirm_then_grant(&mut self, turn: &mut Turn<'_>, id: RequestId, node: NodeId, renew: Renew) {
+        self.last_round += 1;
+        self.renewals.insert(self.last_round, (id, node, renew));
+        turn.out.confirm(self.last_round);
+    }
+
+    /// A quorum confirmed a round: the renewals up to it are granted.
+    pub(crate) fn confirmed(&mut self, turn: &mut Turn<'_>, round: u64) {
+        let later = self.renewals.split_off(&(round + 1));
+        for (id, node, renew) in std::mem::replace(&mut self.renewals, later).into_values() {
+            let answer = self.grant(turn, node, &renew);
+            turn.out.answer(id, Answer::Control(answer));
+        }
+    }
+
+    fn grant(&mut self, turn: &Turn<'_>, node: NodeId, renew: &Renew) -> ControlAnswer {
+        let entry = turn.state.topology.node(node);
+        let same_run = entry.is_some_and(|e| (e.store, e.incarnation) == (renew.store, renew.incarnation));
+        if !same_run || turn.state.topology.is_fenced(renew.store) {
+            return ControlAnswer::Refused(ControlRefusal::Unregistered);
+        }
+        self.grants.granted(node, turn.now);
+        ControlAnswer::Granted {
+            sent: renew.sent,
+            covers: renew.applied,
+            news: news(turn.state, node, renew.applied),
+        }
+    }
+
+    fn primary_reports(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: RequestId,
+        node: NodeId,
+        request: ControlRequest,
+    ) -> Result<Option<ControlAnswer>, ControlRefusal> {
+        let led = |volume, epoch| led_by(turn.state, node, volume, epoch);
+        match request {
+            ControlRequest::Ready { volume, epoch } => {
+                led(volume, epoch)?;
+                self.evidence(volume, epoch).ready = true;
+            }
+            ControlRequest::Lagging { volume, epoch, stores } => {
+                let record = led(volume, epoch)?;
+                let own = record.config.primary_member().map(|member| member.store);
+                let others = stores.into_iter().filter(|store| Some(*store) != own);
+                self.evidence(volume, epoch).lagging.extend(others);
+            }
+            ControlRequest::Complete { volume, epoch, store } => {
+                led(volume, epoch)?;
+                self.evidence(volume, epoch).complete.insert(store);
+            }
+            ControlRequest::Unfit { volume, epoch, better } => {
+                led(volume, epoch)?;
+                self.evidence(volume, epoch).better = Some(better);
+            }
+            ControlRequest::Restored { volume, epoch, last_single_dc, persisted } => {
+                led(volume, epoch)?;
+                if persisted < last_single_dc {
+                    return Err(ControlRefusal::NotYet);
+                }
+                self.evidence(volume, epoch).restored = true;
+            }
+            ControlRequest::RequestPurge { volume, epoch, scope, claims } => {
+                let record = led(volume, epoch)?;
+                return purge(turn, id, record, scope, &claims);
+            }
+            ControlRequest::Certify { volume, epoch, evidence } => {
+                let record = led(volume, epoch)?;
+                return certify(turn, id, record, evidence);
+            }
+            ControlRequest::Register(_)
+            | ControlRequest::Renew(_)
+            | ControlRequest::Watch { .. }
+            | ControlRequest::Retired { .. } => unreachable!("taken by the callers"),
+        }
+        self.dirty = true;
+        Ok(Some(ControlAnswer::Done))
+    }
+
+    fn evidence(&mut self, volume: VolumeId, epoch: Epoch) -> &mut Evidence {
+        let evidence = self.evidence.entry(volume).or_default();
+        if evidence.epoch != epoch {
+            *evidence = Evidence { epoch, ..Evidence::default() };
+        }
+        evidence
+    }
+
+    fn admin(&mut self, turn: &mut Turn<'_>, id: RequestId, request: &AdminRequest) {
+        match admin::weigh(turn.state, &self.reported, request, turn.keyring, turn.entropy) {
+            Wish::Answer(answer) => turn.out.answer(id, Answer::Admin(answer)),
+            Wish::Command(command) => turn.out.propose(command, Waiting::Admin(id)),
+        }
+    }
+
+    fn tenant(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: RequestId,
+        tenant: TenantId,
+        principal: PrincipalId,
+        request: &TenantRequest,
+    ) {
+        let known = turn.state.tenants.get(tenant).filter(|record| record.has_principal(principal));
+        let response = match (known, &request.call) {
+            (None, _) => Err(Refusal::NotFound),
+            (Some(record), TenantCall::Route) => Ok(route(turn.state, record, principal)),
+            (Some(record), TenantCall::Keys) => {
+                let fresh = record.is_used_up().then(|| {
+                    let version = record.newest_key() + 1;
+                    let key = new_tenant_key(turn.entropy);
+                    let wrapped = turn.keyring.master.wrap(tenant, version, &key, turn.entropy);
+                    WrappedKey { version, wrapped }
+                });
+                turn.out.propose(Command::ReserveNonces(tenant, fresh), Waiting::Keys(id, tenant));
+                return;
+            }
+            (Some(_), _) => Err(Refusal::Invalid("objects are held by storage nodes".to_owned())),
+        };
+        turn.out.answer(id, Answer::Tenant(response));
+    }
+}
+
+/// The volume, if `node` is its primary under `epoch`.
+fn led_by(
+    state: &State,
+    node: NodeId,
+    volume: VolumeId,
+    epoch: Epoch,
+) -> Result<&VolumeRecord, ControlRefusal> {
+    let record = state.volumes.get(volume);
+    let record = record.ok_or_else(|| ControlRefusal::Denied("no such volume".to_owned()))?;
+    check_epoch(record, epoch)?;
+    if record.config.primary != Some(node) {
+        return Err(ControlRefusal::StaleEpoch(record.config.epoch));
+    }
+    Ok(record)
+}
+
+fn purge(
+    turn: &mut Turn<'_>,
+    id: RequestId,
+    record: &VolumeRecord,
+    scope: PurgeScope,
+    claims: &[PurgeClaim],
+) -> Result<Option<ControlAnswer>, ControlRefusal> {
+    if !record.config.activated {
+        return Err(ControlRefusal::NotYet);
+    }
+    let draft = draft_order(turn.state, record, scope, claims)?;
+    if let Some(order) = turn.state.deletions.order_for(draft.volume, scope, draft.items) {
+        let order = SignedPurgeOrder::new(order.clone(), &turn.keyring.signatory);
+        return Ok(Some(ControlAnswer::Order(order)));
+    }
+    turn.out.propose(Command::IssueOrder(draft), Waiting::Order(id));
+    Ok(None)
+}
+
+fn certify(
+    turn: &mut Turn<'_>,
+    id: RequestId,
+    record: &VolumeRecord,
+    evidence: Vec<PurgeEvidence>,
+) -> Result<Option<ControlAnswer>, ControlRefusal> {
+    let draft = draft_certificates(turn.state, record, &evidence)?;
+    turn.out.propose(Command::Certify(draft), Waiting::Certify(id, record.config.volume, evidence));
+    Ok(None)
+}
+
+fn route(state: &State, record: &TenantRecord, principal: PrincipalId) -> TenantAnswer {
+    let own = state.volumes.all().filter(|volume| volume.config.tenant == record.entry.tenant);
+    let mut volumes: Vec<_> = own.map(|volume| volume.config.clone()).collect();
+    volumes.sort_by_key(|config| config.slot);
+    let holders: BTreeSet<NodeId> =
+        volumes.iter().flat_map(|config| config.members.iter().map(|member| member.node)).collect();
+    let nodes = state.topology.nodes().map(|record| &record.entry);
+    TenantAnswer::Route(RouteView {
+        tenant: record.entry.clone(),
+        volumes,
+        nodes: nodes.filter(|entry| holders.contains(&entry.node)).cloned().collect(),
+        now: state.clock.now(),
+        principal,
+    })
+}
+
+/// What somebody hears who asks a voter that does not lead, or one that has too much to do.
+pub(crate) fn not_leading(request: &Request) -> Answer {
+    match request {
+        Request::Control(..) => Answer::Control(ControlAnswer::Refused(ControlRefusal::NotLeader)),
+        Request::Admin(..) => {
+            Answer::Admin(AdminAnswer::Refused("this control-plane process does not lead; try again".into()))
+        }
+        Request::Tenant(..) => Answer::Tenant(Err(Refusal::Unavailable)),
+    }
+}

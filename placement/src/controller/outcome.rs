@@ -1,0 +1,132 @@
+//! From a command's outcome to the answer of whoever waited for it. Orders and certificates are
+//! signed here, after their commands are committed and never before.
+
+use trefoil_protocol::deletion::{SignedCertificate, SignedPurgeOrder};
+use trefoil_protocol::ids::{TenantId, VolumeId};
+use trefoil_protocol::message::admin::AdminAnswer;
+use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, PurgeEvidence};
+use trefoil_protocol::message::tenant::{KeysView, Refusal, TenantAnswer, TenantKeyGrant, TenantResponse};
+use trefoil_protocol::time::CpTime;
+
+use crate::controller::outbox::Waiting;
+use crate::controller::{Controller, Turn, orders};
+use crate::event::Answer;
+use crate::state::{NONCE_BLOCK, Outcome, Rejection};
+
+/// How many voters sign: this version has the leader's signature alone.
+const SIGNERS: u32 = 1;
+
+impl Controller {
+    /// A command of this leadership was applied.
+    pub(crate) fn settled(&mut self, turn: &mut Turn<'_>, waiting: Waiting, outcome: Outcome) {
+        match waiting {
+            Waiting::Register(id, node) => {
+                if matches!(outcome, Outcome::Registered(_)) {
+                    self.grants.registered(node, turn.now);
+                }
+                turn.out.answer(id, Answer::Control(registered(turn, outcome)));
+            }
+            Waiting::Renew(id, node, renew) => match outcome {
+                Outcome::Done => self.confirm_then_grant(turn, id, node, renew),
+                _ => {
+                    let refused = ControlAnswer::Refused(ControlRefusal::Unregistered);
+                    turn.out.answer(id, Answer::Control(refused));
+                }
+            },
+            // A report that came too late is as good as heard.
+            Waiting::Control(id) => turn.out.answer(id, Answer::Control(ControlAnswer::Done)),
+            Waiting::Order(id) => {
+                let answer = match outcome {
+                    Outcome::Order(order) => {
+                        ControlAnswer::Order(SignedPurgeOrder::new(order, &turn.keyring.signatory))
+                    }
+                    other => refuse(other),
+                };
+                turn.out.answer(id, Answer::Control(answer));
+            }
+            Waiting::Certify(id, volume, evidence) => {
+                let answer = match outcome {
+                    Outcome::Certified(times) => {
+                        ControlAnswer::Certificates(certificates(turn, volume, evidence, times))
+                    }
+                    other => refuse(other),
+                };
+                turn.out.answer(id, Answer::Control(answer));
+            }
+            Waiting::Admin(id) => turn.out.answer(id, Answer::Admin(administered(turn, outcome))),
+            Waiting::Keys(id, tenant) => {
+                turn.out.answer(id, Answer::Tenant(keys(turn, tenant, outcome)));
+            }
+            Waiting::Volume(volume) => {
+                self.busy_volumes.remove(&volume);
+            }
+            Waiting::Node(node) => {
+                self.busy_nodes.remove(&node);
+            }
+            Waiting::Tick => {
+                self.tick_under_way = false;
+                return;
+            }
+        }
+        self.dirty = true;
+    }
+}
+
+fn refuse(outcome: Outcome) -> ControlAnswer {
+    ControlAnswer::Refused(match outcome {
+        Outcome::Rejected(Rejection::Stale | Rejection::NotYet) => ControlRefusal::NotYet,
+        Outcome::Rejected(rejection) => ControlRefusal::Denied(rejection.to_string()),
+        other => unreachable!("no such outcome for this command: {other:?}"),
+    })
+}
+
+fn registered(turn: &Turn<'_>, outcome: Outcome) -> ControlAnswer {
+    match outcome {
+        Outcome::Registered(incarnation) => ControlAnswer::Registered {
+            incarnation,
+            placement_keys: turn.placement_keys.to_vec(),
+            cluster: turn.state.cluster.clone(),
+            generation: turn.state.generation,
+        },
+        other => refuse(other),
+    }
+}
+
+fn certificates(
+    turn: &Turn<'_>,
+    volume: VolumeId,
+    evidence: Vec<PurgeEvidence>,
+    times: Vec<CpTime>,
+) -> Vec<SignedCertificate> {
+    let signatory = &turn.keyring.signatory;
+    let versions = evidence.into_iter().zip(times);
+    versions
+        .map(|(version, at)| orders::certify(turn.state, volume, version, at, SIGNERS, signatory))
+        .collect()
+}
+
+fn administered(turn: &Turn<'_>, outcome: Outcome) -> AdminAnswer {
+    match outcome {
+        Outcome::Tenant(tenant) => {
+            let record = turn.state.tenants.get(tenant).expect("it was just made");
+            AdminAnswer::Tenant(record.entry.clone())
+        }
+        Outcome::Principal(tenant, principal) => AdminAnswer::Principal { tenant, principal },
+        Outcome::Done => AdminAnswer::Done,
+        Outcome::Rejected(rejection) => AdminAnswer::Refused(rejection.to_string()),
+        other => unreachable!("no operator's command results in {other:?}"),
+    }
+}
+
+/// All keys of the tenant, opened for one of its principals, with a block of nonces of its own.
+fn keys(turn: &Turn<'_>, tenant: TenantId, outcome: Outcome) -> TenantResponse {
+    let Outcome::Nonces { prefix, .. } = outcome else { return Err(Refusal::Busy) };
+    let record = turn.state.tenants.get(tenant).ok_or(Refusal::NotFound)?;
+    let open = |version: &u32, wrapped: &[u8]| {
+        let key = turn.keyring.master.unwrap(tenant, *version, wrapped).map_err(|_| Refusal::Unavailable)?;
+        Ok(TenantKeyGrant { version: *version, key: *key })
+    };
+    let keys = record.keys.iter().map(|(version, key)| open(version, &key.wrapped));
+    let keys = keys.collect::<Result<Vec<_>, Refusal>>()?;
+    Ok(TenantAnswer::Keys(KeysView { keys, nonce_prefix: prefix, nonce_count: NONCE_BLOCK }))
+}

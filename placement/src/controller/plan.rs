@@ -1,0 +1,134 @@
+//! What a leader proposes of its own accord: the clock's ticks, silent nodes, configurations and
+//! activations. Looks at everything when something changed and at each tick, and is otherwise idle.
+
+use std::time::Duration;
+
+use trefoil_protocol::config::NodeState;
+use trefoil_protocol::ids::{NodeId, StoreId, VolumeId};
+use trefoil_protocol::time::{BootTime, Millis, lease};
+
+use crate::controller::failover::{Evidence, Scene, next_change};
+use crate::controller::outbox::Waiting;
+use crate::controller::recruit::Fitness;
+use crate::controller::{Controller, Turn};
+use crate::event::Answer;
+use crate::state::{Command, State, TICK_EVERY, VolumeRecord};
+use trefoil_protocol::message::control::ControlAnswer;
+
+/// How often everything is looked at when nothing happens.
+const SCAN_EVERY: Duration = Duration::from_millis(100);
+
+/// How long a store that did not acknowledge is not recruited again for the same volume.
+const SHUN_FOR: Duration = Duration::from_secs(30);
+
+/// How long a volume that was down waits for its other members once one could lead.
+const RETURN_WAIT: Duration = Duration::from_secs(3);
+
+impl Controller {
+    /// Proposes what the present state and time call for, and answers watches that are due.
+    pub(crate) fn plan(&mut self, turn: &mut Turn<'_>) {
+        self.tick(turn);
+        if self.dirty || turn.now >= self.next_scan {
+            self.dirty = false;
+            self.next_scan = turn.now + SCAN_EVERY;
+            self.look_for_silence(turn);
+            self.look_at_volumes(turn);
+        }
+        for (id, news) in self.watches.due(turn.state, turn.now) {
+            turn.out.answer(id, Answer::Control(ControlAnswer::News(news)));
+        }
+    }
+
+    /// When [`Self::plan`] has something to do at the latest.
+    pub(crate) fn next_wakeup(&self) -> BootTime {
+        self.watches.next_due().map_or(self.next_scan, |due| due.min(self.next_scan))
+    }
+
+    /// Control-plane time goes on by no more than this leader measured since its last tick; its
+    /// first tick adds nothing.
+    fn tick(&mut self, turn: &mut Turn<'_>) {
+        let passed = self.last_tick.map(|last| turn.now.since(last));
+        if self.tick_under_way || passed.is_some_and(|passed| passed < TICK_EVERY) {
+            return;
+        }
+        self.last_tick = Some(turn.now);
+        self.tick_under_way = true;
+        let advance = Millis::from(passed.unwrap_or_default());
+        turn.out.propose(Command::Tick(advance), Waiting::Tick);
+    }
+
+    fn look_for_silence(&mut self, turn: &mut Turn<'_>) {
+        for record in turn.state.topology.nodes() {
+            let entry = &record.entry;
+            let silent = self.grants.silence(entry.node, turn.now) >= lease::DOWN_AFTER;
+            if entry.state == NodeState::Up && silent && self.busy_nodes.insert(entry.node) {
+                let command = Command::NodeDown(entry.node, entry.incarnation);
+                turn.out.propose(command, Waiting::Node(entry.node));
+            }
+        }
+    }
+
+    fn look_at_volumes(&mut self, turn: &mut Turn<'_>) {
+        self.shunned.retain(|_, until| *until > turn.now);
+        for record in turn.state.volumes.all() {
+            let volume = record.config.volume;
+            if self.busy_volumes.contains(&volume) {
+                continue;
+            }
+            if let Some(command) = self.next_command(turn.state, turn.now, record) {
+                self.busy_volumes.insert(volume);
+                turn.out.propose(command, Waiting::Volume(volume));
+            }
+        }
+    }
+
+    fn next_command(&mut self, state: &State, now: BootTime, record: &VolumeRecord) -> Option<Command> {
+        let (volume, epoch) = (record.config.volume, record.config.epoch);
+        let evidence = self.evidence.get(&volume).filter(|evidence| evidence.epoch == epoch);
+        let evidence = evidence.cloned().unwrap_or_else(|| Evidence { epoch, ..Evidence::default() });
+        let may_wait = self.may_wait(state, now, record);
+        let scene = Scene {
+            state,
+            fitness: Fitness {
+                fresh: &|node: NodeId| self.grants.is_fresh(node, now),
+                shunned: &|store: StoreId| {
+                    evidence.lagging.contains(&store) || self.shunned.contains_key(&(volume, store))
+                },
+            },
+            may_wait,
+        };
+        if let Some(change) = next_change(&scene, record, &evidence) {
+            self.shun(volume, &evidence, now);
+            self.returning.remove(&volume);
+            return Some(Command::Reconfigure(change));
+        }
+        let activates = !record.config.activated && evidence.ready && self.all_released(record, now);
+        activates.then_some(Command::Activate(volume, epoch))
+    }
+
+    /// Whether nobody can serve any more under a former configuration.
+    fn all_released(&self, record: &VolumeRecord, now: BootTime) -> bool {
+        record.leavers().all(|node| self.grants.released(node, record.config.changed, now))
+    }
+
+    fn shun(&mut self, volume: VolumeId, evidence: &Evidence, now: BootTime) {
+        for store in &evidence.lagging {
+            self.shunned.insert((volume, *store), now + SHUN_FOR);
+        }
+    }
+
+    /// A volume that is down and could come up waits a moment for its other members, so that a
+    /// cluster that starts does not throw out whoever starts last.
+    fn may_wait(&mut self, state: &State, now: BootTime, record: &VolumeRecord) -> bool {
+        let config = &record.config;
+        let complete = record.complete_stores();
+        let can_lead =
+            |m: &&trefoil_protocol::config::Member| complete.contains(&m.store) && state.topology.is_live(m);
+        if config.primary.is_some() || config.in_sync().find(can_lead).is_none() {
+            self.returning.remove(&config.volume);
+            return config.primary.is_none();
+        }
+        let since = *self.returning.entry(config.volume).or_insert(now);
+        now < since + RETURN_WAIT
+    }
+}

@@ -1,0 +1,141 @@
+//! News: what a node must be told of changes behind the position it has, and the requests that wait
+//! for some.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use trefoil_protocol::config::{MemberState, NodeEntry, Protection};
+use trefoil_protocol::ids::{ConfigIndex, NodeId, StoreId};
+use trefoil_protocol::message::control::News;
+use trefoil_protocol::time::BootTime;
+
+use crate::controller::recruit::COPIES;
+use crate::event::RequestId;
+use crate::state::{State, VolumeRecord};
+
+/// The longest that a watch waits for news.
+const WATCH_MAX: Duration = Duration::from_secs(1);
+
+/// About how many volumes one message tells of.
+const VOLUMES_TOLD: usize = 1000;
+
+/// Everything behind `since` that `node` must know.
+pub(crate) fn news(state: &State, node: NodeId, since: ConfigIndex) -> News {
+    let store = state.topology.node(node).map(|entry| entry.store);
+    let concerned = |record: &&VolumeRecord| concerns(record, node, store);
+    let mut volumes: Vec<&VolumeRecord> =
+        state.volumes.all().filter(|r| r.told > since).filter(concerned).collect();
+    let index = shorten(&mut volumes).unwrap_or(state.applied);
+    let nodes = state.topology.nodes().filter(|record| record.changed > since);
+    let tenants = state.tenants.all().filter(|record| record.changed > since);
+    News {
+        index,
+        now: state.clock.now(),
+        volumes: volumes.iter().map(|record| record.config.clone()).collect(),
+        nodes: nodes.map(|record| record.entry.clone()).collect(),
+        tenants: tenants.map(|record| record.entry.clone()).collect(),
+        retire: state.topology.node(node).map_or_else(Vec::new, |entry| to_retire(state, entry)),
+    }
+}
+
+/// Keeps the oldest changes if there are more than fit one message, and says up to where these tell
+/// everything. Changes of one command stay together.
+fn shorten(volumes: &mut Vec<&VolumeRecord>) -> Option<ConfigIndex> {
+    if volumes.len() <= VOLUMES_TOLD {
+        return None;
+    }
+    volumes.sort_by_key(|record| record.told);
+    let last = volumes[VOLUMES_TOLD - 1].told;
+    volumes.retain(|record| record.told <= last);
+    Some(last)
+}
+
+/// Whether the node holds, held or leads the volume, or did so lately enough to be asked about it.
+fn concerns(record: &VolumeRecord, node: NodeId, store: Option<StoreId>) -> bool {
+    record.config.member(node).is_some()
+        || record.roles.contains_key(&node)
+        || store
+            .is_some_and(|store| record.config.ever_held.contains(&store) || record.fenced.contains(&store))
+}
+
+/// Volumes that have enough complete copies without this node's.
+fn to_retire(state: &State, entry: &NodeEntry) -> Vec<trefoil_protocol::ids::VolumeId> {
+    let spare = state.volumes.all().filter(|record| {
+        let config = &record.config;
+        let live = |m: &&trefoil_protocol::config::Member| {
+            m.state == MemberState::InSync && state.topology.is_live(m)
+        };
+        config.ever_held.contains(&entry.store)
+            && config.member_of_store(entry.store).is_none()
+            && config.activated
+            && config.protection == Protection::BothDcs
+            && config.members.iter().filter(live).count() >= COPIES
+    });
+    spare.map(|record| record.config.volume).collect()
+}
+
+/// Whether somebody who waits should be woken for it.
+fn is_worth_telling(news: &News) -> bool {
+    !(news.volumes.is_empty() && news.nodes.is_empty() && news.tenants.is_empty())
+}
+
+struct Watch {
+    request: RequestId,
+    since: ConfigIndex,
+    until: BootTime,
+}
+
+/// Requests that wait for news, one a node.
+#[derive(Default)]
+pub(crate) struct Watches {
+    nodes: BTreeMap<NodeId, Watch>,
+    looked_at: ConfigIndex,
+}
+
+impl Watches {
+    /// Lets a request wait. An older one of the same node is given back, to be answered at once.
+    pub(crate) fn wait(
+        &mut self,
+        node: NodeId,
+        request: RequestId,
+        since: ConfigIndex,
+        now: BootTime,
+    ) -> Option<RequestId> {
+        let watch = Watch { request, since, until: now + WATCH_MAX };
+        self.looked_at = ConfigIndex(0);
+        self.nodes.insert(node, watch).map(|older| older.request)
+    }
+
+    /// Whoever asked is gone.
+    pub(crate) fn forget(&mut self, request: RequestId) {
+        self.nodes.retain(|_, watch| watch.request != request);
+    }
+
+    /// The answers that are due: there is news, or the wait is over.
+    pub(crate) fn due(&mut self, state: &State, now: BootTime) -> Vec<(RequestId, News)> {
+        let mut answers = Vec::new();
+        let unchanged = state.applied == std::mem::replace(&mut self.looked_at, state.applied);
+        if unchanged && self.next_due().is_none_or(|until| now < until) {
+            return answers;
+        }
+        self.nodes.retain(|node, watch| {
+            let news = news(state, *node, watch.since);
+            let due = is_worth_telling(&news) || now >= watch.until;
+            if due {
+                answers.push((watch.request, news));
+            }
+            !due
+        });
+        answers
+    }
+
+    /// Gives up all, for a leader that leads no more.
+    pub(crate) fn take_all(&mut self) -> Vec<RequestId> {
+        std::mem::take(&mut self.nodes).into_values().map(|watch| watch.request).collect()
+    }
+
+    /// When the next wait is over.
+    pub(crate) fn next_due(&self) -> Option<BootTime> {
+        self.nodes.values().map(|watch| watch.until).min()
+    }
+}

@@ -1,0 +1,70 @@
+//! The port behind which consensus stands. The control plane proposes bytes and is told which bytes
+//! are committed where; how voters agree is the port's secret, so that another library can take
+//! Raft's place.
+
+use bytes::Bytes;
+use trefoil_protocol::ids::ConfigIndex;
+
+use crate::event::VoterId;
+use crate::log_store::LogStoreError;
+
+/// Proposals are taken by the leader only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this voter does not lead")]
+pub struct NotLeading;
+
+/// A message that is no voter's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed message of a voter: {0}")]
+pub struct MalformedMessage(pub String);
+
+/// An entry that every future leader will have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Where it stands.
+    pub index: ConfigIndex,
+    /// What was proposed; empty for a new leader's first entry.
+    pub data: Vec<u8>,
+}
+
+/// What came of driving the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// A state that takes the place of everything applied so far.
+    pub restored: Option<Vec<u8>>,
+    /// Newly committed entries, in order, each once.
+    pub committed: Vec<Committed>,
+    /// Rounds of [`ControlLog::confirm`] that a quorum has answered.
+    pub confirmed: Vec<u64>,
+    /// Messages to other voters.
+    pub messages: Vec<(VoterId, Bytes)>,
+}
+
+/// A replicated log, seen from one voter. Sans-IO but for its store, which it writes synchronously.
+pub trait ControlLog {
+    /// One unit of time passed.
+    fn tick(&mut self);
+
+    /// Another voter says something.
+    fn receive(&mut self, from: VoterId, message: &[u8]) -> Result<(), MalformedMessage>;
+
+    /// Offers a command; whether it is committed shows in [`Progress`].
+    fn propose(&mut self, command: Vec<u8>) -> Result<(), NotLeading>;
+
+    /// Asks a quorum whether this voter still leads; the answer comes as [`Progress::confirmed`] or
+    /// never.
+    fn confirm(&mut self, round: u64);
+
+    /// Makes durable what must be and says what came of it. Nothing is said before it is durable.
+    fn advance(&mut self) -> Result<Progress, LogStoreError>;
+
+    /// The term in which this voter leads and has committed an entry, so that it knows everything
+    /// that was ever committed; `None` if it does not.
+    fn leads(&self) -> Option<u64>;
+
+    /// How many entries stand behind the snapshot.
+    fn length(&self) -> usize;
+
+    /// Puts the state after `index` in place of everything up to there.
+    fn compact(&mut self, index: ConfigIndex, state: Vec<u8>) -> Result<(), LogStoreError>;
+}

@@ -1,0 +1,226 @@
+//! The commands of the control plane's log and what applying one results in. A command carries
+//! decisions, never questions: whoever proposes has looked at clocks, liveness and randomness, so
+//! that applying needs none of them.
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+use trefoil_protocol::config::{Member, Protection};
+use trefoil_protocol::deletion::{PurgeOrder, PurgeScope};
+use trefoil_protocol::ids::{
+    DcId, Epoch, Hash, Incarnation, Lsn, NodeId, PrincipalId, StoreId, TenantId, TenantName, VersionId,
+    VolumeId,
+};
+use trefoil_protocol::message::control::Register;
+use trefoil_protocol::time::{CpTime, Millis};
+
+/// A change of the replicated state.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Command {
+    /// Control-plane time goes on.
+    #[n(0)]
+    Tick(#[n(0)] Millis),
+    /// A node opened a store.
+    #[n(1)]
+    Register(#[n(0)] Register),
+    /// A node renews: it is there, and its incarnation is on its disk.
+    #[n(2)]
+    NodeUp(#[n(0)] NodeId, #[n(1)] Incarnation),
+    /// A node is silent. Ignored if it has started anew meanwhile.
+    #[n(3)]
+    NodeDown(#[n(0)] NodeId, #[n(1)] Incarnation),
+    /// A store is dead for ever.
+    #[n(4)]
+    FenceStore(#[n(0)] StoreId),
+    /// A tenant with its keys and volumes.
+    #[n(5)]
+    CreateTenant(#[n(0)] NewTenant),
+    /// A person or service of a tenant.
+    #[n(6)]
+    CreatePrincipal(#[n(0)] TenantId),
+    /// A block of wrap nonces for one principal; with a fresh key in case the newest is used up.
+    #[n(7)]
+    ReserveNonces(#[n(0)] TenantId, #[n(1)] Option<WrappedKey>),
+    /// The next configuration of a volume.
+    #[n(8)]
+    Reconfigure(#[n(0)] VolumeChange),
+    /// The configuration of this epoch may acknowledge from now on.
+    #[n(9)]
+    Activate(#[n(0)] VolumeId, #[n(1)] Epoch),
+    /// A store that is no member erased everything it held of a volume.
+    #[n(10)]
+    Retired(#[n(0)] VolumeId, #[n(1)] StoreId, #[n(2)] Epoch),
+    /// A batch may be purged.
+    #[n(11)]
+    IssueOrder(#[n(0)] OrderDraft),
+    /// Versions are gone everywhere.
+    #[n(12)]
+    Certify(#[n(0)] CertifyDraft),
+}
+
+/// A tenant to be made.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct NewTenant {
+    /// The id it must get; the keys are bound to it.
+    #[n(0)]
+    pub tenant: TenantId,
+    /// Its name.
+    #[n(1)]
+    pub name: TenantName,
+    /// How long a delete can be undone.
+    #[n(2)]
+    pub window: Millis,
+    /// How long the first copy stays after the others are erased.
+    #[n(3)]
+    pub first_copy_retention: Millis,
+    /// Its volumes, by slot.
+    #[n(4)]
+    pub volumes: Vec<NewVolume>,
+    /// Its keys.
+    #[n(5)]
+    pub keys: Vec<WrappedKey>,
+}
+
+/// A volume to be made: empty, so every member is in sync. The first member is its primary.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct NewVolume {
+    /// The data centre that shall hold two copies.
+    #[n(0)]
+    pub home: DcId,
+    /// Its members.
+    #[n(1)]
+    pub members: Vec<Member>,
+}
+
+/// A key wrapped by the master key.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct WrappedKey {
+    /// Its version; 0 hashes names.
+    #[n(0)]
+    pub version: u32,
+    /// Nonce, ciphertext and tag.
+    #[cbor(n(1), with = "trefoil_protocol::codec::bytes")]
+    pub wrapped: Bytes,
+}
+
+/// The next configuration of a volume, valid only on top of the one it was made from.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct VolumeChange {
+    /// The volume.
+    #[n(0)]
+    pub volume: VolumeId,
+    /// The epoch it was made from.
+    #[n(1)]
+    pub from: Epoch,
+    /// The primary; `None` takes the volume down.
+    #[n(2)]
+    pub primary: Option<NodeId>,
+    /// All members.
+    #[n(3)]
+    pub members: Vec<Member>,
+    /// The rule for acknowledgements.
+    #[n(4)]
+    pub protection: Protection,
+}
+
+/// A purge order to be numbered.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct OrderDraft {
+    /// The volume.
+    #[n(0)]
+    pub volume: VolumeId,
+    /// The least epoch under which it is valid.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// Which stores it permits to erase.
+    #[n(2)]
+    pub scope: PurgeScope,
+    /// How many items.
+    #[n(3)]
+    pub count: u32,
+    /// Their hash.
+    #[n(4)]
+    pub items: Hash,
+    /// When the last of their windows ended.
+    #[n(5)]
+    pub due: CpTime,
+    /// The control-plane time at which the windows were judged; every item due by then is in it.
+    #[n(6)]
+    pub judged: CpTime,
+}
+
+/// Versions to be entered into the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct CertifyDraft {
+    /// The volume.
+    #[n(0)]
+    pub volume: VolumeId,
+    /// Every store whose receipt was checked.
+    #[n(1)]
+    pub receipted: Vec<StoreId>,
+    /// The versions with their tombstones.
+    #[n(2)]
+    pub versions: Vec<(VersionId, Lsn)>,
+}
+
+/// What applying a command resulted in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, or done before.
+    Done,
+    /// The store's run has this number.
+    Registered(Incarnation),
+    /// The tenant was made.
+    Tenant(TenantId),
+    /// The principal was made.
+    Principal(TenantId, PrincipalId),
+    /// A block of wrap nonces under key `version`.
+    Nonces {
+        /// The key's version.
+        version: u32,
+        /// The first four bytes of every nonce of the block.
+        prefix: u32,
+    },
+    /// The order, new or from before.
+    Order(PurgeOrder),
+    /// When each version was certified first.
+    Certified(Vec<CpTime>),
+    /// Nothing was done.
+    Rejected(Rejection),
+}
+
+/// Why a command changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// The state moved on between proposal and commit.
+    #[error("the state has changed meanwhile")]
+    Stale,
+    /// No such node, store, tenant or volume.
+    #[error("no such {0}")]
+    Unknown(&'static str),
+    /// The store is fenced for ever.
+    #[error("the store is fenced for ever")]
+    Fenced,
+    /// The disk is older than what the store already acknowledged.
+    #[error("the disk knows incarnation {got}, but {known} was in use: this is an old image of the store")]
+    OldImage {
+        /// What the disk says.
+        got: Incarnation,
+        /// What it must know at least.
+        known: Incarnation,
+    },
+    /// Something that never changes is different.
+    #[error("the {0} differs from the registered one")]
+    Differs(&'static str),
+    /// The name is in use.
+    #[error("the name is taken")]
+    NameTaken,
+    /// The command would break a volume.
+    #[error("volume {0} would be left without {1}")]
+    Breaks(VolumeId, &'static str),
+    /// A window is not over.
+    #[error("not yet")]
+    NotYet,
+    /// The newest key has wrapped as much as it may.
+    #[error("the newest key is used up")]
+    KeyUsedUp,
+}

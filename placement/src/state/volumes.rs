@@ -1,0 +1,313 @@
+//! Volumes: their configuration, and what must be remembered of former ones so that no two of them
+//! ever serve at once and no copy is ever forgotten.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use minicbor::{Decode, Encode};
+use trefoil_protocol::config::{Interval, Member, MemberState, Protection, VolumeConfig};
+use trefoil_protocol::ids::{ConfigIndex, DcId, Epoch, NodeId, StoreId, VolumeId};
+
+use super::command::{NewTenant, NewVolume, Rejection, VolumeChange};
+use super::topology::Topology;
+
+/// The most members a volume has for a while; three is the aim.
+pub const MEMBERS_MAX: usize = 4;
+
+/// What a node could do under a former configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Role {
+    /// Serve versions.
+    #[n(0)]
+    Member,
+    /// Acknowledge writes and answer "latest".
+    #[n(1)]
+    Primary,
+}
+
+/// A volume.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct VolumeRecord {
+    /// Its configuration.
+    #[n(0)]
+    pub config: VolumeConfig,
+    /// The data centre that shall hold two copies.
+    #[n(1)]
+    pub home: DcId,
+    /// The command that last changed anything nodes are told about it. Later than
+    /// `config.changed` where a change needs no new grant.
+    #[n(2)]
+    pub told: ConfigIndex,
+    /// The highest role each node had in the last activated configuration and since.
+    #[n(3)]
+    pub roles: BTreeMap<NodeId, Role>,
+    /// The last epoch in which each store of `ever_held` was a member.
+    #[n(4)]
+    pub member_until: BTreeMap<StoreId, Epoch>,
+    /// Stores that may hold bytes but are dead for ever.
+    #[n(5)]
+    pub fenced: BTreeSet<StoreId>,
+}
+
+impl VolumeRecord {
+    /// The stores that hold everything that was ever acknowledged: in sync when the last activated
+    /// configuration was made. A volume that was never activated acknowledged nothing, so its
+    /// present in-sync set will do.
+    pub fn complete_stores(&self) -> BTreeSet<StoreId> {
+        let activated = self.config.intervals.iter().find(|interval| interval.activated);
+        match activated {
+            Some(interval) if !self.config.activated => interval.in_sync.iter().copied().collect(),
+            _ => self.config.in_sync().map(|member| member.store).collect(),
+        }
+    }
+
+    /// The nodes that may still serve under a former configuration, with a role that the present
+    /// one does not give them.
+    pub fn leavers(&self) -> impl Iterator<Item = NodeId> {
+        self.roles.iter().filter(|(node, role)| !self.still_has(**node, **role)).map(|(node, _)| *node)
+    }
+
+    fn still_has(&self, node: NodeId, role: Role) -> bool {
+        match role {
+            Role::Primary => self.config.primary == Some(node),
+            Role::Member => self.config.member(node).is_some(),
+        }
+    }
+
+    fn note_roles(&mut self) {
+        for member in &self.config.members {
+            let primary = self.config.primary == Some(member.node);
+            let role = if primary { Role::Primary } else { Role::Member };
+            let highest = self.roles.entry(member.node).or_insert(role);
+            *highest = role.max(*highest);
+        }
+    }
+
+    /// The present configuration becomes a past interval.
+    fn push_interval(&mut self) {
+        let config = &mut self.config;
+        // Without a primary nothing was acknowledged and nothing could be activated.
+        let Some(primary) = config.primary else { return };
+        let in_sync = config.in_sync().map(|member| member.store).collect();
+        if config.activated {
+            config.intervals.clear();
+        }
+        let activated = config.activated;
+        config.intervals.push(Interval { epoch: config.epoch, primary, in_sync, activated });
+    }
+
+    fn reconfigure(
+        &mut self,
+        index: ConfigIndex,
+        primary: Option<NodeId>,
+        members: Vec<Member>,
+        protection: Protection,
+    ) {
+        self.note_roles();
+        self.push_interval();
+        let config = &mut self.config;
+        config.epoch = config.epoch.next();
+        config.primary = primary;
+        config.members = members;
+        config.protection = protection;
+        config.activated = false;
+        config.changed = index;
+        self.told = index;
+        self.note_holders();
+    }
+
+    /// Every member may get bytes from now on.
+    fn note_holders(&mut self) {
+        for member in &self.config.members {
+            self.member_until.insert(member.store, self.config.epoch);
+        }
+        self.config.ever_held = self.member_until.keys().copied().collect();
+    }
+
+    fn forget_holder(&mut self, index: ConfigIndex, store: StoreId) {
+        self.member_until.remove(&store);
+        self.config.ever_held = self.member_until.keys().copied().collect();
+        self.told = index;
+    }
+
+    /// What a change would break, if anything.
+    pub fn breakage(&self, change: &VolumeChange) -> Option<&'static str> {
+        let members = &change.members;
+        let stores: BTreeSet<StoreId> = members.iter().map(|member| member.store).collect();
+        let nodes: BTreeSet<NodeId> = members.iter().map(|member| member.node).collect();
+        if stores.len() != members.len() || nodes.len() != members.len() || members.len() > MEMBERS_MAX {
+            return Some("a proper set of members");
+        }
+        let mut in_sync = members.iter().filter(|member| member.state == MemberState::InSync);
+        let complete = self.complete_stores();
+        if !in_sync.clone().any(|member| complete.contains(&member.store)) {
+            return Some("a complete in-sync store");
+        }
+        match change.primary {
+            Some(primary) if !in_sync.any(|m| m.node == primary && complete.contains(&m.store)) => {
+                Some("a primary that holds everything")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// All volumes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Volumes {
+    #[n(0)]
+    volumes: BTreeMap<VolumeId, VolumeRecord>,
+    #[n(1)]
+    last: VolumeId,
+}
+
+impl Volumes {
+    /// All volumes.
+    pub fn all(&self) -> impl Iterator<Item = &VolumeRecord> {
+        self.volumes.values()
+    }
+
+    /// A volume.
+    pub fn get(&self, volume: VolumeId) -> Option<&VolumeRecord> {
+        self.volumes.get(&volume)
+    }
+
+    /// The id the next volume gets.
+    pub fn next_id(&self) -> VolumeId {
+        VolumeId(self.last.0 + 1)
+    }
+
+    pub(super) fn check_new(&self, new: &NewVolume) -> Result<(), Rejection> {
+        let stores: BTreeSet<StoreId> = new.members.iter().map(|member| member.store).collect();
+        let nodes: BTreeSet<NodeId> = new.members.iter().map(|member| member.node).collect();
+        let whole = new.members.iter().all(|member| member.state == MemberState::InSync);
+        if new.members.len() < 2 || stores.len() != new.members.len() || nodes.len() != stores.len() || !whole
+        {
+            return Err(Rejection::Breaks(self.next_id(), "a proper set of members"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn create(&mut self, index: ConfigIndex, tenant: &NewTenant, slot: u32, new: &NewVolume) {
+        self.last = self.next_id();
+        let config = VolumeConfig {
+            volume: self.last,
+            tenant: tenant.tenant,
+            slot,
+            epoch: Epoch(1),
+            primary: Some(new.members[0].node),
+            members: new.members.clone(),
+            protection: Protection::BothDcs,
+            activated: false,
+            changed: index,
+            intervals: Vec::new(),
+            ever_held: Vec::new(),
+            window: tenant.window,
+            first_copy_retention: tenant.first_copy_retention,
+        };
+        let mut record = VolumeRecord {
+            config,
+            home: new.home,
+            told: index,
+            roles: BTreeMap::new(),
+            member_until: BTreeMap::new(),
+            fenced: BTreeSet::new(),
+        };
+        record.note_holders();
+        self.volumes.insert(self.last, record);
+    }
+
+    /// A new run of `node` over `store` has forgotten what its former run had promised to nobody
+    /// but itself; where it is primary it starts over under a new epoch.
+    pub(super) fn restarted(&mut self, index: ConfigIndex, node: NodeId, store: StoreId) {
+        let led = |record: &&mut VolumeRecord| {
+            record.config.primary_member().is_some_and(|m| m.node == node && m.store == store)
+        };
+        for record in self.volumes.values_mut().filter(led) {
+            let config = &record.config;
+            let (members, protection) = (config.members.clone(), config.protection);
+            record.reconfigure(index, Some(node), members, protection);
+        }
+    }
+
+    pub(super) fn change(&mut self, index: ConfigIndex, change: &VolumeChange) -> Result<(), Rejection> {
+        let record = self.volumes.get_mut(&change.volume).ok_or(Rejection::Unknown("volume"))?;
+        if record.config.epoch != change.from {
+            return Err(Rejection::Stale);
+        }
+        // The proposer asserts the same; a command that got into the log all the same is refused
+        // alike by every voter.
+        if let Some(missing) = record.breakage(change) {
+            return Err(Rejection::Breaks(change.volume, missing));
+        }
+        record.reconfigure(index, change.primary, change.members.clone(), change.protection);
+        Ok(())
+    }
+
+    pub(super) fn activate(
+        &mut self,
+        index: ConfigIndex,
+        volume: VolumeId,
+        epoch: Epoch,
+    ) -> Result<(), Rejection> {
+        let record = self.volumes.get_mut(&volume).ok_or(Rejection::Unknown("volume"))?;
+        if record.config.epoch != epoch || record.config.primary.is_none() {
+            return Err(Rejection::Stale);
+        }
+        if record.config.activated {
+            return Ok(());
+        }
+        record.config.activated = true;
+        record.config.changed = index;
+        record.told = index;
+        record.roles.clear();
+        record.note_roles();
+        Ok(())
+    }
+
+    pub(super) fn retired(
+        &mut self,
+        index: ConfigIndex,
+        volume: VolumeId,
+        store: StoreId,
+        epoch: Epoch,
+    ) -> Result<(), Rejection> {
+        let record = self.volumes.get_mut(&volume).ok_or(Rejection::Unknown("volume"))?;
+        let Some(member_until) = record.member_until.get(&store) else { return Ok(()) };
+        // A report from before its last membership says nothing about what it holds now.
+        if record.config.member_of_store(store).is_some() || epoch <= *member_until {
+            return Err(Rejection::Stale);
+        }
+        record.forget_holder(index, store);
+        Ok(())
+    }
+
+    /// The volume that would lose its last complete store with `store`, if any would.
+    pub fn last_complete_in(&self, store: StoreId, topology: &Topology) -> Option<VolumeId> {
+        let lost = |record: &&VolumeRecord| {
+            let complete = record.complete_stores();
+            let other = |member: &&Member| {
+                member.store != store
+                    && complete.contains(&member.store)
+                    && topology.runner(member.store).is_some()
+                    && !topology.is_fenced(member.store)
+            };
+            complete.contains(&store) && record.config.in_sync().find(other).is_none()
+        };
+        self.volumes.values().find(lost).map(|record| record.config.volume)
+    }
+
+    /// Fenced stores that are no members any more hold nobody up; certificates name them.
+    pub(super) fn except_fenced(&mut self, index: ConfigIndex, topology: &Topology) {
+        for record in self.volumes.values_mut() {
+            let config = &record.config;
+            let gone =
+                |store: &StoreId| topology.is_fenced(*store) && config.member_of_store(*store).is_none();
+            let gone: Vec<StoreId> = config.ever_held.iter().copied().filter(gone).collect();
+            for store in gone {
+                record.forget_holder(index, store);
+                record.fenced.insert(store);
+            }
+        }
+    }
+}
