@@ -142,6 +142,7 @@ impl<D: Disk> Recovery<'_, D> {
         let report = fold.report(clean);
         fold.forget_erased();
         let resumed = fold.head.filter(|_| clean);
+        segments.rest_at(fold.head.map(|head| head.at).unwrap_or_default());
         if !clean && !self.health.is_poisoned() {
             // What a crashed process left may still be in the page cache only: it counts as here
             // once it is synced.
@@ -268,7 +269,8 @@ impl Fold {
         // The record may show that others before it are missing, or were replaced by ones that are.
         for lost in [next, lsn.previous()] {
             if lost < lsn && self.state.faults.contains_key(&lost) {
-                self.doubts.push((place.position, lost));
+                let at = self.bad_ranges.last().map_or(place.position, |bad| bad.from);
+                self.doubts.push((at, lost));
             }
         }
         if fault.is_some() {

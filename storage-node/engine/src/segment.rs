@@ -91,6 +91,7 @@ pub(crate) struct Segments<D: Disk> {
     layout: SegmentLayout,
     pub(crate) files: BTreeMap<u64, Segment<D::File>>,
     head: Option<Head>,
+    end: Position,
     dirty: BTreeSet<u64>,
     names_changed: bool,
     /// Where a write failed and half a frame may stand.
@@ -129,6 +130,7 @@ impl<D: Disk> Segments<D> {
             layout,
             files,
             head: None,
+            end: Position::default(),
             dirty: BTreeSet::new(),
             names_changed: false,
             half_written: Vec::new(),
@@ -137,16 +139,19 @@ impl<D: Disk> Segments<D> {
 
     /// Goes on writing where a clean run ended.
     pub(crate) fn resume(&mut self, head: Head) {
+        self.end = head.at;
         self.head = Some(head);
     }
 
-    /// Where the next frame goes, if the segment has one.
+    /// Notes where the frames end without going on there: after an unclean end the next frame begins
+    /// a new segment.
+    pub(crate) fn rest_at(&mut self, end: Position) {
+        self.end = end;
+    }
+
+    /// Where the last frame ends.
     pub(crate) fn end(&self) -> Position {
-        match (&self.head, self.files.last_key_value()) {
-            (Some(head), _) => head.at,
-            (None, Some((segment, file))) => Position { segment: *segment, offset: file.length },
-            (None, None) => Position::default(),
-        }
+        self.end
     }
 
     /// Writes one frame behind the last; answers its header.
@@ -275,11 +280,8 @@ impl<D: Disk> Segments<D> {
         }
         written?;
         self.dirty.insert(head.at.segment);
-        self.head = Some(Head {
-            at: Position { offset: header.end(), ..head.at },
-            previous: frame::link(&bytes),
-            ..head
-        });
+        self.end = Position { offset: header.end(), ..head.at };
+        self.head = Some(Head { at: self.end, previous: frame::link(&bytes), ..head });
         Ok(header)
     }
 }

@@ -25,6 +25,20 @@ fn a_clean_end_is_proven_and_the_log_goes_on_where_it_ended() {
 }
 
 #[test]
+fn an_unclean_end_can_be_followed_by_a_clean_one_without_a_write() {
+    let disk = fresh_disk();
+    let (mut volume, _) = open(&disk);
+    append_puts(&mut volume.log, 1..4);
+    disk.crash(0);
+    let (volume, report) = open(&disk);
+    assert!(!report.clean);
+    volume.close().expect("closes");
+    let (volume, report) = open(&disk);
+    assert!(report.clean);
+    assert_eq!(volume.log.durable_lsn(), lsn(3));
+}
+
+#[test]
 fn r008_a_rotten_last_record_is_undecided_and_nothing_is_truncated() {
     let disk = fresh_disk();
     let (mut volume, _) = open(&disk);
