@@ -1,24 +1,38 @@
 //! The client: one tenant's principal, and every operation it can ask for.
 
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Mutex as AsyncMutex;
 use trefoil_protocol::deletion::SignedCertificate;
-use trefoil_protocol::ids::{TenantId, VersionId};
+use trefoil_protocol::ids::{ClientInstance, DcId, TenantId, TenantName, VersionId};
 use trefoil_protocol::key::ObjectKey;
-use trefoil_protocol::message::tenant::{Precondition, PurgeView};
+use trefoil_protocol::message::tenant::{
+    KeysView, Precondition, PurgeView, RouteView, TenantAnswer, TenantCall,
+};
+use trefoil_transport::own_certificate::OwnCertificateError;
+use trefoil_transport::trust::TrustError;
 
+use super::connections::Connections;
 use super::download::{Download, Head};
-use super::listing::{Page, Pages, Which};
-use super::profile::Profile;
+use super::drive::Clock;
+use super::keyring::Keyring;
+use super::listing::{Page, Pages};
+use super::network::Network;
+use super::profile::{Profile, ProfileRole};
 use super::put::{Hidden, PutOptions, Restored, Stored};
 use super::source::IntoSource;
-use crate::failure::{FailureKind, ReadError, Trouble, WriteError};
+use super::tokens::Tokens;
+use super::{read, write};
+use crate::core::{ListingKind, Patience, RouteCache, Whom};
+use crate::entropy::{Entropy, OsEntropy};
+use crate::failure::{Damage, FailureKind, ReadError, WriteError};
 
 /// How patient a client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How long one operation may take without progress before it fails as unavailable.
+    /// How long one operation may go without success or progress before it fails as unavailable.
     pub deadline: Duration,
 }
 
@@ -31,6 +45,23 @@ impl Default for Settings {
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
+    /// The profile is an operator's.
+    #[error("this profile is an operator's, not a tenant's")]
+    Role,
+    /// The profile's roots cannot be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The profile's certificate and key cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] OwnCertificateError),
+    /// The certificate is of another tenant than the profile.
+    #[error("the profile is for tenant `{profile}`, its certificate for `{certificate}`")]
+    OtherTenant {
+        /// The profile's.
+        profile: TenantName,
+        /// The certificate's.
+        certificate: TenantName,
+    },
     /// The tenant's volumes or keys could not be learned.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -40,14 +71,48 @@ impl ConnectError {
     /// What it means for the caller.
     pub fn kind(&self) -> FailureKind {
         match self {
+            Self::Role | Self::Trust(_) | Self::Certificate(_) | Self::OtherTenant { .. } => {
+                FailureKind::Refused
+            }
             Self::Read(error) => error.kind(),
         }
     }
 }
 
 /// A connected client; clones share connections, keys and the idempotency window.
-#[derive(Clone, Debug)]
-pub struct Client {}
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use trefoil_client::{Client, Profile, PutOptions};
+/// use trefoil_protocol::key::ObjectKey;
+/// use trefoil_protocol::message::tenant::Precondition;
+///
+/// let client = Client::connect(Profile::load("acme.toml")?).await?;
+/// let key = ObjectKey::new("report")?;
+/// let options = PutOptions { precondition: Precondition::Absent, ..PutOptions::default() };
+/// client.put_with(&key, "first words", options).await?;
+/// assert_eq!(client.get_range(&key, 6..11).await?.bytes().await?, "words");
+/// let hidden = client.delete(&key).await?;
+/// client.undelete(&key, Some(hidden.version)).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+/// What the clones of a client share.
+pub(super) struct Inner {
+    pub(super) network: Network,
+    pub(super) keyring: Keyring,
+    pub(super) tokens: Tokens,
+    pub(super) tenant: TenantId,
+    /// The data centre that reads prefer.
+    pub(super) dc: Option<DcId>,
+    /// Held while keys are asked for, so that one question serves all who wait.
+    refilling: AsyncMutex<()>,
+}
 
 impl Client {
     /// Learns the tenant's volumes and keys.
@@ -62,13 +127,48 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::connect`].
-    pub async fn connect_with(_profile: Profile, _settings: Settings) -> Result<Self, ConnectError> {
-        Err(ReadError::Unavailable(Trouble::NoRoute).into())
+    pub async fn connect_with(profile: Profile, settings: Settings) -> Result<Self, ConnectError> {
+        if profile.role != ProfileRole::Tenant {
+            return Err(ConnectError::Role);
+        }
+        let (own, trust) = (profile.own_certificate()?, profile.trust_store()?);
+        let network = Network {
+            clock: Clock::new(),
+            routes: Mutex::new(RouteCache::new(profile.endpoints.len())),
+            connections: Connections::new(own, trust, profile.endpoints),
+            patience: Patience { deadline: settings.deadline, ..Patience::default() },
+        };
+        let route = ask_route(&network).await?;
+        let (tenant, certificate) = (route.tenant.tenant, route.tenant.name);
+        if let Some(profile) = profile.tenant.filter(|name| *name != certificate) {
+            return Err(ConnectError::OtherTenant { profile, certificate });
+        }
+        let learned = network.routes.lock().unwrap_or_else(PoisonError::into_inner).learn(route);
+        learned.map_err(ReadError::from)?;
+        let keyring = Keyring::new(tenant, ask_keys(&network).await?).map_err(ReadError::from)?;
+        let mut instance = ClientInstance::default();
+        OsEntropy.fill(&mut instance.0);
+        let tokens = Tokens::new(instance);
+        let (dc, refilling) = (profile.dc, AsyncMutex::new(()));
+        Ok(Self { inner: Arc::new(Inner { network, keyring, tokens, tenant, dc, refilling }) })
     }
 
     /// The tenant.
     pub fn tenant(&self) -> TenantId {
-        TenantId(0)
+        self.inner.tenant
+    }
+
+    /// Shows the certificate of `profile` from the next connection on; certificates live 24 hours.
+    ///
+    /// # Errors
+    /// When it cannot be used; the old one stays.
+    pub fn renew(&self, profile: &Profile) -> Result<(), OwnCertificateError> {
+        self.inner.network.connections.own_certificate().replace(&profile.certificate, &profile.key)
+    }
+
+    /// Closes every connection. Operations under way fail; later ones connect again.
+    pub fn close(&self) {
+        self.inner.network.connections.close();
     }
 
     /// Stores an object. When this returns, it is on disk on every in-sync replica.
@@ -85,56 +185,55 @@ impl Client {
     /// As [`Client::put`].
     pub async fn put_with(
         &self,
-        _key: &ObjectKey,
+        key: &ObjectKey,
         source: impl IntoSource,
-        _options: PutOptions,
+        options: PutOptions,
     ) -> Result<Stored, WriteError> {
-        let _ = source.into_source();
-        Err(WriteError::NotApplied(Trouble::NoRoute))
+        write::put(&self.inner, key, source.into_source(), options).await
     }
 
     /// Reads the latest version of an object, all of it.
     ///
     /// # Errors
     /// When there is none, or it cannot be read.
-    pub async fn get(&self, _key: &ObjectKey) -> Result<Download, ReadError> {
-        Err(ReadError::Unavailable(Trouble::NoRoute))
+    pub async fn get(&self, key: &ObjectKey) -> Result<Download, ReadError> {
+        read::get(&self.inner, key).await
     }
 
     /// Reads part of the latest version; only what covers the range is fetched and opened.
     ///
     /// # Errors
-    /// As [`Client::get`], and when the range does not lie in the object.
-    pub async fn get_range(&self, _key: &ObjectKey, _range: Range<u64>) -> Result<Download, ReadError> {
-        Err(ReadError::Unavailable(Trouble::NoRoute))
+    /// As [`Client::get`], and when the range is empty or does not lie in the object.
+    pub async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Download, ReadError> {
+        read::get_range(&self.inner, key, range).await
     }
 
     /// Describes the latest version.
     ///
     /// # Errors
     /// When there is none, or it cannot be read.
-    pub async fn head(&self, _key: &ObjectKey) -> Result<Head, ReadError> {
-        Err(ReadError::Unavailable(Trouble::NoRoute))
+    pub async fn head(&self, key: &ObjectKey) -> Result<Head, ReadError> {
+        read::head(&self.inner, key).await
     }
 
     /// Lists live objects whose keys begin with `prefix`, ordered by key bytes.
     pub fn list(&self, prefix: &str) -> Pages {
-        Pages::new(self.clone(), Which::Live, prefix)
+        Pages::new(self.clone(), ListingKind::Live, prefix)
     }
 
     /// Lists deleted objects that can still be undeleted.
     pub fn deleted(&self, prefix: &str) -> Pages {
-        Pages::new(self.clone(), Which::Deleted, prefix)
+        Pages::new(self.clone(), ListingKind::Deleted, prefix)
     }
 
     pub(super) async fn page(
         &self,
-        _which: Which,
-        _prefix: &str,
-        _after: Option<&ObjectKey>,
-        _limit: u32,
+        kind: ListingKind,
+        prefix: &str,
+        after: Option<&ObjectKey>,
+        limit: u32,
     ) -> Result<Page, ReadError> {
-        Err(ReadError::Unavailable(Trouble::NoRoute))
+        read::page(&self.inner, kind, prefix, after, limit).await
     }
 
     /// Hides the live version of an object.
@@ -149,12 +248,8 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::delete`].
-    pub async fn delete_if(
-        &self,
-        _key: &ObjectKey,
-        _precondition: Precondition,
-    ) -> Result<Hidden, WriteError> {
-        Err(WriteError::NotApplied(Trouble::NoRoute))
+    pub async fn delete_if(&self, key: &ObjectKey, precondition: Precondition) -> Result<Hidden, WriteError> {
+        write::delete(&self.inner, key, precondition).await
     }
 
     /// Makes the last deleted version of an object live again, or `version` if given.
@@ -163,25 +258,71 @@ impl Client {
     /// When there is none, it is past the point of no return, or it is not known whether it happened.
     pub async fn undelete(
         &self,
-        _key: &ObjectKey,
-        _version: Option<VersionId>,
+        key: &ObjectKey,
+        version: Option<VersionId>,
     ) -> Result<Restored, WriteError> {
-        Err(WriteError::NotApplied(Trouble::NoRoute))
+        write::undelete(&self.inner, key, version).await
     }
 
     /// How far the deletes of an object's versions are, oldest first. Works after the name is erased.
     ///
     /// # Errors
     /// When no version was ever known, or the volume cannot answer.
-    pub async fn purge_status(&self, _key: &ObjectKey) -> Result<Vec<PurgeView>, ReadError> {
-        Err(ReadError::Unavailable(Trouble::NoRoute))
+    pub async fn purge_status(&self, key: &ObjectKey) -> Result<Vec<PurgeView>, ReadError> {
+        read::purge_status(&self.inner, key).await
     }
 
     /// The deletion certificates of an object's erased versions, oldest first.
     ///
     /// # Errors
     /// When there is none, or the volume cannot answer.
-    pub async fn certificates(&self, _key: &ObjectKey) -> Result<Vec<SignedCertificate>, ReadError> {
-        Err(ReadError::Unavailable(Trouble::NoRoute))
+    pub async fn certificates(&self, key: &ObjectKey) -> Result<Vec<SignedCertificate>, ReadError> {
+        read::certificates(&self.inner, key).await
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Client(tenant {})", self.inner.tenant)
+    }
+}
+
+impl Inner {
+    /// Sees to it that a data key can be wrapped.
+    pub(super) async fn ensure_wraps(&self) -> Result<(), WriteError> {
+        if self.keyring.can_wrap() {
+            return Ok(());
+        }
+        let _one_at_a_time = self.refilling.lock().await;
+        if self.keyring.can_wrap() {
+            return Ok(());
+        }
+        let view = ask_keys(&self.network).await.map_err(|error| match error {
+            ReadError::Unavailable(trouble) => WriteError::NotApplied(trouble),
+            ReadError::Refused(refusal) => WriteError::Refused(refusal),
+            ReadError::Integrity(damage) => WriteError::Integrity(damage),
+            _ => WriteError::Integrity(Damage::Answer("keys are given, refused or not there")),
+        })?;
+        Ok(self.keyring.refill(&view)?)
+    }
+
+    /// Asks for keys that are not at hand.
+    pub(super) async fn refill_keys(&self) -> Result<(), ReadError> {
+        let _one_at_a_time = self.refilling.lock().await;
+        Ok(self.keyring.refill(&ask_keys(&self.network).await?)?)
+    }
+}
+
+async fn ask_route(network: &Network) -> Result<RouteView, ReadError> {
+    match network.ask(Whom::Informant, TenantCall::Route).await?.answer {
+        TenantAnswer::Route(view) => Ok(view),
+        _ => Err(Damage::Answer("a route is answered by a route").into()),
+    }
+}
+
+async fn ask_keys(network: &Network) -> Result<KeysView, ReadError> {
+    match network.ask(Whom::Custodian, TenantCall::Keys).await?.answer {
+        TenantAnswer::Keys(view) => Ok(view),
+        _ => Err(Damage::Answer("the custodian answers with keys").into()),
     }
 }

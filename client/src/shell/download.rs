@@ -1,12 +1,23 @@
 //! Reading an object: its description, then its plaintext as it arrives and is verified.
+//!
+//! Nothing is given out before its tag was checked, and the end only after the last chunk said that it is
+//! the last. A download that breaks goes on at another replica where it stopped.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::time::timeout;
+use trefoil_protocol::codec;
 use trefoil_protocol::key::ObjectKey;
-use trefoil_protocol::message::tenant::ObjectView;
+use trefoil_protocol::message::tenant::{DataPart, ObjectView, Selector, TenantAnswer, TenantCall};
+use trefoil_protocol::time::BootTime;
+use trefoil_transport::RecvStream;
 
-use crate::failure::ReadError;
+use super::client::Inner;
+use crate::core::{Parts, Peer, Whom};
+use crate::failure::{Damage, ReadError, Trouble};
+use crate::seal::{Dek, Identity, OpenError, Opener, RangeOpener};
 
 /// An object's description.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +34,18 @@ pub struct Head {
     pub view: ObjectView,
 }
 
+/// What opens the sealed bytes.
+enum Opening {
+    Whole(Opener),
+    Range {
+        opener: RangeOpener,
+        /// Sealed bytes before the range's first chunk.
+        skip: u64,
+        /// Sealed bytes of the range that are still to come.
+        left: u64,
+    },
+}
+
 /// An object that is being read.
 ///
 /// ```no_run
@@ -37,26 +60,78 @@ pub struct Head {
 /// # }
 /// ```
 pub struct Download {
+    inner: Arc<Inner>,
     head: Head,
+    length: u64,
+    /// `None` after the end or an error.
+    opening: Option<Opening>,
+    parts: Parts,
+    stream: Option<RecvStream>,
+    /// Sealed bytes that are not opened yet.
+    sealed: Bytes,
+    progress_at: BootTime,
 }
 
 impl Download {
+    pub(super) fn whole(
+        inner: Arc<Inner>,
+        head: Head,
+        dek: Dek,
+        identity: Identity,
+        stream: Option<RecvStream>,
+    ) -> Result<Self, Damage> {
+        let parts = Parts::whole(head.view.root, head.view.sealed_length)?;
+        let opener = Opener::new(dek, identity).trimmed_to(head.bytes);
+        let length = head.bytes;
+        Ok(Self::new(inner, head, length, Opening::Whole(opener), parts, stream))
+    }
+
+    pub(super) fn range(
+        inner: Arc<Inner>,
+        head: Head,
+        length: u64,
+        opener: RangeOpener,
+        plan: &crate::seal::RangePlan,
+    ) -> Result<Self, Damage> {
+        let parts = Parts::leaves(head.view.root, head.view.sealed_length, plan.leaves())?;
+        let within = plan.sealed_in_leaves();
+        let opening = Opening::Range { opener, skip: within.start, left: within.end - within.start };
+        Ok(Self::new(inner, head, length, opening, parts, None))
+    }
+
+    fn new(
+        inner: Arc<Inner>,
+        head: Head,
+        length: u64,
+        opening: Opening,
+        parts: Parts,
+        stream: Option<RecvStream>,
+    ) -> Self {
+        let progress_at = inner.network.clock.now();
+        let sealed = Bytes::new();
+        Self { inner, head, length, opening: Some(opening), parts, stream, sealed, progress_at }
+    }
+
     /// The object's description.
     pub fn head(&self) -> &Head {
         &self.head
     }
 
-    /// Plaintext bytes that this download will give.
+    /// Plaintext bytes that this download gives in all.
     pub fn length(&self) -> u64 {
-        self.head.bytes
+        self.length
     }
 
     /// The next plaintext; `None` after the last byte was given and the end verified.
     ///
     /// # Errors
-    /// When the bytes are damaged, or cannot be had in time.
+    /// When the bytes are damaged, the object changed meanwhile, or the bytes cannot be had in time.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
-        Ok(None)
+        let next = self.try_next().await;
+        if next.is_err() {
+            self.opening = None;
+        }
+        next
     }
 
     /// All that is left, in memory.
@@ -69,5 +144,118 @@ impl Download {
             all.extend_from_slice(&chunk);
         }
         Ok(all.freeze())
+    }
+
+    async fn try_next(&mut self) -> Result<Option<Bytes>, ReadError> {
+        while let Some(opening) = &mut self.opening {
+            let opened = if !self.sealed.is_empty() {
+                opening.push(&mut self.sealed).map_err(Damage::from)?
+            } else if self.parts.is_complete() {
+                let opening = self.opening.take().expect("the loop's condition");
+                Some(opening.finish().map_err(Damage::from)?)
+            } else {
+                self.fetch().await?;
+                None
+            };
+            if let Some(chunk) = opened.filter(|chunk| !chunk.is_empty()) {
+                return Ok(Some(chunk));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits for further sealed bytes, from the stream at hand or from another replica.
+    async fn fetch(&mut self) -> Result<(), ReadError> {
+        let now = self.inner.network.clock.now();
+        let Some(stream) = &mut self.stream else { return self.resume().await };
+        let silence = self.inner.network.patience.silence_first;
+        let Ok(Ok(Some(frame))) = timeout(silence, stream.read_frame()).await else {
+            self.stream = None;
+            return self.check_patience(now);
+        };
+        let part: DataPart =
+            codec::from_slice(&frame.body).map_err(|_| Damage::Answer("leaves come in data parts"))?;
+        let is_last = part.last;
+        if let Some(sealed) = self.parts.accept(part, frame.bulk)? {
+            self.progress_at = now;
+            self.take(sealed);
+        }
+        if is_last {
+            self.stream = None;
+            self.check_patience(now)?;
+        }
+        Ok(())
+    }
+
+    fn check_patience(&self, now: BootTime) -> Result<(), ReadError> {
+        if now.since(self.progress_at) < self.inner.network.patience.deadline {
+            return Ok(());
+        }
+        let primary = self.head.view.copies.first().map(|copy| copy.node);
+        let peer = primary.map_or(Peer::Endpoint(0), Peer::Node);
+        Err(ReadError::Unavailable(Trouble::Lost(peer)))
+    }
+
+    /// Keeps of whole leaves what lies in the range.
+    fn take(&mut self, mut sealed: Bytes) {
+        if let Some(Opening::Range { skip, left, .. }) = &mut self.opening {
+            let skipped = usize::try_from(*skip).unwrap_or(usize::MAX).min(sealed.len());
+            sealed.advance(skipped);
+            *skip -= skipped as u64;
+            sealed.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= sealed.len() as u64;
+        }
+        self.sealed = sealed;
+    }
+
+    /// Asks for what is missing of this very version.
+    async fn resume(&mut self) -> Result<(), ReadError> {
+        let key = self.head.key.clone();
+        let version = self.head.view.upload.version;
+        let want = self.parts.resume();
+        let call = TenantCall::Get { key: key.clone(), selector: Selector::Version(version), want };
+        let whom = match self.inner.dc {
+            Some(dc) => Whom::NearestTo(dc, key),
+            None => Whom::PrimaryOf(key),
+        };
+        let answered = self.inner.network.ask(whom, call).await.map_err(|error| match error {
+            ReadError::NotFound | ReadError::Gone => ReadError::Changed,
+            error => error,
+        })?;
+        let TenantAnswer::Object(view) = answered.answer else {
+            return Err(Damage::Answer("a get is answered by an object").into());
+        };
+        let known = &self.head.view;
+        if (view.upload, view.root, view.sealed_length) != (known.upload, known.root, known.sealed_length) {
+            return Err(ReadError::Changed);
+        }
+        self.stream = answered.rest;
+        Ok(())
+    }
+}
+
+impl Opening {
+    fn push(&mut self, sealed: &mut Bytes) -> Result<Option<Bytes>, OpenError> {
+        let mut left = &sealed[..];
+        let opened = match self {
+            Self::Whole(opener) => opener.push(&mut left)?,
+            Self::Range { opener, .. } => opener.push(&mut left)?,
+        };
+        let taken = sealed.len() - left.len();
+        sealed.advance(taken);
+        Ok(opened)
+    }
+
+    fn finish(self) -> Result<Bytes, OpenError> {
+        match self {
+            Self::Whole(opener) => opener.finish(),
+            Self::Range { opener, .. } => opener.finish().map(|()| Bytes::new()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Download {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Download").field("head", &self.head).finish_non_exhaustive()
     }
 }

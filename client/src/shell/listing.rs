@@ -5,6 +5,7 @@ use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::time::CpTime;
 
 use super::client::Client;
+use crate::core::ListingKind;
 use crate::failure::ReadError;
 
 /// A line of a listing.
@@ -33,13 +34,6 @@ pub struct Page {
     pub next: Option<ObjectKey>,
 }
 
-/// What is listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Which {
-    Live,
-    Deleted,
-}
-
 /// A listing that gives one page after the other.
 ///
 /// ```no_run
@@ -56,7 +50,7 @@ pub(super) enum Which {
 #[derive(Debug)]
 pub struct Pages {
     client: Client,
-    which: Which,
+    kind: ListingKind,
     prefix: String,
     after: Option<ObjectKey>,
     limit: u32,
@@ -64,9 +58,9 @@ pub struct Pages {
 }
 
 impl Pages {
-    pub(super) fn new(client: Client, which: Which, prefix: &str) -> Self {
+    pub(super) fn new(client: Client, kind: ListingKind, prefix: &str) -> Self {
         let limit = trefoil_protocol::message::tenant::PAGE_MAX;
-        Self { client, which, prefix: prefix.to_owned(), after: None, limit, ended: false }
+        Self { client, kind, prefix: prefix.to_owned(), after: None, limit, ended: false }
     }
 
     /// Begins after this key instead of at the first.
@@ -89,7 +83,7 @@ impl Pages {
         if self.ended {
             return Ok(None);
         }
-        let page = self.client.page(self.which, &self.prefix, self.after.as_ref(), self.limit).await?;
+        let page = self.client.page(self.kind, &self.prefix, self.after.as_ref(), self.limit).await?;
         self.after = page.next.clone();
         self.ended = page.next.is_none();
         Ok(Some(page))

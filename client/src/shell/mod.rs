@@ -4,11 +4,20 @@
 
 mod certificate;
 mod client;
+mod connections;
 mod download;
+mod drive;
+mod keyring;
 mod listing;
+mod network;
 mod profile;
 mod put;
+mod read;
 mod source;
+mod spool;
+mod tokens;
+mod upload;
+mod write;
 
 pub use certificate::{Trust, TrustFileError, verify_certificate};
 pub use client::{Client, ConnectError, Settings};

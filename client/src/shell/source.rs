@@ -27,8 +27,11 @@ pub trait Source: Send {
     /// The next bytes; none at the end.
     fn next(&mut self) -> impl Future<Output = io::Result<Bytes>> + Send;
 
-    /// Goes back to the first byte. `false` when this source can be read only once.
-    fn rewind(&mut self) -> impl Future<Output = io::Result<bool>> + Send;
+    /// Whether [`Source::rewind`] works.
+    fn is_repeatable(&self) -> bool;
+
+    /// Goes back to the first byte.
+    fn rewind(&mut self) -> impl Future<Output = io::Result<()>> + Send;
 }
 
 /// Bytes in memory.
@@ -46,9 +49,13 @@ impl Source for MemorySource {
         Ok(self.all.clone())
     }
 
-    async fn rewind(&mut self) -> io::Result<bool> {
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    async fn rewind(&mut self) -> io::Result<()> {
         self.given = false;
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -124,9 +131,12 @@ impl Source for FileSource {
         .await
     }
 
-    async fn rewind(&mut self) -> io::Result<bool> {
-        self.blocking(Seek::rewind).await?;
-        Ok(true)
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    async fn rewind(&mut self) -> io::Result<()> {
+        self.blocking(Seek::rewind).await
     }
 }
 
@@ -148,8 +158,12 @@ impl<R: AsyncRead + Send + Unpin> Source for ReaderSource<R> {
         Ok(piece.freeze())
     }
 
-    async fn rewind(&mut self) -> io::Result<bool> {
-        Ok(false)
+    fn is_repeatable(&self) -> bool {
+        false
+    }
+
+    async fn rewind(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::NotSeekable.into())
     }
 }
 
@@ -178,10 +192,12 @@ mod tests {
         for _ in 0..2 {
             assert!(read_all(&mut file).await == bytes);
             assert!(read_all(&mut memory).await == bytes);
-            assert!(file.rewind().await.unwrap() && memory.rewind().await.unwrap());
+            assert!(file.is_repeatable() && memory.is_repeatable());
+            file.rewind().await.unwrap();
+            memory.rewind().await.unwrap();
         }
         let mut stream = ReaderSource::new(&bytes[..]);
         assert!(read_all(&mut stream).await == bytes);
-        assert!(!stream.rewind().await.unwrap());
+        assert!(!stream.is_repeatable() && stream.rewind().await.is_err());
     }
 }

@@ -1,0 +1,216 @@
+//! Connections to nodes, endpoints and the custodian: made when first needed, shared by every operation,
+//! replaced when they go silent.
+//!
+//! Keys are asked of nobody but a placement server: a node must never be able to hand out keys.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::timeout;
+use trefoil_protocol::codec;
+use trefoil_protocol::message::tenant::{TenantRequest, TenantResponse};
+use trefoil_transport::{
+    CloseReason, Connection, Endpoint, Identity, Limits, OwnCertificate, Plane, RecvStream, Role, SendStream,
+    TrustStore, local_address_for,
+};
+
+use crate::core::{Failed, Peer};
+
+/// How long one address may take to answer a handshake.
+const DIAL_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// The first frame of an answer, and the stream that the rest comes from.
+pub(super) struct Reply {
+    pub(super) response: TenantResponse,
+    pub(super) rest: RecvStream,
+}
+
+/// Every connection of one client.
+pub(super) struct Connections {
+    own: Arc<OwnCertificate>,
+    trust: Arc<TrustStore>,
+    endpoints: Vec<String>,
+    sockets: Mutex<BTreeMap<SocketAddr, Endpoint>>,
+    slots: Mutex<BTreeMap<Peer, Arc<Slot>>>,
+}
+
+/// The connection to one peer.
+#[derive(Default)]
+struct Slot {
+    live: AsyncMutex<Option<Connection>>,
+    /// Which of the peer's addresses to begin with: moves on when the peer went silent.
+    turn: AtomicUsize,
+}
+
+impl Connections {
+    pub(super) fn new(own: Arc<OwnCertificate>, trust: Arc<TrustStore>, endpoints: Vec<String>) -> Self {
+        Self { own, trust, endpoints, sockets: Mutex::default(), slots: Mutex::default() }
+    }
+
+    pub(super) fn own_certificate(&self) -> &OwnCertificate {
+        &self.own
+    }
+
+    /// Opens a stream to `peer`, whose addresses, for a node, are `addresses`.
+    pub(super) async fn open(
+        &self,
+        peer: Peer,
+        addresses: &[SocketAddr],
+    ) -> Result<(SendStream, RecvStream), Failed> {
+        // A connection that died unseen, as by a restart of the peer, is replaced once.
+        for _ in 0..2 {
+            let connection = self.connection(peer, addresses).await?;
+            match connection.open_bi().await {
+                Ok(streams) => return Ok(streams),
+                Err(closed) => tracing::debug!(%peer, %closed, "connection found closed"),
+            }
+        }
+        Err(Failed::Unreachable)
+    }
+
+    /// Makes no further use of the connection to `peer`: it was silent for too long.
+    pub(super) fn suspect(&self, peer: Peer) {
+        let slot = self.slot(peer);
+        slot.turn.fetch_add(1, Ordering::Relaxed);
+        // Whoever holds the lock is just replacing the connection.
+        if let Ok(mut live) = slot.live.try_lock() {
+            *live = None;
+        }
+    }
+
+    /// Closes every connection.
+    pub(super) fn close(&self) {
+        for slot in lock(&self.slots).values() {
+            if let Ok(mut live) = slot.live.try_lock()
+                && let Some(connection) = live.take()
+            {
+                connection.close(CloseReason::Finished);
+            }
+        }
+    }
+
+    fn slot(&self, peer: Peer) -> Arc<Slot> {
+        Arc::clone(lock(&self.slots).entry(peer).or_default())
+    }
+
+    async fn connection(&self, peer: Peer, addresses: &[SocketAddr]) -> Result<Connection, Failed> {
+        let slot = self.slot(peer);
+        let mut live = slot.live.lock().await;
+        if let Some(connection) = live.as_ref().filter(|connection| connection.close_reason().is_none()) {
+            return Ok(connection.clone());
+        }
+        let turn = slot.turn.load(Ordering::Relaxed);
+        let connection = match peer {
+            Peer::Node(node) => self.dial_any(addresses, turn, Some(Identity::Node(node)), None).await,
+            Peer::Endpoint(place) => self.dial_endpoint(place, turn, None).await,
+            Peer::Custodian => self.dial_custodian(turn).await,
+        };
+        *live = connection.clone();
+        connection.ok_or(Failed::Unreachable)
+    }
+
+    async fn dial_custodian(&self, turn: usize) -> Option<Connection> {
+        let count = self.endpoints.len();
+        for place in 0..count {
+            let found = self.dial_endpoint((place + turn) % count, 0, Some(Role::Placement)).await;
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    async fn dial_endpoint(&self, place: usize, turn: usize, role: Option<Role>) -> Option<Connection> {
+        let name = self.endpoints.get(place)?;
+        let addresses: Vec<SocketAddr> = match timeout(DIAL_TIME_MAX, tokio::net::lookup_host(name)).await {
+            Ok(Ok(addresses)) => addresses.collect(),
+            _ => {
+                tracing::debug!(endpoint = %name, "not resolved");
+                return None;
+            }
+        };
+        self.dial_any(&addresses, turn, None, role).await
+    }
+
+    async fn dial_any(
+        &self,
+        addresses: &[SocketAddr],
+        turn: usize,
+        expected: Option<Identity>,
+        role: Option<Role>,
+    ) -> Option<Connection> {
+        for place in 0..addresses.len() {
+            let address = addresses[(place + turn) % addresses.len()];
+            let connection = self.dial(address, expected).await;
+            let fits = |c: &Connection| role.is_none_or(|role| c.peer().identity().role() == role);
+            if let Some(connection) = connection.filter(fits) {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    async fn dial(&self, address: SocketAddr, expected: Option<Identity>) -> Option<Connection> {
+        let socket = self.socket(local_address_for(address))?;
+        match timeout(DIAL_TIME_MAX, socket.connect(address, Plane::Tenant, expected)).await {
+            Ok(Ok(connection)) => Some(connection),
+            Ok(Err(error)) => {
+                tracing::debug!(%address, %error, "not connected");
+                None
+            }
+            Err(_) => {
+                tracing::debug!(%address, "no answer to the handshake");
+                None
+            }
+        }
+    }
+
+    fn socket(&self, local: SocketAddr) -> Option<Endpoint> {
+        let mut sockets = lock(&self.sockets);
+        if let Some(socket) = sockets.get(&local) {
+            return Some(socket.clone());
+        }
+        let made = Endpoint::client(local, Arc::clone(&self.own), Arc::clone(&self.trust), Limits::default());
+        match made {
+            Ok(socket) => {
+                sockets.insert(local, socket.clone());
+                Some(socket)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no socket");
+                None
+            }
+        }
+    }
+}
+
+/// Sends one request whole.
+pub(super) async fn send_request(
+    send: &mut SendStream,
+    request: &TenantRequest,
+    bulk: Bytes,
+) -> Result<(), Failed> {
+    send.write_frame(codec::to_vec(request).into(), bulk).await.map_err(|_| Failed::Lost)
+}
+
+/// Waits for the first frame of the answer.
+pub(super) async fn read_reply(mut recv: RecvStream) -> Result<Reply, Failed> {
+    let frame = recv.read_frame().await.ok().flatten().ok_or(Failed::Lost)?;
+    match codec::from_slice(&frame.body) {
+        Ok(response) => Ok(Reply { response, rest: recv }),
+        Err(error) => {
+            tracing::warn!(%error, "an answer that cannot be read");
+            Err(Failed::Lost)
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Maps of handles: every change is one insertion or removal, so no panic leaves them half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
