@@ -39,6 +39,7 @@ pub enum Answer {
 }
 
 /// What happened.
+#[allow(clippy::large_enum_variant, reason = "an event is made, taken once and gone")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Somebody asks. Every request gets exactly one [`Effect::Answer`], unless [`Event::Gone`]

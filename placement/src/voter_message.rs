@@ -112,11 +112,7 @@ pub(crate) fn from_entry(entry: &Entry) -> LogEntry {
 }
 
 pub(crate) fn to_entry(kept: LogEntry) -> Entry {
-    let mut entry = Entry::default();
-    entry.index = kept.index;
-    entry.term = kept.term;
-    entry.data = kept.data.into();
-    entry
+    Entry { index: kept.index, term: kept.term, data: kept.data.into(), ..Entry::default() }
 }
 
 pub(crate) fn from_snapshot(snapshot: &Snapshot) -> LogSnapshot {
@@ -130,8 +126,7 @@ pub(crate) fn from_snapshot(snapshot: &Snapshot) -> LogSnapshot {
 }
 
 pub(crate) fn to_snapshot(kept: &LogSnapshot) -> Snapshot {
-    let mut snapshot = Snapshot::default();
-    snapshot.data = kept.data.clone().into();
+    let mut snapshot = Snapshot { data: kept.data.clone().into(), ..Snapshot::default() };
     let metadata = snapshot.mut_metadata();
     metadata.index = kept.index;
     metadata.term = kept.term;

@@ -273,7 +273,7 @@ impl Cluster {
         for _ in 0..millis / 100 {
             self.now += 100;
             self.step(Event::Wakeup);
-            if self.now % 500 == 0 {
+            if self.now.is_multiple_of(500) {
                 let renewing: Vec<NodeId> =
                     self.nodes.values().filter(|node| node.renews).map(|node| node.id).collect();
                 for id in renewing {

@@ -91,7 +91,7 @@ fn r022_the_one_that_missed_an_activated_interval_leaves_the_volume_down() {
     let config = cluster.config();
     assert_eq!(config.primary, None);
     assert!(!config.activated);
-    assert_eq!(cluster.in_sync(), [first.clone()]);
+    assert_eq!(cluster.in_sync(), std::slice::from_ref(&first));
     cluster.restart(&first);
     cluster.run(10_000);
     assert_eq!(cluster.primary(), first);
