@@ -25,8 +25,11 @@ pub const PAGE_MAX: u32 = 1000;
 /// so who makes a page ends it, with `more`, at whichever comes first.
 pub const PAGE_BYTES_MAX: usize = 512 * 1024;
 
+/// The most certificates in one answer.
+pub const CERTIFICATES_MAX: usize = 64;
+
 /// The most leaf ranges that one request may ask for.
-pub const LEAF_RANGES_MAX: usize = 64;
+pub const LEAF_RANGES_MAX: usize = 4096;
 
 /// What must be true of a key for a mutation to happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -232,19 +235,27 @@ pub enum TenantCall {
         #[n(2)]
         token: TokenUse,
     },
-    /// How far the delete of a name's versions is.
+    /// How far the delete of a name's versions is, oldest first; at most [`PAGE_MAX`] in one answer.
+    /// Who wants all asks again behind the last one until none come.
     #[n(6)]
     PurgeStatus {
         /// Keyed hash of the name: the name itself may be erased already.
         #[n(0)]
         name_tag: NameTag,
+        /// Only versions behind this one.
+        #[n(1)]
+        after: Option<VersionId>,
     },
-    /// The certificates of a name's erased versions.
+    /// The certificates of a name's erased versions, oldest first; at most [`CERTIFICATES_MAX`] in one
+    /// answer. Who wants all asks again behind the last one until none come.
     #[n(7)]
     Certificates {
         /// Keyed hash of the name.
         #[n(0)]
         name_tag: NameTag,
+        /// Only versions behind this one.
+        #[n(1)]
+        after: Option<VersionId>,
     },
     /// What became of a mutation; if it is not in the log, it is sealed as never to happen.
     #[n(8)]
@@ -522,10 +533,12 @@ pub enum TenantAnswer {
     },
     /// How far each version of a name is, oldest first.
     #[n(5)]
-    Purges(#[n(0)] Vec<PurgeView>),
+    Purges(#[cbor(n(0), decode_with = "crate::codec::list::<{ PAGE_MAX as usize }, _, _>")] Vec<PurgeView>),
     /// Certificates, oldest first.
     #[n(6)]
-    Certificates(#[n(0)] Vec<SignedCertificate>),
+    Certificates(
+        #[cbor(n(0), decode_with = "crate::codec::list::<CERTIFICATES_MAX, _, _>")] Vec<SignedCertificate>,
+    ),
     /// The mutation took effect; its first answer.
     #[n(7)]
     Applied(#[cbor(n(0), decode_with = "first_answer")] Box<TenantAnswer>),
