@@ -82,14 +82,14 @@ struct RawFrameHeader {
     magic: [u8; 4],
     version: U16,
     flags: U16,
-    body_bytes: U32,
-    bulk_bytes: U32,
+    body_length: U32,
+    bulk_length: U32,
 }
 
 const _: () = assert!(size_of::<RawFrameHeader>() == FRAME_HEADER_BYTES);
 
 /// Where the fields of a frame header lie.
-pub const FRAME_LAYOUT: Layout = layout!(RawFrameHeader { magic, version, flags, body_bytes, bulk_bytes });
+pub const FRAME_LAYOUT: Layout = layout!(RawFrameHeader { magic, version, flags, body_length, bulk_length });
 
 impl FrameHeader {
     /// A header for a body and a bulk of these lengths in bytes.
@@ -121,8 +121,8 @@ impl FrameHeader {
             magic: FRAME_MAGIC,
             version: U16::new(FRAME_VERSION),
             flags: U16::new(0),
-            body_bytes: U32::new(self.body_bytes),
-            bulk_bytes: U32::new(self.bulk_bytes),
+            body_length: U32::new(self.body_bytes),
+            bulk_length: U32::new(self.bulk_bytes),
         };
         zerocopy::transmute!(raw)
     }
@@ -142,7 +142,7 @@ impl FrameHeader {
         if raw.flags.get() != 0 {
             return Err(FrameHeaderError::Flags { got: raw.flags.get() });
         }
-        Self::new(raw.body_bytes.get() as usize, raw.bulk_bytes.get() as usize)
+        Self::new(raw.body_length.get() as usize, raw.bulk_length.get() as usize)
     }
 }
 

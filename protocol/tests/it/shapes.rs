@@ -1,0 +1,280 @@
+//! The list of every type on the wire with its fields. It does not compile when one is missing, so a
+//! new field or variant is drawn, round-tripped, frozen and looked up in docs/wire-format.md, or
+//! nothing builds.
+
+use std::fmt::Debug;
+
+use minicbor::{Decode, Encode};
+use trefoil_protocol::config::*;
+use trefoil_protocol::deletion::*;
+use trefoil_protocol::ids::*;
+use trefoil_protocol::message::{admin::*, control::*, peer::*, tenant::*};
+use trefoil_protocol::record::*;
+use trefoil_protocol::sign::Signed64;
+use trefoil_protocol::time::{BootTime, CpTime, Millis};
+
+use crate::draw::{Draw, Source, name, power_of_two};
+
+/// A variant, or the one case of a struct.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    /// Field names in the order of their numbers; `value` for that of a tuple variant.
+    pub(crate) fields: &'static [&'static str],
+}
+
+/// A type of which every case is known.
+pub(crate) trait Shape: Sized + PartialEq + Debug + Encode<()> + for<'b> Decode<'b, ()> {
+    const NAME: &'static str;
+    const CASES: &'static [Case];
+
+    /// A value of the case with this position.
+    fn case(index: usize, source: Source) -> Self;
+}
+
+/// Something to do with every shape.
+pub(crate) trait Visit {
+    fn visit<T: Shape + Draw>(&mut self, page: &'static str);
+}
+
+macro_rules! drawn {
+    ($source:expr) => {
+        Draw::draw($source)
+    };
+    ($source:expr, $draw:path) => {
+        $draw($source)
+    };
+}
+
+macro_rules! wrapped {
+    ($draw:path: $($name:ident)*) => { $(
+        impl Draw for $name {
+            fn draw(source: Source) -> Self {
+                $draw(source)
+            }
+        }
+    )* };
+    ($($name:ident)*) => { $(
+        impl Draw for $name {
+            fn draw(source: Source) -> Self {
+                Self(Draw::draw(source))
+            }
+        }
+    )* };
+}
+
+macro_rules! structs {
+    ($($name:ident { $($field:ident $(= $draw:path)?),+ $(,)? })*) => { $(
+        impl Draw for $name {
+            fn draw(source: Source) -> Self {
+                Self { $($field: drawn!(source.field(stringify!($field)) $(, $draw)?)),+ }
+            }
+        }
+
+        impl Shape for $name {
+            const NAME: &'static str = stringify!($name);
+            const CASES: &'static [Case] =
+                &[Case { name: stringify!($name), fields: &[$(stringify!($field)),+] }];
+
+            fn case(_: usize, source: Source) -> Self {
+                Self::draw(source)
+            }
+        }
+    )* };
+}
+
+macro_rules! variant {
+    ($name:ident, $variant:ident, $source:ident) => { { let _ = $source; $name::$variant } };
+    ($name:ident, $variant:ident, $source:ident, ($value:ident)) => {
+        $name::$variant(Draw::draw($source.field(stringify!($variant))))
+    };
+    ($name:ident, $variant:ident, $source:ident, { $($field:ident),+ }) => {
+        $name::$variant { $($field: Draw::draw($source.field(stringify!($field)))),+ }
+    };
+}
+
+macro_rules! fields {
+    () => { &[] };
+    (($value:ident)) => { &[stringify!($value)] };
+    ({ $($field:ident),+ }) => { &[$(stringify!($field)),+] };
+}
+
+macro_rules! enums {
+    ($($name:ident { $($variant:ident $(($value:ident))? $({ $($field:ident),+ })?),+ $(,)? })*) => { $(
+        impl Draw for $name {
+            fn draw(source: Source) -> Self {
+                Self::case(source.below(Self::CASES.len() as u64) as usize, source)
+            }
+        }
+
+        impl Shape for $name {
+            const NAME: &'static str = stringify!($name);
+            const CASES: &'static [Case] =
+                &[$(Case { name: stringify!($variant), fields: fields!($(($value))? $({ $($field),+ })?) }),+];
+
+            fn case(index: usize, source: Source) -> Self {
+                // Does not compile while a variant is missing in the list.
+                let named = |value: &Self| match value { $($name::$variant { .. } => stringify!($variant)),+ };
+                let makers: &[fn(Source) -> Self] =
+                    &[$(|source| variant!($name, $variant, source $(, ($value))? $(, { $($field),+ })?)),+];
+                let value = makers[index](source);
+                assert_eq!(named(&value), Self::CASES[index].name);
+                value
+            }
+        }
+    )* };
+}
+
+wrapped! { name: NodeId DcId RackId TenantName OperatorId }
+wrapped! {
+    TenantId PrincipalId VolumeId Epoch Lsn ConfigIndex Incarnation OrderId StoreId VersionId ClientInstance
+    Hash NameTag PublicKey BootTime CpTime Millis
+}
+
+structs! {
+    // Parts of messages and records.
+    UploadId { version, attempt }
+    Token { instance, sequence }
+    Member { node, dc, store, state }
+    Interval { epoch, primary, in_sync, activated }
+    VolumeConfig {
+        volume, tenant, slot, epoch, primary, members, protection, activated, changed, intervals, ever_held,
+        window, first_copy_retention,
+    }
+    LinkAddress { link, address }
+    NodeEntry { node, dc, rack, store, store_key, incarnation, capacity, addresses, state, pid }
+    TenantEntry { tenant, name, volume_count = power_of_two, window, first_copy_retention }
+    // Signed papers.
+    Signed64 { key, signature }
+    PurgeItem { version, tombstone }
+    PurgeOrder { id, tenant, volume, epoch, count, items, at, generation, scope }
+    SignedPurgeOrder { order, signature }
+    EraseReceipt { order, tenant, volume, version, tombstone, store, bytes, at, bag_generation }
+    SignedEraseReceipt { receipt, signature }
+    StoreKeyStatement { store, node, dc, key }
+    PurgeException { store, reason }
+    DeletionCertificate {
+        format, cluster, tenant, volume, version, root, size_class, requested_by, requested_at, window,
+        tombstone, orders, receipts, stores, exceptions, issued_at, software, signers,
+    }
+    SignedCertificate { certificate, signatures }
+    // Records.
+    Cause { token, confirmed_below, request, principal, at }
+    Put { upload, root, sealed_length, name_tag, kek_version, replaces, window, cause }
+    Delete { version, window, cause }
+    Undelete { version, tombstone, cause }
+    Purging { order, items, retained }
+    OthersErased { order, versions, at }
+    Certified { version, certificate }
+    Erasable { salt, key, metadata, payload }
+    // The tenant plane.
+    TokenUse { token, confirmed_below }
+    PutRequest { key, name_tag, upload, precondition, kek_version, wrapped_key, inline, token }
+    UploadEnd { root, sealed_length, metadata }
+    TenantRequest { volume, epoch, call }
+    Copy { node, dc, store }
+    PutReceipt { version, lsn, epoch, root, protection, copies }
+    ObjectView {
+        key, upload, root, sealed_length, kek_version, wrapped_key, metadata, lsn, epoch, protection, copies,
+        created,
+    }
+    ListEntry { key, version, sealed_length, root, created, window_ends }
+    PurgeView { version, stage, window_ends, copies_left }
+    RouteView { tenant, volumes, nodes, now, principal }
+    TenantKeyGrant { version, key }
+    KeysView { keys, nonce_prefix, nonce_count }
+    DataPart { first, proof, last }
+    // The node plane.
+    PeerMessage { tenant, volume, epoch, store, incarnation, body }
+    LogPoint { epoch, lsn, hash }
+    StoreReport { last, committed, complete, verified, doubtful_from }
+    // The control plane.
+    Register { node, dc, rack, store, store_key, capacity, addresses, last_incarnation, pid }
+    Renew { store, incarnation, applied, sent, volumes, links }
+    LinkReport { link, healthy, silent }
+    VolumeStatistics { volume, objects, short_of_copies, bytes }
+    PurgeEvidence {
+        version, tombstone, root, sealed_length, requested_by, requested_at, window, orders, receipts,
+    }
+    PurgeClaim { item, deleted_at, window }
+    News { index, now, volumes, nodes, tenants, retire }
+    // The admin plane.
+    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links }
+}
+
+enums! {
+    LinkId { One, Two }
+    Protection { BothDcs, SingleDc, Restoring }
+    MemberState { InSync, CatchingUp }
+    NodeState { Up, Down, Fenced }
+    PurgeScope { Others, FirstCopy }
+    RecordBody {
+        EpochStart { primary, protection }, Put(value), Delete(value), Undelete(value), Purging(value), OthersErased(value),
+        Certified(value), Void { token }, UploadVoid { upload },
+    }
+    Precondition { Any, Absent, Version(value) }
+    UploadPart { Leaves { first }, End(value) }
+    Selector { Latest, Version(value) }
+    Want { Head, Whole, Leaves(value) }
+    TenantCall {
+        Put(value), Get { key, selector, want }, List { prefix, after, limit }, Deleted { prefix, after, limit },
+        Delete { key, precondition, token }, Undelete { key, version, token },
+        PurgeStatus { name_tag, after }, Certificates { name_tag, after }, Outcome { token }, Route, Keys,
+    }
+    PurgeStage { Live, Deleted, Purging, OthersErased, Certified }
+    TenantAnswer {
+        Stored(value), Object(value), Page { entries, more }, Deleted { version, tombstone, window_ends },
+        Undeleted { version, lsn }, Purges(value), Certificates(value), Applied(value), NotApplied, Route(value), Keys(value),
+    }
+    Refusal {
+        NotFound, NotPrimary { epoch, primary }, LeaseExpired, Unavailable, Busy, PreconditionFailed, Gone,
+        Expired, TokenMismatch, Full, Changed, Invalid(value), Corrupt,
+    }
+    PeerBody {
+        Append { previous, committed, count }, DurableAck { durable, committed, missing_uploads },
+        Gap { last, committed }, Fenced { promised },
+        Payload { upload, first, leaves, relay_to, fetched }, FetchPayload { upload, first, count },
+        NoPayload { upload }, Peer, Report(value), FetchLog { after }, Log { previous, count, last },
+        Erase { order, items, purging }, Erased { receipts }, NotMember,
+    }
+    ControlRequest {
+        Register(value), Renew(value), Watch { applied }, Ready { volume, epoch }, Lagging { volume, epoch, stores },
+        Complete { volume, epoch, store }, Unfit { volume, epoch, better },
+        Restored { volume, epoch, last_single_dc, persisted }, RequestPurge { volume, epoch, scope, claims },
+        Certify { volume, epoch, evidence }, Retired { volume, store, epoch },
+    }
+    ControlAnswer {
+        Registered { incarnation, placement_keys, cluster, generation }, Granted { sent, covers, news },
+        News(value), Done, Order(value), Certificates(value), Refused(value),
+    }
+    ControlRefusal { NotLeader, Unregistered, StaleEpoch(value), NotYet, Denied(value) }
+    AdminRequest {
+        Status, CreateTenant { name, volumes, window, first_copy_retention }, ListTenants,
+        CreatePrincipal { tenant }, FenceStore { store },
+    }
+    AdminAnswer { Status(value), Tenant(value), Tenants(value), Principal { tenant, principal }, Done, Refused(value) }
+}
+
+macro_rules! every {
+    ($($page:literal: $($name:ident)+;)+) => {
+        /// Visits every shape; `page` names the golden file it is in.
+        pub(crate) fn every(visit: &mut impl Visit) {
+            $($(visit.visit::<$name>($page);)+)+
+        }
+    };
+}
+
+every! {
+    "parts": UploadId Token LinkId Protection MemberState Member Interval VolumeConfig LinkAddress NodeState
+        NodeEntry TenantEntry;
+    "papers": Signed64 PurgeItem PurgeScope PurgeOrder SignedPurgeOrder EraseReceipt SignedEraseReceipt
+        StoreKeyStatement PurgeException DeletionCertificate SignedCertificate;
+    "record": RecordBody Cause Put Delete Undelete Purging OthersErased Certified Erasable;
+    "tenant": TenantRequest TenantCall Precondition TokenUse PutRequest UploadEnd UploadPart Selector Want
+        TenantAnswer Copy PutReceipt ObjectView ListEntry PurgeStage PurgeView RouteView TenantKeyGrant
+        KeysView DataPart Refusal;
+    "peer": PeerMessage PeerBody LogPoint StoreReport;
+    "control": ControlRequest Register Renew LinkReport VolumeStatistics PurgeEvidence PurgeClaim
+        ControlAnswer News ControlRefusal;
+    "admin": AdminRequest AdminAnswer ClusterStatus;
+}
