@@ -229,6 +229,9 @@ impl<D: Disk> NodeCore<D> {
         bulk: Bytes,
         now: BootTime,
     ) {
+        if let Err(refusal) = body.check(bulk.len()) {
+            return self.out.refuse(request, refusal);
+        }
         let TenantRequest { volume, call, .. } = body;
         if matches!(call, TenantCall::Route) {
             return self.route(request, principal);

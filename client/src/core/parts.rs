@@ -9,16 +9,13 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use trefoil_protocol::ids::Hash;
-use trefoil_protocol::message::tenant::{DataPart, Want};
+use trefoil_protocol::message::tenant::{DataPart, LEAF_RANGES_MAX, Want};
 use trefoil_protocol::tree::{LEAF_LEN, RangeProof, leaf_count, verify_range};
 
 use crate::failure::Damage;
 
 /// Leaves that are proven together: 1 MiB.
 pub const LEAVES_PER_RANGE: u64 = 16;
-
-/// Ranges in one request: 4 GiB of payload.
-const RANGES_MAX: usize = 4096;
 
 /// The leaves of one object that are wanted, and how far they have come.
 #[derive(Clone, Debug)]
@@ -76,7 +73,7 @@ impl Parts {
     /// What to ask for next, by version and with proofs; what came of an unfinished range is dropped.
     pub fn resume(&mut self) -> Want {
         self.mode = Mode::Proven { range: BytesMut::new(), proof: None };
-        let starts = (self.next..self.end).step_by(LEAVES_PER_RANGE as usize).take(RANGES_MAX);
+        let starts = (self.next..self.end).step_by(LEAVES_PER_RANGE as usize).take(LEAF_RANGES_MAX);
         Want::Leaves(
             starts
                 .map(|first| (index(first), index(self.end.min(first + LEAVES_PER_RANGE) - first)))

@@ -28,8 +28,8 @@ pub const PAGE_BYTES_MAX: usize = 512 * 1024;
 /// The most certificates in one answer.
 pub const CERTIFICATES_MAX: usize = 64;
 
-/// The most leaf ranges that one request may ask for.
-pub const LEAF_RANGES_MAX: usize = 4096;
+/// The most leaf ranges that one request may ask for: each costs the node a walk over all leaves.
+pub const LEAF_RANGES_MAX: usize = 64;
 
 /// What must be true of a key for a mutation to happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -501,8 +501,9 @@ pub enum TenantAnswer {
     /// A page; `next` is the key to go on after, if there is more.
     #[n(2)]
     Page {
-        /// The lines, ordered by key bytes.
-        #[cbor(n(0), decode_with = "crate::codec::list::<{ PAGE_MAX as usize }, _, _>")]
+        /// The lines, ordered by key bytes; all lines of one key stand on one page, which may be longer
+        /// for it.
+        #[n(0)]
         entries: Vec<ListEntry>,
         /// Whether more follow behind the last one.
         #[n(1)]

@@ -7,14 +7,16 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use trefoil_engine::index::{ObjectVersion, VersionState};
+use trefoil_engine::index::{self, ObjectVersion, VersionState};
 use trefoil_engine::{Disk, ReadError};
 use trefoil_protocol::config::{Member, VolumeConfig};
 use trefoil_protocol::deletion::SignedCertificate;
+use trefoil_protocol::frame::BODY_BYTES_MAX;
 use trefoil_protocol::ids::{NameTag, UploadId, VersionId};
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::{
-    Copy, DataPart, ListEntry, ObjectView, PAGE_MAX, PurgeStage, PurgeView, Refusal, TenantAnswer, Want,
+    CERTIFICATES_MAX, Copy, DataPart, LEAF_RANGES_MAX, ListEntry, ObjectView, PAGE_BYTES_MAX, PAGE_MAX,
+    PurgeStage, PurgeView, Refusal, TenantAnswer, Want,
 };
 use trefoil_protocol::record::{Erasable, Record, RecordBody};
 use trefoil_protocol::tree::{self, RangeProof};
@@ -28,8 +30,10 @@ use crate::outbox::Context;
 
 /// Leaves read at once.
 const CHUNK_LEAVES: u64 = 16;
-/// Leaf ranges one request may ask for.
-const RANGES_MAX: usize = 1024;
+/// Encoded bytes of a listing's line besides its key, rounded up.
+const LIST_ENTRY_BYTES: usize = 128;
+/// Where a page ends even within the versions of one key, so that it fits into a frame.
+const ONE_KEY_BYTES_MAX: usize = BODY_BYTES_MAX as usize - 64 * 1024;
 
 /// A download that goes on.
 #[derive(Debug)]
@@ -289,7 +293,7 @@ fn proven_ranges<D: Disk>(
     object: &ObjectVersion,
     counter: &Counter<'_, D>,
 ) -> Result<Vec<(u64, u64, Option<RangeProof>)>, Refusal> {
-    if ranges.is_empty() || ranges.len() > RANGES_MAX {
+    if ranges.is_empty() || ranges.len() > LEAF_RANGES_MAX {
         return Err(Refusal::Invalid("no leaf range, or too many".into()));
     }
     let length = object.sealed_length;
@@ -316,8 +320,7 @@ pub(super) fn list<D: Disk>(
     limit: u32,
 ) -> TenantAnswer {
     let page = counter.holding.index().list(prefix, after, page_limit(limit));
-    let more = page.next.is_some();
-    TenantAnswer::Page { entries: page.versions.into_iter().filter_map(list_entry).collect(), more }
+    page_of(page)
 }
 
 /// A page of keys that can be undeleted.
@@ -328,8 +331,27 @@ pub(super) fn list_deleted<D: Disk>(
     limit: u32,
 ) -> TenantAnswer {
     let page = counter.holding.index().list_deleted(prefix, after, page_limit(limit));
-    let more = page.next.is_some();
-    TenantAnswer::Page { entries: page.versions.into_iter().filter_map(list_entry).collect(), more }
+    page_of(page)
+}
+
+/// As many lines as fit into a frame; long names end a page before the limit does.
+fn page_of(page: index::Page<'_>) -> TenantAnswer {
+    let mut used = 0;
+    let mut entries: Vec<ListEntry> = Vec::new();
+    for entry in page.versions.into_iter().filter_map(list_entry) {
+        let bytes = entry.key.as_bytes().len() + LIST_ENTRY_BYTES;
+        // The next page begins behind a key, so all versions of a key stand on one page, as long as
+        // a frame has room at all.
+        let same_key = entries.last().is_some_and(|last| last.key == entry.key);
+        if used + bytes > PAGE_BYTES_MAX && !same_key {
+            return TenantAnswer::Page { entries, more: true };
+        }
+        used += bytes;
+        if used <= ONE_KEY_BYTES_MAX {
+            entries.push(entry);
+        }
+    }
+    TenantAnswer::Page { entries, more: page.next.is_some() }
 }
 
 fn page_limit(limit: u32) -> usize {
@@ -355,9 +377,10 @@ fn list_entry(object: &ObjectVersion) -> Option<ListEntry> {
 pub(super) fn purge_status<D: Disk>(
     counter: &Counter<'_, D>,
     tag: NameTag,
+    after: Option<VersionId>,
     copies_left: impl Fn(&ObjectVersion) -> u32,
 ) -> TenantAnswer {
-    let versions = counter.holding.index().by_tag(tag);
+    let versions = behind(counter, tag, after);
     let view = |object: &ObjectVersion| {
         let (stage, window_ends) = match object.state {
             VersionState::Live => (PurgeStage::Live, None),
@@ -370,13 +393,34 @@ pub(super) fn purge_status<D: Disk>(
         };
         PurgeView { version: object.version(), stage, window_ends, copies_left: copies_left(object) }
     };
-    TenantAnswer::Purges(versions.map(view).collect())
+    TenantAnswer::Purges(versions.map(view).take(PAGE_MAX as usize).collect())
+}
+
+/// A name's versions in their order, those behind `after` if it is given.
+fn behind<'c, D: Disk>(
+    counter: &'c Counter<'_, D>,
+    tag: NameTag,
+    after: Option<VersionId>,
+) -> impl Iterator<Item = &'c ObjectVersion> {
+    let mut versions = counter.holding.index().by_tag(tag);
+    if let Some(after) = after {
+        // Without that version nothing is left, so that nobody reads in circles.
+        versions.find(|object| object.version() == after);
+    }
+    versions
 }
 
 /// The certificates of a name's versions.
-pub(super) fn certificates<D: Disk>(counter: &Counter<'_, D>, tag: NameTag) -> Result<TenantAnswer, Refusal> {
+pub(super) fn certificates<D: Disk>(
+    counter: &Counter<'_, D>,
+    tag: NameTag,
+    after: Option<VersionId>,
+) -> Result<TenantAnswer, Refusal> {
     let mut certificates: Vec<SignedCertificate> = Vec::new();
-    for object in counter.holding.index().by_tag(tag) {
+    for object in behind(counter, tag, after) {
+        if certificates.len() == CERTIFICATES_MAX {
+            break;
+        }
         let VersionState::Certified { lsn } = object.state else { continue };
         let record = counter.holding.record(lsn).map_err(|_| Refusal::Unavailable)?;
         if let RecordBody::Certified(certified) = record.body() {

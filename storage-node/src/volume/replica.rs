@@ -428,11 +428,11 @@ impl<D: Disk> Replica<D> {
             TenantCall::Deleted { prefix, after, limit } => {
                 reads::list_deleted(&counter, prefix, after.as_ref(), *limit)
             }
-            TenantCall::PurgeStatus { name_tag } => {
+            TenantCall::PurgeStatus { name_tag, after } => {
                 let copies = u32::try_from(self.config.members.len()).expect("a handful");
-                reads::purge_status(&counter, *name_tag, |_| copies)
+                reads::purge_status(&counter, *name_tag, *after, |_| copies)
             }
-            TenantCall::Certificates { name_tag } => reads::certificates(&counter, *name_tag)?,
+            TenantCall::Certificates { name_tag, after } => reads::certificates(&counter, *name_tag, *after)?,
             _ => return Err(Refusal::Invalid("no such call at a storage node".into())),
         };
         if !cx.leased(&self.config) {
