@@ -44,6 +44,8 @@ pub struct Peering {
     /// Where the next fetch begins, if not at the end of the own log.
     fetch_after: Option<LogPoint>,
     ready_at: Option<BootTime>,
+    /// A record was cut whose payload nobody has: nothing behind it was acknowledged either.
+    is_cut: bool,
     /// Who said that it cannot give an upload's bytes.
     without: BTreeMap<UploadId, BTreeSet<StoreId>>,
 }
@@ -59,6 +61,7 @@ impl Peering {
             fetched_at: None,
             fetch_after: None,
             ready_at: None,
+            is_cut: false,
             without: BTreeMap::new(),
         }
     }
@@ -188,7 +191,8 @@ impl Peering {
             return holding.hole().is_none();
         };
         let own = holding.last();
-        let behind = rank(&report) > (own.epoch, own.lsn) && !holding.passes(report.last);
+        let ahead = rank(&report) > (own.epoch, own.lsn) && !holding.passes(report.last);
+        let behind = ahead && !self.is_cut;
         let Some(after) = self.fetch_from(holding, behind) else { return true };
         if is_due(self.fetched_at, ASK_EVERY, cx.now) {
             self.fetched_at = Some(cx.now);
@@ -214,7 +218,7 @@ impl Peering {
     /// Cuts the log at a record whose payload no in-sync member has: none of them can have
     /// acknowledged it, so nobody was answered.
     fn cut_unobtainable<D: Disk>(
-        &self,
+        &mut self,
         holding: &mut Holding<D>,
         config: &VolumeConfig,
         me: StoreId,
@@ -225,7 +229,10 @@ impl Peering {
             others.iter().all(|s| self.without.get(&unpaid.upload).is_some_and(|w| w.contains(s)))
         });
         match unobtainable.map(|(lsn, _)| *lsn) {
-            Some(lsn) => holding.cut_after(lsn.previous()).map(|()| true),
+            Some(lsn) => {
+                self.is_cut = true;
+                holding.cut_after(lsn.previous()).map(|()| true)
+            }
             None => Ok(false),
         }
     }

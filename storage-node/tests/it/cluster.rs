@@ -369,7 +369,9 @@ impl Cluster {
     fn tell_news(&mut self) {
         for (node, ticket, news) in self.placement.due_watches() {
             let life = self.machines[&node].life;
-            let event = Event::Control { ticket, answer: Ok(ControlAnswer::News(news)) };
+            let reached = !self.out_of_reach.contains(&node);
+            let answer = if reached { Ok(ControlAnswer::News(news)) } else { Err(ControlUnreachable) };
+            let event = Event::Control { ticket, answer };
             self.schedule(HOP, Delivery::Event(node, life, event));
         }
     }

@@ -1,6 +1,8 @@
 //! The storage node's core, several of them together, on disks in memory.
 
+mod backfill;
 mod cluster;
+mod failover;
 mod orders;
 mod placement;
 mod replication;
