@@ -6,7 +6,7 @@ use std::sync::Arc;
 use trefoil_protocol::deletion::SignedCertificate;
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::{
-    ListEntry, ObjectView, PurgeView, Selector, TenantAnswer, TenantCall, Want,
+    CERTIFICATES_MAX, ListEntry, ObjectView, PAGE_MAX, PurgeView, Selector, TenantAnswer, TenantCall, Want,
 };
 
 use super::client::Inner;
@@ -86,11 +86,19 @@ fn listed(entry: ListEntry) -> Result<Listed, Damage> {
 }
 
 pub(super) async fn purge_status(inner: &Inner, key: &ObjectKey) -> Result<Vec<PurgeView>, ReadError> {
-    let call = TenantCall::PurgeStatus { name_tag: inner.keyring.name_tag(key) };
-    match inner.network.ask(Whom::PrimaryOf(key.clone()), call).await?.answer {
-        TenantAnswer::Purges(views) if views.is_empty() => Err(ReadError::NotFound),
-        TenantAnswer::Purges(views) => Ok(views),
-        _ => Err(Damage::Answer("a purge status is answered by purges").into()),
+    let name_tag = inner.keyring.name_tag(key);
+    let mut all: Vec<PurgeView> = Vec::new();
+    loop {
+        let call = TenantCall::PurgeStatus { name_tag, after: all.last().map(|view| view.version) };
+        let answered = inner.network.ask(Whom::PrimaryOf(key.clone()), call).await?;
+        let TenantAnswer::Purges(views) = answered.answer else {
+            return Err(Damage::Answer("a purge status is answered by purges").into());
+        };
+        let is_full = views.len() == PAGE_MAX as usize;
+        all.extend(views);
+        if !is_full {
+            return if all.is_empty() { Err(ReadError::NotFound) } else { Ok(all) };
+        }
     }
 }
 
@@ -98,11 +106,20 @@ pub(super) async fn certificates(
     inner: &Inner,
     key: &ObjectKey,
 ) -> Result<Vec<SignedCertificate>, ReadError> {
-    let call = TenantCall::Certificates { name_tag: inner.keyring.name_tag(key) };
-    match inner.network.ask(Whom::PrimaryOf(key.clone()), call).await?.answer {
-        TenantAnswer::Certificates(certificates) if certificates.is_empty() => Err(ReadError::NotFound),
-        TenantAnswer::Certificates(certificates) => Ok(certificates),
-        _ => Err(Damage::Answer("certificates are answered by certificates").into()),
+    let name_tag = inner.keyring.name_tag(key);
+    let mut all: Vec<SignedCertificate> = Vec::new();
+    loop {
+        let call =
+            TenantCall::Certificates { name_tag, after: all.last().map(|signed| signed.certificate.version) };
+        let answered = inner.network.ask(Whom::PrimaryOf(key.clone()), call).await?;
+        let TenantAnswer::Certificates(certificates) = answered.answer else {
+            return Err(Damage::Answer("certificates are answered by certificates").into());
+        };
+        let is_full = certificates.len() == CERTIFICATES_MAX;
+        all.extend(certificates);
+        if !is_full {
+            return if all.is_empty() { Err(ReadError::NotFound) } else { Ok(all) };
+        }
     }
 }
 

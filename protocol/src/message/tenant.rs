@@ -236,7 +236,7 @@ pub enum TenantCall {
         token: TokenUse,
     },
     /// How far the delete of a name's versions is, oldest first; at most [`PAGE_MAX`] in one answer.
-    /// Who wants all asks again behind the last one until none come.
+    /// A full answer is followed by a question for what is behind its last one.
     #[n(6)]
     PurgeStatus {
         /// Keyed hash of the name: the name itself may be erased already.
@@ -247,7 +247,7 @@ pub enum TenantCall {
         after: Option<VersionId>,
     },
     /// The certificates of a name's erased versions, oldest first; at most [`CERTIFICATES_MAX`] in one
-    /// answer. Who wants all asks again behind the last one until none come.
+    /// answer. A full answer is followed by a question for what is behind its last one.
     #[n(7)]
     Certificates {
         /// Keyed hash of the name.
