@@ -11,6 +11,8 @@ pub mod mutant;
 pub mod node;
 pub mod outbox;
 pub mod session;
+#[cfg(feature = "shell")]
+pub mod shell;
 pub mod view;
 pub mod volume;
 

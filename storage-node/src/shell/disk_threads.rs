@@ -1,0 +1,83 @@
+//! The threads that wait for the disk. Syncs and reads have their own, so that a read never waits
+//! behind a flush; each outcome goes back to the core as an event.
+
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use tokio::sync::mpsc::UnboundedSender;
+use trefoil_engine::disk::file::FileDisk;
+use trefoil_engine::{ReadJob, SyncJob};
+use trefoil_protocol::ids::VolumeId;
+
+use crate::event::{Event, ReadTicket};
+
+/// Flushes of different volumes run side by side.
+const SYNC_THREADS: usize = 2;
+/// Enough to keep a device busy while another read waits for it.
+const READ_THREADS: usize = 2;
+
+enum Job {
+    Sync(VolumeId, SyncJob<FileDisk>),
+    Read(ReadTicket, ReadJob<FileDisk>),
+}
+
+/// Where to leave work for the disk. Dropped, its threads end once the queues are empty.
+pub(super) struct DiskThreads {
+    syncs: Sender<Job>,
+    reads: Sender<Job>,
+}
+
+impl DiskThreads {
+    /// Starts the threads; outcomes go to `events`.
+    pub(super) fn start(events: &UnboundedSender<Event>) -> Self {
+        Self {
+            syncs: start_pool("sync", SYNC_THREADS, events),
+            reads: start_pool("read", READ_THREADS, events),
+        }
+    }
+
+    /// Queues a flush.
+    pub(super) fn sync(&self, volume: VolumeId, job: SyncJob<FileDisk>) {
+        send(&self.syncs, Job::Sync(volume, job));
+    }
+
+    /// Queues a read.
+    pub(super) fn read(&self, ticket: ReadTicket, job: ReadJob<FileDisk>) {
+        send(&self.reads, Job::Read(ticket, job));
+    }
+}
+
+fn send(queue: &Sender<Job>, job: Job) {
+    queue.send(job).expect("disk threads outlive their queue");
+}
+
+fn start_pool(name: &str, count: usize, events: &UnboundedSender<Event>) -> Sender<Job> {
+    let (queue, jobs) = mpsc::channel();
+    let jobs = Arc::new(Mutex::new(jobs));
+    for number in 0..count {
+        let (jobs, events) = (Arc::clone(&jobs), events.clone());
+        thread::Builder::new()
+            .name(format!("disk-{name}-{number}"))
+            .spawn(move || work(&jobs, &events))
+            .expect("a thread can be started at start-up");
+    }
+    queue
+}
+
+fn work(jobs: &Mutex<Receiver<Job>>, events: &UnboundedSender<Event>) {
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let event = match job {
+            Ok(Job::Sync(volume, job)) => {
+                let ticket = job.ticket();
+                Event::Synced { volume, ticket, result: job.run() }
+            }
+            Ok(Job::Read(ticket, job)) => Event::Read { ticket, result: job.run() },
+            Err(_) => return,
+        };
+        if events.send(event).is_err() {
+            return;
+        }
+    }
+}
