@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce};
+use minicbor::decode::{Decoder, Error as DecodeError};
+use minicbor::encode::{Encoder, Error as EncodeError, Write};
 use minicbor::{Decode, Encode};
 use trefoil_protocol::codec;
 use trefoil_protocol::ids::VersionId;
@@ -16,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::health::{Health, SyncError};
-use crate::index::Index;
+use crate::index::{Index, ObjectVersion};
 use crate::store::{Volume, VolumeState};
 use crate::superblock::{SuperblockError, TwoSlots};
 use crate::volume::RecordReadError;
@@ -37,6 +39,30 @@ pub struct BagEntry {
     /// The wrapped key.
     #[cbor(n(2), with = "trefoil_protocol::codec::bytes")]
     pub wrapped: Bytes,
+}
+
+/// The key of one bag. Overwritten in memory when it is dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct BagKey(Zeroizing<[u8; 32]>);
+
+impl From<&Zeroizing<[u8; 32]>> for BagKey {
+    fn from(key: &Zeroizing<[u8; 32]>) -> BagKey {
+        BagKey(key.clone())
+    }
+}
+
+impl<C> Encode<C> for BagKey {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), EncodeError<W::Error>> {
+        e.bytes(&self.0[..])?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for BagKey {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, DecodeError> {
+        let key: [u8; 32] =
+            d.bytes()?.try_into().map_err(|_| DecodeError::message("a bag key has 32 bytes"))?;
+        Ok(BagKey(Zeroizing::new(key)))
+    }
 }
 
 /// Why a bag cannot be read or rotated.
@@ -150,7 +176,8 @@ pub struct Rotated<D: Disk> {
 }
 
 impl<D: Disk> RotationJob<D> {
-    /// Rotates. The order of steps, and what a crash after each leaves:
+    /// Rotates. After an error the volume has to be opened again, which finds one complete pair and
+    /// finishes the rest. The order of steps, and what a crash after each leaves:
     ///
     /// 1. new bag written, synced, named, read back, compared: both slots still name the old pair;
     /// 2. one slot names the new pair, synced: the new pair counts, the old one is whole;
@@ -159,7 +186,8 @@ impl<D: Disk> RotationJob<D> {
     pub fn run(mut self) -> Result<Rotated<D>, BagError> {
         let old = self.superblock.value().clone();
         let generation = self.bag.generation;
-        let new = VolumeState { bag_key: *self.bag_key, bag_generation: generation, ..old.clone() };
+        let new =
+            VolumeState { bag_key: BagKey::from(&self.bag_key), bag_generation: generation, ..old.clone() };
         self.write_bag(&new)?;
         self.superblock.write_both(new)?;
         if old.bag_generation > 0 {
@@ -228,8 +256,16 @@ impl<D: Disk> Volume<D> {
         }
     }
 
-    /// The wrapped keys that still ride in records of versions held here, oldest versions first in
-    /// no particular order of time, at most `limit`.
+    /// The wrapped key of a version held here: from the bag, or from its record while it still rides
+    /// there. `None` if the version is erased or was delivered without it.
+    pub fn wrapped_key(&self, object: &ObjectVersion) -> Result<Option<Bytes>, RecordReadError> {
+        match self.bag.get(object.version()) {
+            Some(entry) => Ok(Some(entry.wrapped.clone())),
+            None => Ok(self.log.record(object.lsn)?.wrapped().cloned()),
+        }
+    }
+
+    /// The wrapped keys that still ride in records of versions held here, at most `limit`.
     pub fn keys_in_records(&self, index: &Index, limit: usize) -> Result<Vec<BagEntry>, RecordReadError> {
         let mut keys = Vec::new();
         for object in index.held().filter(|object| self.bag.get(object.version()).is_none()) {
@@ -295,7 +331,7 @@ fn destroy<D: Disk>(disk: &D, health: &Health<D>, directory: &str, generation: u
 
 /// Each bag key seals exactly one bag, so that the nonce may be a constant.
 fn cipher(state: &VolumeState) -> ChaCha20Poly1305 {
-    ChaCha20Poly1305::new(&state.bag_key.into())
+    ChaCha20Poly1305::new((&*state.bag_key.0).into())
 }
 
 fn associated(state: &VolumeState, generation: u64) -> Vec<u8> {

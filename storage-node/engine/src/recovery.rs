@@ -4,7 +4,7 @@
 //! Recovery never removes, cuts or overwrites anything. A bad stretch at the end of the log is "torn
 //! or rotten, undecided" until peers have answered; a bad record below it is a hole to repair.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use trefoil_protocol::codec;
@@ -125,6 +125,7 @@ impl<D: Disk> Recovery<'_, D> {
             while let Some(found) = scan.next()? {
                 fold.add(found);
             }
+            fold.segment_ends();
         }
         let clean = fold.ends_at(self.clean_end);
         if !clean {
@@ -143,7 +144,11 @@ impl<D: Disk> Recovery<'_, D> {
         fold.forget_erased();
         let resumed = fold.head.filter(|_| clean);
         segments.rest_at(fold.head.map(|head| head.at).unwrap_or_default());
+        for (segment, end) in &fold.ends {
+            segments.used(*segment, *end);
+        }
         if !clean && !self.health.is_poisoned() {
+            segments.give_back_rest()?;
             // What a crashed process left may still be in the page cache only: it counts as here
             // once it is synced.
             segments.suspect_unsynced(fold.synced.segment);
@@ -180,11 +185,13 @@ struct Fold {
     /// Whether the frame just before is known, so that the next must name it.
     link_known: bool,
     leaves: Vec<(UploadId, u64, Leaf)>,
-    discarded: Vec<Position>,
+    discarded: BTreeSet<Position>,
     torn: Vec<(UploadId, u64, Place)>,
     /// Records whose parts do not match their checksums: decided when all erases are known.
     unmatched: Vec<Unmatched>,
     scanned: u64,
+    /// Where each segment's frames end.
+    ends: BTreeMap<u64, u64>,
 }
 
 struct Unmatched {
@@ -205,6 +212,11 @@ impl Fold {
         let previous = self.head.map_or([0; 16], |head| head.previous);
         self.link_known = false;
         self.head = Some(Head { at: Position { segment: id, offset: 0 }, length, previous, reserve: false });
+    }
+
+    fn segment_ends(&mut self) {
+        let end = self.head.map(|head| head.at).unwrap_or_default();
+        self.ends.insert(end.segment, end.offset);
     }
 
     fn add(&mut self, found: Found) {

@@ -19,7 +19,7 @@ use crate::recovery::BadRange;
 pub struct SegmentLayout {
     /// Bytes of a full-grown segment.
     pub segment_bytes: u64,
-    /// Bytes of the first segment; each next one is as large as all before it together, up to
+    /// Bytes of the first segment; each next one is as large as what the others hold together, up to
     /// `segment_bytes`, so that a small volume takes little room.
     pub first_segment_bytes: u64,
     /// Bytes of the disk that ordinary writes leave free.
@@ -70,6 +70,8 @@ pub(crate) struct SegmentStart {
 pub(crate) struct Segment<F> {
     pub(crate) file: F,
     pub(crate) length: u64,
+    /// Where its frames end.
+    pub(crate) used: u64,
 }
 
 /// Where the next frame goes.
@@ -119,7 +121,7 @@ impl<D: Disk> Segments<D> {
             if let Some(id) = segment_id(&name) {
                 let file = disk.open(&format!("{directory}/{name}"))?;
                 let length = file.length()?;
-                files.insert(id, Segment { file, length });
+                files.insert(id, Segment { file, length, used: length });
             }
         }
         Ok(Segments {
@@ -147,6 +149,24 @@ impl<D: Disk> Segments<D> {
     /// a new segment.
     pub(crate) fn rest_at(&mut self, end: Position) {
         self.end = end;
+    }
+
+    /// Notes where a segment's frames end.
+    pub(crate) fn used(&mut self, segment: u64, end: u64) {
+        if let Some(segment) = self.files.get_mut(&segment) {
+            segment.used = end;
+        }
+    }
+
+    /// Gives back the untouched rest of the last segment, which nothing will be written to. It reads
+    /// as zero before and after.
+    pub(crate) fn give_back_rest(&self) -> Result<(), DiskError> {
+        match self.files.last_key_value() {
+            Some((_, segment)) if segment.used < segment.length => {
+                segment.file.punch(segment.used, segment.length - segment.used)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where the last frame ends.
@@ -221,7 +241,7 @@ impl<D: Disk> Segments<D> {
         self.names_changed = true;
         // From here on the file is listed even if its allocation fails, so that its id is not used
         // for another beginning.
-        let segment = self.files.entry(id).or_insert(Segment { file, length: 0 });
+        let segment = self.files.entry(id).or_insert(Segment { file, length: 0, used: 0 });
         segment.file.allocate(bytes)?;
         segment.length = bytes;
         let head = Head {
@@ -237,7 +257,7 @@ impl<D: Disk> Segments<D> {
 
     /// Bytes for the next segment and whether they come from the reserve.
     fn size_of_next(&self, least: u64, room: Room, path: &str) -> Result<(u64, bool), DiskError> {
-        let present: u64 = self.files.values().map(|segment| segment.length).sum();
+        let present: u64 = self.files.values().map(|segment| segment.used).sum();
         let layout = &self.layout;
         let grown = present.max(layout.first_segment_bytes).min(layout.segment_bytes).max(least);
         let free = self.disk.free_bytes()?;
@@ -280,6 +300,9 @@ impl<D: Disk> Segments<D> {
         }
         written?;
         self.dirty.insert(head.at.segment);
+        if let Some(segment) = self.files.get_mut(&head.at.segment) {
+            segment.used = header.end();
+        }
         self.end = Position { offset: header.end(), ..head.at };
         self.head = Some(Head { at: self.end, previous: frame::link(&bytes), ..head });
         Ok(header)

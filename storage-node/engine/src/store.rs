@@ -8,7 +8,7 @@ use minicbor::{Decode, Encode};
 use trefoil_protocol::ids::{Hash, Incarnation, Lsn, NodeId, StoreId, TenantId, VolumeId};
 use zeroize::Zeroizing;
 
-use crate::bag::{KeyBag, open_bag};
+use crate::bag::{BagKey, KeyBag, open_bag};
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::frame::{Owner, Position, Scope};
 use crate::health::{Health, SUSPECT_FILE, SyncError};
@@ -50,8 +50,8 @@ pub(crate) struct VolumeState {
     pub(crate) volume: VolumeId,
     #[cbor(n(3), with = "minicbor::bytes")]
     pub(crate) seal: [u8; 16],
-    #[cbor(n(4), with = "minicbor::bytes")]
-    pub(crate) bag_key: [u8; 32],
+    #[n(4)]
+    pub(crate) bag_key: BagKey,
     #[n(5)]
     pub(crate) bag_generation: u64,
     #[n(6)]
@@ -124,7 +124,7 @@ impl<D: Disk> Store<D> {
     /// Formats an empty disk. A crash before the end leaves no superblock, hence no store, and
     /// formatting can be begun again.
     pub fn format(disk: &D, store: StoreId, node: NodeId, signing_key: &[u8; 32]) -> Result<(), StoreError> {
-        if disk.open(STORE_FILE).is_ok() && Self::open(disk, SegmentLayout::default()).is_ok() {
+        if Self::holds_data(disk) {
             return Err(StoreError::Exists);
         }
         let suspect = Health::prepare(disk)?;
@@ -139,6 +139,18 @@ impl<D: Disk> Store<D> {
         TwoSlots::create(disk, &health, STORE_FILE, state)?;
         health.sync_directory("")?;
         Ok(())
+    }
+
+    /// Whether formatting would destroy something: a readable store, one of another version, or
+    /// volumes whose superblock is damaged. What a crash while formatting leaves is none of these.
+    fn holds_data(disk: &D) -> bool {
+        let volumes = disk.list(VOLUMES).is_ok_and(|names| !names.is_empty());
+        let unformatted = |error| match error {
+            StoreError::NotFormatted => true,
+            StoreError::Superblock(error) => matches!(error, SuperblockError::BothSlotsDamaged { .. }),
+            _ => false,
+        };
+        volumes || !Self::open(disk, SegmentLayout::default()).is_err_and(unformatted)
     }
 
     /// Opens a store. A suspect one opens too, poisoned: it can be read and repaired from, and
@@ -215,7 +227,7 @@ impl<D: Disk> Store<D> {
             tenant: owner.tenant,
             volume: owner.volume,
             seal: secrets.seal,
-            bag_key: *secrets.bag_key,
+            bag_key: BagKey::from(&secrets.bag_key),
             bag_generation: 0,
             clean_end: Some(WrittenEnd::of(empty)),
         };

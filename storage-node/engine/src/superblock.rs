@@ -6,6 +6,7 @@
 
 use minicbor::{Decode, Encode};
 use trefoil_protocol::codec;
+use zeroize::Zeroizing;
 
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::health::{Health, SyncError};
@@ -71,7 +72,7 @@ impl<D: Disk, V: Encode<()> + for<'b> Decode<'b, ()> + Clone> TwoSlots<D, V> {
         let file = disk.open(path)?;
         let mut best: Option<(u64, V)> = None;
         for slot in 0..2 {
-            let mut bytes = vec![0; SLOT_LENGTH];
+            let mut bytes = Zeroizing::new(vec![0; SLOT_LENGTH]);
             match file.read_at(slot * SLOT_LENGTH as u64, &mut bytes) {
                 Ok(()) => {}
                 Err(DiskError::ShortRead { .. }) => continue,
@@ -93,7 +94,7 @@ impl<D: Disk, V: Encode<()> + for<'b> Decode<'b, ()> + Clone> TwoSlots<D, V> {
     pub(crate) fn whole_slots(&self) -> Result<[bool; 2], DiskError> {
         let mut whole = [false; 2];
         for (slot, whole) in whole.iter_mut().enumerate() {
-            let mut bytes = vec![0; SLOT_LENGTH];
+            let mut bytes = Zeroizing::new(vec![0; SLOT_LENGTH]);
             self.file.read_at((slot * SLOT_LENGTH) as u64, &mut bytes)?;
             *whole = matches!(parse_slot::<V>(&bytes, ""), Ok(Some(_)));
         }
@@ -127,10 +128,11 @@ impl<D: Disk, V: Encode<()> + for<'b> Decode<'b, ()> + Clone> TwoSlots<D, V> {
     }
 }
 
-fn encode_slot<V: Encode<()>>(generation: u64, value: &V) -> Vec<u8> {
-    let body = codec::to_vec(value);
+fn encode_slot<V: Encode<()>>(generation: u64, value: &V) -> Zeroizing<Vec<u8>> {
+    // The value may hold a key: neither buffer is left behind in memory.
+    let body = Zeroizing::new(codec::to_vec(value));
     assert!(HEAD_LENGTH + body.len() <= SLOT_LENGTH, "a superblock value is far smaller than its slot");
-    let mut slot = Vec::with_capacity(SLOT_LENGTH);
+    let mut slot = Zeroizing::new(Vec::with_capacity(SLOT_LENGTH));
     slot.extend_from_slice(&MAGIC);
     slot.extend_from_slice(&FORMAT.to_le_bytes());
     slot.extend_from_slice(&generation.to_le_bytes());

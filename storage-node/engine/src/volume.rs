@@ -345,6 +345,20 @@ impl<D: Disk> VolumeLog<D> {
         self.attach_parts(record, &header, &bytes).map_err(faulty)
     }
 
+    /// The records from `first` on, up to the end or until they are `bytes` long together; at least
+    /// one.
+    pub fn records(&self, first: Lsn, bytes: usize) -> Result<Vec<Record>, RecordReadError> {
+        let mut records = Vec::new();
+        let (mut lsn, mut length) = (first, 0);
+        while lsn <= self.last().0 && (records.is_empty() || length < bytes) {
+            let record = self.record(lsn)?;
+            length += record.lengths().total();
+            records.push(record);
+            lsn = lsn.next();
+        }
+        Ok(records)
+    }
+
     /// Rebuilds the index from the committed records, as far as they are whole on this store. After
     /// the faulty ones are repaired the caller applies the rest.
     pub fn rebuild_index(&self, up_to: Lsn) -> Result<Index, DiskError> {
@@ -395,15 +409,20 @@ impl<D: Disk> VolumeLog<D> {
         self.healing.retain(|_, place| *place >= covered.end);
     }
 
-    /// Stages nothing more and syncs what is staged, on this thread.
+    /// Syncs what is staged on this thread.
+    ///
+    /// # Panics
+    /// If a job is under way elsewhere: what it covers would be taken for synced.
     pub fn sync_now(&mut self) -> Result<(), SyncError> {
-        while let Some(job) = self.sync_job() {
-            let ticket = job.ticket();
-            let outcome = job.run();
-            self.synced(ticket, &outcome);
-            outcome?;
-        }
-        Ok(())
+        assert!(self.in_flight.is_none(), "the job under way has to come back first");
+        self.health.check()?;
+        let Some(job) = self.sync_job() else {
+            return Ok(());
+        };
+        let ticket = job.ticket();
+        let outcome = job.run();
+        self.synced(ticket, &outcome);
+        outcome
     }
 
     /// Stretches of segments that hold no frame: found at the open or left by a failed write.

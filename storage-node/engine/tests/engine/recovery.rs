@@ -3,7 +3,9 @@
 use trefoil_engine::disk::fault::FaultDisk;
 use trefoil_engine::{Fault, PayloadState, RecordReadError, Tail};
 
-use crate::fixture::{append_puts, fresh_disk, lsn, object, open, put, stage_object, tree_of, upload};
+use crate::fixture::{
+    append_puts, fresh_disk, lsn, object, open, put, put_of, stage_object, tree_of, upload,
+};
 
 #[test]
 fn a_clean_end_is_proven_and_the_log_goes_on_where_it_ended() {
@@ -36,6 +38,51 @@ fn an_unclean_end_can_be_followed_by_a_clean_one_without_a_write() {
     let (volume, report) = open(&disk);
     assert!(report.clean);
     assert_eq!(volume.log.durable_lsn(), lsn(3));
+}
+
+#[test]
+fn r011_a_crash_at_any_step_of_appending_loses_nothing_that_was_synced() {
+    let scenario = |disk: &FaultDisk| {
+        let (mut volume, _) = open(disk);
+        let mut synced = 0;
+        let mut one = || -> Option<()> {
+            for number in 1..8 {
+                let record = match number % 3 {
+                    0 => put_of(&volume.log, number, Some(vec![number; 15_000])),
+                    _ => put(&volume.log, number),
+                };
+                volume.log.append(&record).ok()?;
+                if number % 2 == 0 {
+                    volume.log.sync_now().ok()?;
+                    synced = u64::from(number);
+                }
+            }
+            Some(())
+        };
+        one();
+        synced
+    };
+    let disk = fresh_disk();
+    let first = disk.counts().steps;
+    scenario(&disk);
+    let steps = disk.counts().steps - first;
+    let mut states = 0;
+    for step in 2..=steps {
+        for seed in [0, u64::MAX].into_iter().chain((0..40).map(|n| step * 1000 + n * 77)) {
+            let disk = fresh_disk();
+            disk.halt_at(disk.counts().steps + step);
+            let synced = scenario(&disk);
+            disk.crash(seed);
+            let (volume, report) = open(&disk);
+            states += 1;
+            assert!(volume.log.durable_lsn() >= lsn(synced), "step {step}, seed {seed}: {report:?}");
+            for n in 1..=volume.log.last().0.0 {
+                let whole = volume.log.record(lsn(n)).is_ok();
+                assert!(whole || report.faulty.contains_key(&lsn(n)), "whole, or said not to be");
+            }
+        }
+    }
+    assert!(states > 300, "{states}");
 }
 
 #[test]
