@@ -37,7 +37,7 @@ pub use recovery::{OpenError, RecoveryReport, Tail};
 pub use scan::ScanError;
 pub use scrub::{RepairError, Scrub, ScrubError, ScrubFault, ScrubReport};
 pub use segment::SegmentLayout;
-pub use state::{EraseTarget, Fault};
+pub use state::{EraseTarget, RecordFault};
 pub use store::{Store, StoreError, StoreState, Volume, VolumeSecrets};
 pub use sync::{SyncJob, SyncTicket};
 pub use volume::{LogIdentity, RecordReadError, StageError, VolumeLog};

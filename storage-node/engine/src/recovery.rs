@@ -17,7 +17,7 @@ use crate::frame::{Content, Position, Scope};
 use crate::health::{Health, SyncError};
 use crate::scan::{Found, FoundFrame, Scan, ScanError};
 use crate::segment::{Head, Room, SegmentLayout, Segments};
-use crate::state::{EraseTarget, Fault, Leaf, LogState, Place, version_of};
+use crate::state::{EraseTarget, Leaf, LogState, Place, RecordFault, version_of};
 use crate::superblock::SuperblockError;
 use crate::volume::{HardState, LogIdentity, StageError, VolumeLog};
 
@@ -51,7 +51,7 @@ pub struct RecoveryReport {
     /// The end of the log.
     pub tail: Tail,
     /// Damaged records below it.
-    pub faulty: BTreeMap<Lsn, Fault>,
+    pub faulty: BTreeMap<Lsn, RecordFault>,
     /// Stretches that hold no frame.
     pub bad_ranges: Vec<BadRange>,
     /// Leaves of uploads that were torn and do not count.
@@ -199,7 +199,7 @@ struct Unmatched {
     lsn: Lsn,
     chain: Hash,
     version: Option<trefoil_protocol::ids::VersionId>,
-    fault: Fault,
+    fault: RecordFault,
 }
 
 impl Fold {
@@ -275,7 +275,7 @@ impl Fold {
         {
             self.state.note_frame(version, place);
         }
-        let fault = parsed.is_none().then_some(Fault::Record);
+        let fault = parsed.is_none().then_some(RecordFault::Record);
         let next = self.state.last().0.next();
         self.state.add_record(lsn, chain, previous, place, fault);
         // The record may show that others before it are missing, or were replaced by ones that are.
@@ -290,7 +290,7 @@ impl Fold {
             return;
         }
         for (whole, fault) in
-            [(frame.wrapped_whole, Fault::WrappedKey), (frame.erasable_whole, Fault::Erasable)]
+            [(frame.wrapped_whole, RecordFault::WrappedKey), (frame.erasable_whole, RecordFault::Erasable)]
         {
             if !whole {
                 self.unmatched.push(Unmatched { at: place.position, lsn, chain, version, fault });
@@ -377,7 +377,7 @@ impl Fold {
         for unmatched in std::mem::take(&mut self.unmatched) {
             let state = &mut self.state;
             let gone = unmatched.version.is_some_and(|version| match unmatched.fault {
-                Fault::WrappedKey => state.is_wrapped_gone(version),
+                RecordFault::WrappedKey => state.is_wrapped_gone(version),
                 _ => state.is_version_gone(version),
             });
             let current = state.slot(unmatched.lsn).and_then(|slot| slot.chain);

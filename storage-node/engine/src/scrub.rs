@@ -14,7 +14,7 @@ use crate::index::{Index, ObjectVersion};
 use crate::read::ReadError;
 use crate::recovery::is_whole;
 use crate::scan::{Found, Scan, ScanError};
-use crate::state::{Fault, Leaf};
+use crate::state::{Leaf, RecordFault};
 use crate::store::Volume;
 use crate::volume::{RecordReadError, StageError, VolumeLog};
 
@@ -26,7 +26,7 @@ pub enum ScrubFault {
         /// Its position in the log.
         lsn: Lsn,
         /// What is damaged.
-        fault: Fault,
+        fault: RecordFault,
     },
     /// A leaf of a live or deleted version, missing or damaged.
     Leaf {

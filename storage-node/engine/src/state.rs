@@ -29,7 +29,7 @@ pub enum EraseTarget {
 
 /// How a record of the log is damaged on this store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum RecordFault {
     /// The record is missing or unreadable; its place in the log is known.
     Record,
     /// The record is there, its name, metadata and small payload are damaged.
@@ -87,7 +87,7 @@ impl Upload {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogState {
     pub(crate) records: Vec<Slot>,
-    pub(crate) faults: BTreeMap<Lsn, Fault>,
+    pub(crate) faults: BTreeMap<Lsn, RecordFault>,
     /// Every record frame that carries parts of a version, cut and replaced frames included.
     pub(crate) frames: BTreeMap<VersionId, Vec<Place>>,
     pub(crate) uploads: BTreeMap<UploadId, Upload>,
@@ -118,7 +118,7 @@ impl LogState {
         chain: Hash,
         previous: Option<Hash>,
         place: Place,
-        fault: Option<Fault>,
+        fault: Option<RecordFault>,
     ) {
         if lsn == Lsn::ZERO {
             return;
@@ -224,14 +224,14 @@ impl LogState {
                 slot.place = None;
             }
             if slot.place.is_none() {
-                self.faults.insert(lsn, Fault::Record);
+                self.faults.insert(lsn, RecordFault::Record);
             }
         }
     }
 
     fn push_missing(&mut self, chain: Option<Hash>) {
         self.records.push(Slot { chain, place: None });
-        self.faults.insert(self.last().0, Fault::Record);
+        self.faults.insert(self.last().0, RecordFault::Record);
     }
 }
 

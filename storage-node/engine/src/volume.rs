@@ -18,7 +18,7 @@ use crate::health::{Health, SyncError};
 use crate::index::Index;
 use crate::recovery::{BadRange, Tail};
 use crate::segment::{Head, Room, Segments, Stamp};
-use crate::state::{EraseTarget, Fault, LogState, Place, version_of};
+use crate::state::{EraseTarget, LogState, Place, RecordFault, version_of};
 use crate::sync::{SyncJob, SyncTicket};
 
 /// Which volume's log, on which store.
@@ -118,7 +118,7 @@ pub enum RecordReadError {
         /// The record.
         lsn: Lsn,
         /// What is damaged.
-        fault: Fault,
+        fault: RecordFault,
     },
     /// The disk failed.
     #[error(transparent)]
@@ -230,7 +230,7 @@ impl<D: Disk> VolumeLog<D> {
     }
 
     /// The records that are damaged on this store, to be appended again from a peer's copy.
-    pub fn faulty(&self) -> &BTreeMap<Lsn, Fault> {
+    pub fn faulty(&self) -> &BTreeMap<Lsn, RecordFault> {
         &self.state.faults
     }
 
@@ -334,13 +334,14 @@ impl<D: Disk> VolumeLog<D> {
         let slot = self.state.slot(lsn);
         let slot = slot.ok_or(RecordReadError::Absent { lsn })?;
         let faulty = |fault| RecordReadError::Faulty { lsn, fault };
-        let place = slot.place.ok_or(faulty(Fault::Record))?;
+        let place = slot.place.ok_or(faulty(RecordFault::Record))?;
         let bytes = Bytes::from(self.segments.read(place.position, place.length)?);
-        let header =
-            Header::parse(&bytes, place.position, &self.segments.scope).map_err(|_| faulty(Fault::Record))?;
-        let record = Record::parse_public(&part(&header, &bytes, 0)).map_err(|_| faulty(Fault::Record))?;
+        let header = Header::parse(&bytes, place.position, &self.segments.scope)
+            .map_err(|_| faulty(RecordFault::Record))?;
+        let record =
+            Record::parse_public(&part(&header, &bytes, 0)).map_err(|_| faulty(RecordFault::Record))?;
         if record.lsn() != lsn || Some(record.chain_hash()) != slot.chain {
-            return Err(faulty(Fault::Record));
+            return Err(faulty(RecordFault::Record));
         }
         self.attach_parts(record, &header, &bytes).map_err(faulty)
     }
@@ -483,7 +484,12 @@ impl<D: Disk> VolumeLog<D> {
 
     /// Attaches what is not erased; a part that was written and does not match is a fault. A part that
     /// was not given with the record (its version was erased elsewhere) is simply not there.
-    fn attach_parts(&self, mut record: Record, header: &Header, bytes: &Bytes) -> Result<Record, Fault> {
+    fn attach_parts(
+        &self,
+        mut record: Record,
+        header: &Header,
+        bytes: &Bytes,
+    ) -> Result<Record, RecordFault> {
         let version = version_of(record.body());
         let lengths = record.lengths();
         let whole = |index: usize| -> Result<Bytes, FrameError> {
@@ -494,23 +500,23 @@ impl<D: Disk> VolumeLog<D> {
         let wrapped_gone = version.is_some_and(|version| self.state.is_wrapped_gone(version));
         if lengths.wrapped > 0 && header.lengths[1] > 0 && !wrapped_gone {
             let attached = whole(1).map(|wrapped| record.clone().with_wrapped(wrapped));
-            record = attached.map_err(|_| Fault::WrappedKey)?.map_err(wrapped_fault)?;
+            record = attached.map_err(|_| RecordFault::WrappedKey)?.map_err(wrapped_fault)?;
         }
         let gone = version.is_some_and(|version| self.state.is_version_gone(version));
         if lengths.erasable > 0 && header.lengths[2] > 0 && !gone {
             let attached = whole(2).map(|erasable| record.with_erasable(erasable));
-            record = attached.map_err(|_| Fault::Erasable)?.map_err(erasable_fault)?;
+            record = attached.map_err(|_| RecordFault::Erasable)?.map_err(erasable_fault)?;
         }
         Ok(record)
     }
 }
 
-fn wrapped_fault(_: RecordError) -> Fault {
-    Fault::WrappedKey
+fn wrapped_fault(_: RecordError) -> RecordFault {
+    RecordFault::WrappedKey
 }
 
-fn erasable_fault(_: RecordError) -> Fault {
-    Fault::Erasable
+fn erasable_fault(_: RecordError) -> RecordFault {
+    RecordFault::Erasable
 }
 
 /// A part's bytes, or nothing if the header claims more than was read.

@@ -17,7 +17,7 @@ const SECTOR: usize = 512;
 
 /// The operations a fault can be attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Operation {
+pub enum DiskOperation {
     /// [`DiskFile::write_at`].
     Write,
     /// [`DiskFile::read_at`].
@@ -51,9 +51,9 @@ pub enum Outcome {
 
 /// A scripted failure: the `nth` operation of this kind from now on (1 is the next).
 #[derive(Clone, Copy, Debug)]
-pub struct Fault {
+pub struct ScriptedFault {
     /// Which operation.
-    pub operation: Operation,
+    pub operation: DiskOperation,
     /// How many such calls until it strikes, counting the failing one.
     pub nth: u64,
     /// How it strikes.
@@ -95,7 +95,7 @@ struct State {
     durable_names: BTreeMap<String, Entry>,
     next_inode: u64,
     capacity: Option<u64>,
-    faults: Vec<Fault>,
+    faults: Vec<ScriptedFault>,
     counts: Counts,
     sync_failed: bool,
     /// Stop before this step: everything after answers an error, as if the process had died.
@@ -136,7 +136,7 @@ impl FaultDisk {
     }
 
     /// Adds a scripted failure.
-    pub fn inject(&self, fault: Fault) {
+    pub fn inject(&self, fault: ScriptedFault) {
         self.lock().faults.push(fault);
     }
 
@@ -219,7 +219,7 @@ impl Disk for FaultDisk {
             return Ok(self.handle(path, *inode, state.life));
         }
         state.parent_exists(path)?;
-        state.change(Operation::Name, "create", path)?;
+        state.change(DiskOperation::Name, "create", path)?;
         let inode = state.next_inode;
         state.next_inode += 1;
         state.inodes.insert(inode, Inode::default());
@@ -230,7 +230,7 @@ impl Disk for FaultDisk {
     fn create_directory(&self, path: &str) -> Result<(), DiskError> {
         check_path(path)?;
         let mut state = self.lock();
-        state.change(Operation::Name, "mkdir", path)?;
+        state.change(DiskOperation::Name, "mkdir", path)?;
         for (end, _) in path.match_indices('/').chain([(path.len(), "")]) {
             let parent = path[..end].to_owned();
             state.names.entry(parent).or_insert(Entry::Directory);
@@ -254,7 +254,7 @@ impl Disk for FaultDisk {
         if !matches!(state.names.get(path), Some(Entry::File(_))) {
             return Err(missing(path));
         }
-        state.change(Operation::Name, "unlink", path)?;
+        state.change(DiskOperation::Name, "unlink", path)?;
         state.names.remove(path);
         Ok(())
     }
@@ -265,7 +265,7 @@ impl Disk for FaultDisk {
         let mut state = self.lock();
         state.parent_exists(to)?;
         let entry = state.names.get(from).copied().ok_or_else(|| missing(from))?;
-        state.change(Operation::Name, "rename", from)?;
+        state.change(DiskOperation::Name, "rename", from)?;
         state.names.remove(from);
         state.names.insert(to.to_owned(), entry);
         Ok(())
@@ -275,7 +275,7 @@ impl Disk for FaultDisk {
         check_path(directory)?;
         let mut state = self.lock();
         state.count_sync();
-        let synced = state.change(Operation::SyncDirectory, "fsync", directory);
+        let synced = state.change(DiskOperation::SyncDirectory, "fsync", directory);
         state.sync_failed |= synced.is_err();
         synced?;
         state.sync_names(directory);
@@ -296,7 +296,7 @@ impl DiskFile for FaultDiskFile {
         state.counts.writes += 1;
         let grown = state.growth(self.inode, offset as usize + bytes.len());
         state.room_for(grown, &self.path)?;
-        let outcome = state.change(Operation::Write, "pwritev", &self.path);
+        let outcome = state.change(DiskOperation::Write, "pwritev", &self.path);
         match &outcome {
             Ok(()) => {}
             Err(Struck { torn: Some(kept), .. }) => bytes.truncate(*kept),
@@ -308,7 +308,7 @@ impl DiskFile for FaultDiskFile {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
         let mut state = self.lock()?;
-        state.strike(Operation::Read, "pread", &self.path)?;
+        state.strike(DiskOperation::Read, "pread", &self.path)?;
         let seen = &state.inode(self.inode).seen;
         let start = offset as usize;
         let bytes =
@@ -322,7 +322,7 @@ impl DiskFile for FaultDiskFile {
     fn sync_data(&self) -> Result<(), DiskError> {
         let mut state = self.lock()?;
         state.count_sync();
-        let synced = state.change(Operation::Sync, "fdatasync", &self.path);
+        let synced = state.change(DiskOperation::Sync, "fdatasync", &self.path);
         state.sync_failed |= synced.is_err();
         let inode = state.inode(self.inode);
         match synced {
@@ -343,14 +343,14 @@ impl DiskFile for FaultDiskFile {
             return Ok(());
         }
         state.room_for(grown, &self.path)?;
-        state.change(Operation::Allocate, "fallocate", &self.path)?;
+        state.change(DiskOperation::Allocate, "fallocate", &self.path)?;
         state.inode(self.inode).grow(length as usize);
         Ok(())
     }
 
     fn punch(&self, offset: u64, length: u64) -> Result<(), DiskError> {
         let mut state = self.lock()?;
-        state.change(Operation::Punch, "punch", &self.path)?;
+        state.change(DiskOperation::Punch, "punch", &self.path)?;
         let inode = state.inode(self.inode);
         let start = (offset as usize).min(inode.seen.len());
         let end = ((offset + length) as usize).min(inode.seen.len());
@@ -406,7 +406,7 @@ impl State {
     }
 
     /// Counts an operation that changes the disk, unless the process is dead or a fault strikes.
-    fn change(&mut self, operation: Operation, name: &'static str, path: &str) -> Result<(), Struck> {
+    fn change(&mut self, operation: DiskOperation, name: &'static str, path: &str) -> Result<(), Struck> {
         self.counts.steps += 1;
         if self.halt_at.is_some_and(|step| self.counts.steps > step) {
             return Err(Struck { error: broken(name, path), torn: None });
@@ -414,13 +414,13 @@ impl State {
         self.strike(operation, name, path)
     }
 
-    fn strike(&mut self, operation: Operation, name: &'static str, path: &str) -> Result<(), Struck> {
+    fn strike(&mut self, operation: DiskOperation, name: &'static str, path: &str) -> Result<(), Struck> {
         for fault in &mut self.faults {
             if fault.operation == operation {
                 fault.nth = fault.nth.saturating_sub(1);
             }
         }
-        let due = |fault: &Fault| fault.operation == operation && fault.nth == 0;
+        let due = |fault: &ScriptedFault| fault.operation == operation && fault.nth == 0;
         let Some(at) = self.faults.iter().position(due) else {
             return Ok(());
         };

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use trefoil_engine::disk::fault::{Fault, FaultDisk, Operation, Outcome};
+use trefoil_engine::disk::fault::{DiskOperation, FaultDisk, Outcome, ScriptedFault};
 use trefoil_engine::disk::file::FileDisk;
 use trefoil_engine::{Disk, DiskError, DiskFile, conformance};
 
@@ -98,7 +98,7 @@ fn a_failed_sync_loses_what_reads_still_show() {
     let file = disk.create("file").expect("creates");
     disk.sync_directory("").expect("syncs");
     file.write_at(0, &[b"bytes"]).expect("writes");
-    disk.inject(Fault { operation: Operation::Sync, nth: 1, outcome: Outcome::Error });
+    disk.inject(ScriptedFault { operation: DiskOperation::Sync, nth: 1, outcome: Outcome::Error });
     assert!(file.sync_data().is_err());
     assert_eq!(file.length(), Ok(5), "the page cache shows it");
     assert_eq!(file.sync_data(), Ok(()), "a retry pretends");
@@ -111,7 +111,11 @@ fn a_failed_sync_loses_what_reads_still_show() {
 fn a_torn_write_leaves_its_first_bytes() {
     let disk = FaultDisk::new();
     let file = disk.create("file").expect("creates");
-    disk.inject(Fault { operation: Operation::Write, nth: 2, outcome: Outcome::Torn { bytes: 2 } });
+    disk.inject(ScriptedFault {
+        operation: DiskOperation::Write,
+        nth: 2,
+        outcome: Outcome::Torn { bytes: 2 },
+    });
     file.write_at(0, &[b"abcd"]).expect("the first write is whole");
     assert!(file.write_at(4, &[b"efgh"]).is_err());
     assert_eq!(disk.files(), [("file".to_owned(), b"abcdef".to_vec())]);

@@ -1,6 +1,6 @@
 //! Appending, staging payload and syncing.
 
-use trefoil_engine::disk::fault::{Fault, FaultDisk, FaultDiskFile, Operation, Outcome};
+use trefoil_engine::disk::fault::{DiskOperation, FaultDisk, FaultDiskFile, Outcome, ScriptedFault};
 use trefoil_engine::{Disk, DiskFile, PayloadState, ReadError, StageError, Store, SyncError};
 use trefoil_protocol::ids::{Epoch, Lsn};
 use trefoil_protocol::record::Record;
@@ -60,7 +60,7 @@ fn r002_a_failed_sync_poisons_the_store_and_is_never_repeated() {
     let log = &mut volume.log;
     append_puts(log, 0..1);
     log.append(&put(log, 1)).expect("appends");
-    disk.inject(Fault { operation: Operation::Sync, nth: 1, outcome: Outcome::Error });
+    disk.inject(ScriptedFault { operation: DiskOperation::Sync, nth: 1, outcome: Outcome::Error });
     let refused = log.sync_now();
     assert!(matches!(refused, Err(SyncError::Failed(_))));
     assert_eq!(log.durable_lsn(), lsn(1), "nothing of it is acknowledged");

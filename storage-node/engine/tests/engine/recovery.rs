@@ -1,7 +1,7 @@
 //! Opening a log after crashes and damage: nothing is removed, everything is said.
 
 use trefoil_engine::disk::fault::FaultDisk;
-use trefoil_engine::{Fault, PayloadState, RecordReadError, Tail};
+use trefoil_engine::{PayloadState, RecordFault, RecordReadError, Tail};
 
 use crate::fixture::{
     append_puts, fresh_disk, lsn, object, open, put, put_of, stage_object, tree_of, upload,
@@ -125,7 +125,7 @@ fn r008_a_rotten_record_below_the_end_is_a_hole_and_is_repaired_from_a_copy() {
     let (mut volume, report) = open(&disk);
     let log = &mut volume.log;
     assert_eq!(report.tail, Tail::Clean);
-    assert_eq!(log.faulty().get(&lsn(2)), Some(&Fault::Record));
+    assert_eq!(log.faulty().get(&lsn(2)), Some(&RecordFault::Record));
     assert_eq!(log.last().0, lsn(5), "the log does not get shorter");
     assert_eq!(log.durable_lsn(), lsn(1));
     assert!(matches!(log.record(lsn(2)), Err(RecordReadError::Faulty { .. })));
