@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::Mutex as AsyncMutex;
 use trefoil_protocol::deletion::SignedCertificate;
 use trefoil_protocol::ids::{ClientInstance, DcId, TenantId, TenantName, VersionId};
@@ -198,6 +199,15 @@ impl Client {
     /// When there is none, or it cannot be read.
     pub async fn get(&self, key: &ObjectKey) -> Result<Download, ReadError> {
         read::get(&self.inner, key).await
+    }
+
+    /// The latest version as nodes hold it: sealed, verified against its root, not opened. For audits
+    /// that look for it on disks.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn sealed(&self, key: &ObjectKey) -> Result<Bytes, ReadError> {
+        read::sealed(&self.inner, key).await
     }
 
     /// Reads part of the latest version; only what covers the range is fetched and opened.

@@ -44,6 +44,8 @@ enum Opening {
         /// Sealed bytes of the range that are still to come.
         left: u64,
     },
+    /// Nothing: they are given out as nodes hold them.
+    Nothing,
 }
 
 /// An object that is being read.
@@ -97,6 +99,12 @@ impl Download {
         let within = plan.sealed_in_leaves();
         let opening = Opening::Range { opener, skip: within.start, left: within.end - within.start };
         Ok(Self::new(inner, head, length, opening, parts, None))
+    }
+
+    pub(super) fn sealed(inner: Arc<Inner>, head: Head, stream: Option<RecvStream>) -> Result<Self, Damage> {
+        let parts = Parts::whole(head.view.root, head.view.sealed_length)?;
+        let length = head.view.sealed_length;
+        Ok(Self::new(inner, head, length, Opening::Nothing, parts, stream))
     }
 
     fn new(
@@ -240,6 +248,7 @@ impl Opening {
         let opened = match self {
             Self::Whole(opener) => opener.push(&mut left)?,
             Self::Range { opener, .. } => opener.push(&mut left)?,
+            Self::Nothing => return Ok(Some(std::mem::take(sealed))),
         };
         let taken = sealed.len() - left.len();
         sealed.advance(taken);
@@ -250,6 +259,7 @@ impl Opening {
         match self {
             Self::Whole(opener) => opener.finish(),
             Self::Range { opener, .. } => opener.finish().map(|()| Bytes::new()),
+            Self::Nothing => Ok(Bytes::new()),
         }
     }
 }

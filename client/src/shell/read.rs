@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use trefoil_protocol::deletion::SignedCertificate;
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::{
@@ -32,6 +33,16 @@ pub(super) async fn get(inner: &Arc<Inner>, key: &ObjectKey) -> Result<Download,
     let (described, answered) = inner.describe(key, Want::Whole).await?;
     let Described { head, dek, identity, .. } = described;
     Ok(Download::whole(Arc::clone(inner), head, dek, identity, answered.rest)?)
+}
+
+pub(super) async fn sealed(inner: &Arc<Inner>, key: &ObjectKey) -> Result<Bytes, ReadError> {
+    let (described, answered) = inner.describe(key, Want::Whole).await?;
+    let root = described.head.view.root;
+    let sealed = Download::sealed(Arc::clone(inner), described.head, answered.rest)?.bytes().await?;
+    if *blake3::hash(&sealed).as_bytes() != root.0 {
+        return Err(Damage::Answer("the sealed bytes do not lead to their root").into());
+    }
+    Ok(sealed)
 }
 
 pub(super) async fn get_range(
