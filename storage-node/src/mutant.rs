@@ -2,6 +2,9 @@
 //! Compiled only with the feature `mutants`; without it [`mutant!`] is its right-hand version and
 //! nothing else is in the program.
 
+/// Whether this build can switch guards off. Only builds of the simulator for that purpose can.
+pub const COMPILED_IN: bool = cfg!(feature = "mutants");
+
 /// Chooses between a guard and the bug that the guard prevents: `mutant!(M01, right, wrong)`.
 #[cfg(feature = "mutants")]
 #[macro_export]
