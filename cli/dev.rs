@@ -47,7 +47,8 @@ pub(crate) fn run(arguments: &DevArguments, format: Format) -> Verdict {
 
 async fn keep(arguments: &DevArguments, format: Format) -> Verdict {
     let mut stop = Stop::listen()?;
-    let mut cluster = LocalCluster::prepare(&arguments.data, arguments.delete_window, |_, _| Vec::new())?;
+    let (layout, plan) = LocalCluster::plan(&arguments.data, arguments.delete_window)?;
+    let mut cluster = LocalCluster::prepare(layout, plan, |_| Vec::new())?;
     // What an earlier run left says nothing about this one.
     let _ = fs::remove_file(cluster.layout.ready());
     let started = cluster.start_missing()?;
@@ -75,11 +76,11 @@ async fn watch(cluster: &mut LocalCluster, stop: &mut Stop) {
             () = stop.asked() => return,
             () = tokio::time::sleep(Duration::from_millis(500)) => {}
         }
-        for (name, status) in cluster.processes.reap() {
+        for (name, how) in cluster.processes.reap() {
             let verb = if name == cluster.plan.placement.id { "placement" } else { "storage-node" };
             let root = cluster.layout.root().display();
             output::note(&format!(
-                "{name} ended with {status}; start it with: trefoil {verb} --config {root}/{name}/config.toml"
+                "{name} ended with {how}; start it with: trefoil {verb} --config {root}/{name}/config.toml"
             ));
         }
         if issued.elapsed() >= RENEW_EVERY {

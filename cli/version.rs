@@ -14,6 +14,10 @@ struct Version {
 
 /// Tells name and version.
 pub(crate) fn tell(format: Format) {
-    let version = Version { name: "trefoil", version: env!("CARGO_PKG_VERSION"), mutants: false };
+    let version = Version {
+        name: "trefoil",
+        version: env!("CARGO_PKG_VERSION"),
+        mutants: trefoil_storage_node::mutant::COMPILED_IN,
+    };
     format.answer(&version, |version| format!("{} {}", version.name, version.version));
 }

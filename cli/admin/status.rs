@@ -1,6 +1,7 @@
 //! `trefoil status`: the cluster as the control plane knows it, told so that it never says healthy
 //! while an object is short of a copy, and never says loss where there is none.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -105,6 +106,26 @@ impl StatusView {
         self.protection == Protection::BothDcs.reported()
             && self.volumes.iter().all(VolumeView::whole)
             && self.nodes.iter().all(|node| node.state == NodeState::Up.name())
+    }
+
+    /// How many volumes each node leads.
+    pub(crate) fn primaries(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for primary in self.volumes.iter().filter_map(|volume| volume.primary.clone()) {
+            *counts.entry(primary).or_default() += 1;
+        }
+        counts
+    }
+
+    /// How many volumes each data centre leads.
+    pub(crate) fn primaries_by_centre(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for (node, count) in self.primaries() {
+            if let Some(node) = self.nodes.iter().find(|known| known.id == node) {
+                *counts.entry(node.dc.clone()).or_default() += count;
+            }
+        }
+        counts
     }
 
     /// For people.

@@ -122,13 +122,11 @@ pub(crate) async fn run(arguments: &GetArguments, client: &Client, format: Forma
 async fn begin(client: &Client, arguments: &GetArguments) -> Verdict<Download> {
     let key = key(&arguments.key).map_err(Failure::usage)?;
     let Some((first, last)) = arguments.range else { return Ok(client.get(&key).await?) };
-    let end = match last {
-        // A last byte of 2^64 - 1 has nothing behind it.
-        Some(last) => last.saturating_add(1),
-        None => client.head(&key).await?.bytes,
-    };
-    if first > end {
-        return Err(Failure::refused(format!("the object has only {end} bytes")));
+    let length = client.head(&key).await?.bytes;
+    // A last byte of 2^64 - 1 has nothing behind it.
+    let end = last.map_or(length, |last| last.saturating_add(1).min(length));
+    if first >= end {
+        return Err(Failure::refused(format!("the range begins behind the object's {length} bytes")));
     }
     Ok(client.get_range(&key, first..end).await?)
 }

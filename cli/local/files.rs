@@ -108,7 +108,7 @@ pub(super) fn write_secrets(layout: &Layout) -> Verdict {
 pub(super) fn write_configurations(
     layout: &Layout,
     plan: &ClusterFile,
-    detours: impl Fn(&ClusterFile, &str) -> Vec<DetourTable>,
+    detours: impl Fn(&str) -> Vec<DetourTable>,
 ) -> Verdict {
     let servers = plan.nodes.iter().map(|node| &node.id).chain([&plan.placement.id]);
     for server in servers {
@@ -117,7 +117,7 @@ pub(super) fn write_configurations(
     }
     store(&layout.configuration(&plan.placement.id), &placement(plan))?;
     for node in &plan.nodes {
-        store(&layout.configuration(&node.id), &storage_node(plan, node, detours(plan, &node.id)))?;
+        store(&layout.configuration(&node.id), &storage_node(plan, node, detours(&node.id)))?;
     }
     Ok(())
 }

@@ -47,16 +47,21 @@ pub(crate) struct LocalCluster {
 }
 
 impl LocalCluster {
-    /// Finds the cluster in `folder`, or plans one there; writes configurations and issues fresh
-    /// certificates. `detours` gives each node its other ways to peers. Starts nothing yet.
-    pub(crate) fn prepare(
-        folder: &Path,
-        window: Option<Duration>,
-        detours: impl Fn(&ClusterFile, &str) -> Vec<DetourTable>,
-    ) -> Verdict<Self> {
+    /// Finds the plan of the cluster in `folder`, or makes one.
+    pub(crate) fn plan(folder: &Path, window: Option<Duration>) -> Verdict<(Layout, ClusterFile)> {
         fs::create_dir_all(folder).map_err(at(folder))?;
         let layout = Layout::new(fs::canonicalize(folder).map_err(at(folder))?);
         let plan = find_or_make_plan(&layout, window)?;
+        Ok((layout, plan))
+    }
+
+    /// Writes configurations and issues fresh certificates. `detours` gives a node its other ways
+    /// to peers. Starts nothing yet.
+    pub(crate) fn prepare(
+        layout: Layout,
+        plan: ClusterFile,
+        detours: impl Fn(&str) -> Vec<DetourTable>,
+    ) -> Verdict<Self> {
         let cluster = plan.cluster.parse().map_err(Failure::usage)?;
         let authority = Authority::load_or_create(&layout.authority(), &cluster).map_err(Failure::failed)?;
         files::write_secrets(&layout)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,12 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// kills them.
 #[derive(Default)]
 pub(crate) struct Processes {
-    children: BTreeMap<String, Child>,
+    children: BTreeMap<String, Server>,
+}
+
+struct Server {
+    child: Child,
+    log: PathBuf,
 }
 
 impl Processes {
@@ -43,29 +48,33 @@ impl Processes {
             .process_group(0)
             .spawn()
             .map_err(Failure::failed)?;
-        self.children.insert(name.to_owned(), child);
+        self.children.insert(name.to_owned(), Server { child, log: path });
         Ok(())
     }
 
-    /// Kills a server without warning and waits until the system has confirmed its end.
-    pub(crate) fn kill(&mut self, name: &str) -> Verdict<ExitStatus> {
-        let child = self.children.remove(name);
-        let mut child = child.ok_or_else(|| Failure::failed(format!("{name} was not started here")))?;
-        child.kill().map_err(Failure::failed)?;
-        child.wait().map_err(Failure::failed)
+    /// Kills servers without warning, all at once, and waits until the system has confirmed each end.
+    pub(crate) fn kill(&mut self, names: &[&str]) -> Verdict<Vec<ExitStatus>> {
+        let mut killed = Vec::new();
+        for name in names {
+            let server = self.children.remove(*name);
+            let mut server = server.ok_or_else(|| Failure::failed(format!("{name} was not started here")))?;
+            server.child.kill().map_err(Failure::failed)?;
+            killed.push(server);
+        }
+        killed.into_iter().map(|mut server| server.child.wait().map_err(Failure::failed)).collect()
     }
 
     /// The process numbers of what was started and not yet reaped.
     pub(crate) fn pids(&self) -> BTreeMap<String, u32> {
-        self.children.iter().map(|(name, child)| (name.clone(), child.id())).collect()
+        self.children.iter().map(|(name, server)| (name.clone(), server.child.id())).collect()
     }
 
-    /// Takes away and names the servers that ended by themselves.
-    pub(crate) fn reap(&mut self) -> Vec<(String, ExitStatus)> {
+    /// Takes away the servers that ended by themselves: each one's name, and how it ended.
+    pub(crate) fn reap(&mut self) -> Vec<(String, String)> {
         let mut ended = Vec::new();
-        self.children.retain(|name, child| match child.try_wait() {
+        self.children.retain(|name, server| match server.child.try_wait() {
             Ok(Some(status)) => {
-                ended.push((name.clone(), status));
+                ended.push((name.clone(), format!("{status} ({})", last_words(&server.log))));
                 false
             }
             // A child that cannot be asked is asked again.
@@ -81,8 +90,8 @@ impl Processes {
             tokio::select! {
                 done = &mut work => return done,
                 () = tokio::time::sleep(Duration::from_millis(100)) => {
-                    if let Some((name, status)) = self.reap().into_iter().next() {
-                        return Err(Failure::failed(format!("{name} ended with {status}; its log says why")));
+                    if let Some((name, how)) = self.reap().into_iter().next() {
+                        return Err(Failure::failed(format!("{name} ended with {how}")));
                     }
                 }
             }
@@ -91,9 +100,9 @@ impl Processes {
 
     /// Asks every server to stop, and kills those that do not.
     pub(crate) fn stop(&mut self) {
-        for child in self.children.values() {
+        for server in self.children.values() {
             // A process that has ended already needs no signal.
-            let _ = kill_process(Pid::from_child(child), Signal::TERM);
+            let _ = kill_process(Pid::from_child(&server.child), Signal::TERM);
         }
         let began = Instant::now();
         while !self.children.is_empty() && began.elapsed() < STOP_WITHIN {
@@ -104,11 +113,11 @@ impl Processes {
     }
 
     fn kill_all(&mut self) {
-        for child in self.children.values_mut() {
-            let _ = child.kill();
+        for server in self.children.values_mut() {
+            let _ = server.child.kill();
         }
-        for child in self.children.values_mut() {
-            let _ = child.wait();
+        for server in self.children.values_mut() {
+            let _ = server.child.wait();
         }
         self.children.clear();
     }
@@ -118,6 +127,13 @@ impl Drop for Processes {
     fn drop(&mut self) {
         self.kill_all();
     }
+}
+
+/// The last line of a server's log.
+fn last_words(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    text.lines().last().unwrap_or("it said nothing").to_owned()
 }
 
 /// Whether somebody holds the lock on a server's `pid` file.
