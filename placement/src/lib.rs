@@ -12,6 +12,8 @@ pub mod log;
 pub mod log_store;
 mod placement;
 pub mod raft_log;
+#[cfg(feature = "shell")]
+pub mod shell;
 pub mod state;
 mod voter_message;
 

@@ -8,4 +8,6 @@ mod deletes;
 mod leases;
 mod log;
 mod registration;
+#[cfg(feature = "shell")]
+mod shell;
 mod tenants;
