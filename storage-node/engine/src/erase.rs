@@ -39,6 +39,8 @@ pub struct EraseReport {
     /// Bytes in stretches that hold no readable frame and could not be erased, because the log still
     /// has damaged or undecided records that they may belong to. Give no receipt until it is 0.
     pub unknown_bytes: u64,
+    /// How many of the known bad ranges are blank after it.
+    blank: usize,
 }
 
 impl EraseReport {
@@ -67,6 +69,7 @@ pub struct EraseJob<D: Disk> {
     files: BTreeMap<u64, D::File>,
     ranges: Vec<ErasedRange>,
     unknown_bytes: u64,
+    blank: usize,
     health: Health<D>,
 }
 
@@ -83,7 +86,12 @@ impl<D: Disk> EraseJob<D> {
             self.file(range).punch(range.at.offset, range.length)?;
         }
         self.sync()?;
-        Ok(EraseReport { targets: self.targets, ranges: self.ranges, unknown_bytes: self.unknown_bytes })
+        Ok(EraseReport {
+            targets: self.targets,
+            ranges: self.ranges,
+            unknown_bytes: self.unknown_bytes,
+            blank: self.blank,
+        })
     }
 
     fn file(&self, range: &ErasedRange) -> &D::File {
@@ -123,12 +131,14 @@ impl<D: Disk> VolumeLog<D> {
         for target in &targets {
             self.ranges_of(*target, &mut ranges)?;
         }
-        let unknown: Vec<ErasedRange> = self.bad_ranges().iter().map(range_of).collect();
-        let mut unknown_bytes = 0;
+        let bad_ranges = self.bad_ranges();
+        let unknown: Vec<ErasedRange> = bad_ranges.iter().skip(self.blank).map(range_of).collect();
+        let (mut unknown_bytes, mut blank) = (0, bad_ranges.len());
         if self.state.faults.is_empty() && self.undecided.is_none() {
             ranges.extend(unknown);
         } else {
             unknown_bytes = unknown.iter().map(|range| range.length).sum();
+            blank = self.blank;
         }
         ranges.sort();
         ranges.dedup();
@@ -136,12 +146,13 @@ impl<D: Disk> VolumeLog<D> {
         for range in &ranges {
             files.insert(range.at.segment, self.segments.file(range.at.segment)?.clone());
         }
-        Ok(Some(EraseJob { targets, files, ranges, unknown_bytes, health: self.health.clone() }))
+        Ok(Some(EraseJob { targets, files, ranges, unknown_bytes, blank, health: self.health.clone() }))
     }
 
     /// Notes that a job is done. After the sync that follows, [`Self::is_erased`] says so and a
     /// receipt may be given.
     pub fn erased(&mut self, report: &EraseReport) -> Result<(), StageError> {
+        self.blank = self.blank.max(report.blank);
         for batch in report.targets.chunks(TARGETS_PER_FRAME) {
             let public = codec::to_vec(&batch.to_vec());
             let header = self.stage(Content::EraseDone, [&public, &[], &[]], Room::Reserve)?;

@@ -149,7 +149,7 @@ pub struct Header {
     pub committed: Lsn,
     /// Everything before this place was durable when the frame was written.
     pub synced: Position,
-    /// First half of the hash of the frame before this one ([`Header::link`]).
+    /// First half of the hash of the frame before this one ([`link`]).
     pub previous: [u8; 16],
     /// What the frame holds.
     pub content: Content,

@@ -162,6 +162,8 @@ pub struct VolumeLog<D: Disk> {
     pub(crate) erase_notes: BTreeMap<EraseTarget, Position>,
     /// Stretches without a frame, found at the open.
     pub(crate) found_bad: Vec<BadRange>,
+    /// How many of the bad ranges an erase has blanked.
+    pub(crate) blank: usize,
     /// The first record that the open left undecided, until something settles it.
     pub(crate) undecided: Option<Lsn>,
 }
@@ -186,6 +188,7 @@ impl<D: Disk> VolumeLog<D> {
             next_ticket: 1,
             erase_notes: BTreeMap::new(),
             found_bad: Vec::new(),
+            blank: 0,
             undecided: None,
             state,
         }

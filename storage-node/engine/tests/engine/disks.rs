@@ -9,10 +9,10 @@ use trefoil_engine::disk::file::FileDisk;
 use trefoil_engine::{Disk, DiskError, DiskFile, conformance};
 
 /// A directory of its own, removed at the end.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
-    fn new() -> Scratch {
+    pub(crate) fn new() -> Scratch {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("trefoil-disks-{}-{number}", std::process::id());

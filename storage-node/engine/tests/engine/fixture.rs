@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use trefoil_engine::disk::fault::FaultDisk;
-use trefoil_engine::{Owner, RecoveryReport, SegmentLayout, Store, Volume, VolumeLog, VolumeSecrets};
+use trefoil_engine::{Disk, Owner, RecoveryReport, SegmentLayout, Store, Volume, VolumeLog, VolumeSecrets};
 use trefoil_protocol::ids::{
     ClientInstance, Epoch, Hash, Lsn, NameTag, PrincipalId, StoreId, TenantId, Token, UploadId, VersionId,
     VolumeId,
@@ -29,7 +29,7 @@ pub(crate) fn fresh_disk() -> FaultDisk {
     disk
 }
 
-pub(crate) fn prepare(disk: &FaultDisk) {
+pub(crate) fn prepare<D: Disk>(disk: &D) {
     let node = "a1".parse().expect("a node name");
     Store::format(disk, StoreId([9; 16]), node, &[7; 32]).expect("formats");
     let secrets = VolumeSecrets { seal: *b"0123456789abcdef", bag_key: Zeroizing::new([3; 32]) };
@@ -37,13 +37,13 @@ pub(crate) fn prepare(disk: &FaultDisk) {
     store.create_volume(OWNER, &secrets).expect("creates");
 }
 
-pub(crate) fn open(disk: &FaultDisk) -> (Volume<FaultDisk>, RecoveryReport) {
+pub(crate) fn open<D: Disk>(disk: &D) -> (Volume<D>, RecoveryReport) {
     let store = Store::open(disk, LAYOUT).expect("the store opens");
     store.open_volume(OWNER).expect("the volume opens")
 }
 
 /// A small object and the record that puts it.
-pub(crate) fn put(log: &VolumeLog<FaultDisk>, number: u8) -> Record {
+pub(crate) fn put<D: Disk>(log: &VolumeLog<D>, number: u8) -> Record {
     put_of(log, number, Some(inline_payload(number)))
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn inline_payload(number: u8) -> Vec<u8> {
     (0..200u8).map(|byte| byte ^ number).collect()
 }
 
-pub(crate) fn put_of(log: &VolumeLog<FaultDisk>, number: u8, inline: Option<Vec<u8>>) -> Record {
+pub(crate) fn put_of<D: Disk>(log: &VolumeLog<D>, number: u8, inline: Option<Vec<u8>>) -> Record {
     let sealed = inline.clone().unwrap_or_else(|| object(number));
     let body = RecordBody::Put(Put {
         upload: upload(number),
@@ -81,7 +81,7 @@ pub(crate) fn wrapped_key(number: u8) -> Vec<u8> {
     key
 }
 
-pub(crate) fn delete(log: &VolumeLog<FaultDisk>, number: u8) -> Record {
+pub(crate) fn delete<D: Disk>(log: &VolumeLog<D>, number: u8) -> Record {
     let body =
         RecordBody::Delete(Delete { version: version(number), window: Millis(5_000), cause: cause(number) });
     Record::new(next(log), body, None, None)
@@ -97,7 +97,7 @@ pub(crate) fn cause(number: u8) -> Cause {
     }
 }
 
-pub(crate) fn next(log: &VolumeLog<FaultDisk>) -> RecordPosition {
+pub(crate) fn next<D: Disk>(log: &VolumeLog<D>) -> RecordPosition {
     let (last, previous) = log.last();
     RecordPosition { tenant: OWNER.tenant, volume: OWNER.volume, epoch: Epoch(1), lsn: last.next(), previous }
 }
@@ -134,12 +134,12 @@ pub(crate) fn leaf(bytes: &[u8], index: u64) -> &[u8] {
     &bytes[from..bytes.len().min(from + LEAF_LEN as usize)]
 }
 
-pub(crate) fn stage_object(log: &mut VolumeLog<FaultDisk>, number: u8) {
+pub(crate) fn stage_object<D: Disk>(log: &mut VolumeLog<D>, number: u8) {
     assert!(try_stage_object(log, number), "stages");
 }
 
 /// Whether all leaves were staged.
-pub(crate) fn try_stage_object(log: &mut VolumeLog<FaultDisk>, number: u8) -> bool {
+pub(crate) fn try_stage_object<D: Disk>(log: &mut VolumeLog<D>, number: u8) -> bool {
     let bytes = object(number);
     let leaves = tree_of(&bytes).0.into_iter().zip(0..);
     let mut staged =
@@ -148,7 +148,7 @@ pub(crate) fn try_stage_object(log: &mut VolumeLog<FaultDisk>, number: u8) -> bo
 }
 
 /// Appends and syncs puts with these numbers.
-pub(crate) fn append_puts(log: &mut VolumeLog<FaultDisk>, numbers: std::ops::Range<u8>) {
+pub(crate) fn append_puts<D: Disk>(log: &mut VolumeLog<D>, numbers: std::ops::Range<u8>) {
     for number in numbers {
         log.append(&put(log, number)).expect("appends");
     }

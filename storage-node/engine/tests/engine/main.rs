@@ -3,6 +3,7 @@
 mod bag;
 mod disks;
 mod erase;
+mod files;
 mod fixture;
 mod index;
 mod log;
