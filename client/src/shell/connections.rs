@@ -27,6 +27,8 @@ const DIAL_TIME_MAX: Duration = Duration::from_secs(2);
 /// The first frame of an answer, and the stream that the rest comes from.
 pub(super) struct Reply {
     pub(super) response: TenantResponse,
+    /// A small object's sealed bytes.
+    pub(super) bulk: Bytes,
     pub(super) rest: RecvStream,
 }
 
@@ -202,7 +204,7 @@ pub(super) async fn send_request(
 pub(super) async fn read_reply(mut recv: RecvStream) -> Result<Reply, Failed> {
     let frame = recv.read_frame().await.ok().flatten().ok_or(Failed::Lost)?;
     match codec::from_slice(&frame.body) {
-        Ok(response) => Ok(Reply { response, rest: recv }),
+        Ok(response) => Ok(Reply { response, bulk: frame.bulk, rest: recv }),
         Err(error) => {
             tracing::warn!(%error, "an answer that cannot be read");
             Err(Failed::Lost)

@@ -88,6 +88,15 @@ impl Download {
         Ok(Self::new(inner, head, length, Opening::Whole(opener), parts, stream))
     }
 
+    /// A small object's sealed bytes came with its description.
+    pub(super) fn beginning_with(mut self, bulk: Bytes) -> Result<Self, Damage> {
+        if !bulk.is_empty() {
+            let part = DataPart { first: 0, proof: None, last: false };
+            self.sealed = self.parts.accept(part, bulk)?.unwrap_or_default();
+        }
+        Ok(self)
+    }
+
     pub(super) fn range(
         inner: Arc<Inner>,
         head: Head,

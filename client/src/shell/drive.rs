@@ -83,6 +83,8 @@ struct Open<'a> {
 /// How a driven operation ended.
 pub(super) struct Driven<T> {
     pub(super) output: T,
+    /// The bulk of the last answer.
+    pub(super) bulk: Bytes,
     /// What follows the last answer.
     pub(super) rest: Option<RecvStream>,
 }
@@ -103,7 +105,7 @@ impl<'a> Driver<'a> {
         suspect: impl Fn(Peer),
     ) -> Option<Driven<O::Output>> {
         let mut open: Vec<Open<'a>> = Vec::new();
-        let mut rest = None;
+        let (mut bulk, mut rest) = (Bytes::new(), None);
         let mut events = vec![Event::Wakeup];
         loop {
             for event in events.drain(..) {
@@ -117,7 +119,7 @@ impl<'a> Driver<'a> {
                             open.iter().filter(|o| o.exchange == exchange).for_each(|o| suspect(o.peer));
                             open.retain(|o| o.exchange != exchange);
                         }
-                        Effect::Done(output) => return Some(Driven { output, rest }),
+                        Effect::Done(output) => return Some(Driven { output, bulk, rest }),
                     }
                 }
             }
@@ -130,7 +132,7 @@ impl<'a> Driver<'a> {
             events.extend(exchange.into_iter().flat_map(|exchange| self.gauge.take(exchange)));
             events.push(match (exchange, outcome) {
                 (Some(exchange), Some(Ok(reply))) => {
-                    rest = Some(reply.rest);
+                    (bulk, rest) = (reply.bulk, Some(reply.rest));
                     Event::Answered(exchange, Box::new(reply.response))
                 }
                 (Some(exchange), Some(Err(Halt::Failed(failed)))) => Event::Failed(exchange, failed),

@@ -13,7 +13,7 @@ use trefoil_protocol::message::tenant::{TenantAnswer, TenantCall, TenantRequest,
 use trefoil_transport::{RecvStream, SendStream, Urgency};
 
 use super::connections::{Connections, Reply, read_reply, send_request};
-use super::drive::{Carried, Clock, Driver, Gauge, Halt};
+use super::drive::{Carried, Clock, Driven, Driver, Gauge, Halt};
 use super::source::Source;
 use super::upload::{Step, Upload};
 use crate::core::{Failed, Mutation, MutationFailure, Operation, Patience, Peer, Question, RouteCache, Whom};
@@ -29,6 +29,8 @@ const WAITING_EVERY: Duration = Duration::from_secs(1);
 /// An answer, and the stream that the rest of it comes from.
 pub(super) struct Answered {
     pub(super) answer: TenantAnswer,
+    /// A small object's sealed bytes.
+    pub(super) bulk: Bytes,
     pub(super) rest: Option<RecvStream>,
 }
 
@@ -44,18 +46,21 @@ impl Network {
     /// Asks until there is an answer.
     pub(super) async fn ask(&self, whom: Whom, call: TenantCall) -> Result<Answered, ReadError> {
         let mut question = Question::new(whom, call, self.patience, self.clock.now(), seed());
-        let (output, rest) = self.run(&mut question).await;
-        Ok(Answered { answer: output?, rest })
+        let Driven { output, bulk, rest } = self.drive(&mut question).await;
+        Ok(Answered { answer: output?, bulk, rest })
     }
 
     /// Runs an operation whose requests are sent whole.
-    pub(super) async fn run<O: Operation>(&self, operation: &mut O) -> (O::Output, Option<RecvStream>) {
+    pub(super) async fn run<O: Operation>(&self, operation: &mut O) -> O::Output {
+        self.drive(operation).await.output
+    }
+
+    async fn drive<O: Operation>(&self, operation: &mut O) -> Driven<O::Output> {
         let gauge = Gauge::default();
         let driver = Driver { clock: self.clock, routes: &self.routes, gauge: &gauge };
         let carry = |peer, request, bulk| -> Carried<'_> { Box::pin(self.exchange(peer, request, bulk)) };
         let driven = driver.run(operation, carry, |peer| self.connections.suspect(peer)).await;
-        let driven = driven.expect("an exchange that is sent whole never aborts");
-        (driven.output, driven.rest)
+        driven.expect("an exchange that is sent whole never aborts")
     }
 
     /// Runs a put whose payload streams behind its request; `None` when the upload failed on this side

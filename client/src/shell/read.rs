@@ -32,7 +32,8 @@ struct Described {
 pub(super) async fn get(inner: &Arc<Inner>, key: &ObjectKey) -> Result<Download, ReadError> {
     let (described, answered) = inner.describe(key, Want::Whole).await?;
     let Described { head, dek, identity, .. } = described;
-    Ok(Download::whole(Arc::clone(inner), head, dek, identity, answered.rest)?)
+    let Answered { bulk, rest, .. } = answered;
+    Ok(Download::whole(Arc::clone(inner), head, dek, identity, rest)?.beginning_with(bulk)?)
 }
 
 pub(super) async fn sealed(inner: &Arc<Inner>, key: &ObjectKey) -> Result<Bytes, ReadError> {
@@ -82,8 +83,7 @@ pub(super) async fn page(
     let now = network.clock.now();
     let prefix = prefix.to_owned();
     let mut listing = Listing::new(kind, prefix, after.cloned(), limit, network.patience, now, seed());
-    let (merged, _) = network.run(&mut listing).await;
-    let merged = merged?;
+    let merged = network.run(&mut listing).await?;
     let next = merged.entries.last().filter(|_| merged.more).map(|last| last.key.clone());
     let lines = merged.entries.into_iter().map(listed).collect::<Result<_, _>>()?;
     Ok(Page { lines, next })

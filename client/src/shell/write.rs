@@ -82,7 +82,7 @@ impl Put<'_> {
         let token = self.inner.token().await?;
         let call = self.call(&sealing, Some(end), token.used());
         let mut mutation = self.mutation(call, bytes);
-        let (output, _) = self.inner.network.run(&mut mutation).await;
+        let output = self.inner.network.run(&mut mutation).await;
         self.stored(output?, text.len() as u64)
     }
 
@@ -247,7 +247,7 @@ pub(super) async fn delete(
 ) -> Result<Hidden, WriteError> {
     let token = inner.token().await?;
     let call = TenantCall::Delete { key: key.clone(), precondition, token: token.used() };
-    let (output, _) = inner.network.run(&mut inner.mutation(key, call, Bytes::new())).await;
+    let output = inner.network.run(&mut inner.mutation(key, call, Bytes::new())).await;
     match output? {
         TenantAnswer::Deleted { version, tombstone, window_ends } => {
             Ok(Hidden { key: key.clone(), version, tombstone, window_ends })
@@ -263,7 +263,7 @@ pub(super) async fn undelete(
 ) -> Result<Restored, WriteError> {
     let token = inner.token().await?;
     let call = TenantCall::Undelete { key: key.clone(), version, token: token.used() };
-    let (output, _) = inner.network.run(&mut inner.mutation(key, call, Bytes::new())).await;
+    let output = inner.network.run(&mut inner.mutation(key, call, Bytes::new())).await;
     match output? {
         TenantAnswer::Undeleted { version, lsn } => Ok(Restored { key: key.clone(), version, lsn }),
         _ => Err(Damage::Answer("an undelete is answered by the version that is live again").into()),

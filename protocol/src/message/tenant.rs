@@ -495,7 +495,8 @@ pub enum TenantAnswer {
     /// The put is durable.
     #[n(0)]
     Stored(#[n(0)] PutReceipt),
-    /// The description; bulk frames [`DataPart`] follow if bytes were wanted.
+    /// The description. If all bytes were wanted of an object that rides in its record, they are this
+    /// frame's bulk; if bytes of another object, or leaves, were wanted, [`DataPart`] frames follow.
     #[n(1)]
     Object(#[n(0)] ObjectView),
     /// A page; `next` is the key to go on after, if there is more.
