@@ -197,7 +197,6 @@ struct Fold {
 struct Unmatched {
     at: Position,
     lsn: Lsn,
-    chain: Hash,
     version: Option<trefoil_protocol::ids::VersionId>,
     fault: RecordFault,
 }
@@ -293,7 +292,7 @@ impl Fold {
             [(frame.wrapped_whole, RecordFault::WrappedKey), (frame.erasable_whole, RecordFault::Erasable)]
         {
             if !whole {
-                self.unmatched.push(Unmatched { at: place.position, lsn, chain, version, fault });
+                self.unmatched.push(Unmatched { at: place.position, lsn, version, fault });
             }
         }
     }
@@ -380,8 +379,9 @@ impl Fold {
                 RecordFault::WrappedKey => state.is_wrapped_gone(version),
                 _ => state.is_version_gone(version),
             });
-            let current = state.slot(unmatched.lsn).and_then(|slot| slot.chain);
-            if !gone && current == Some(unmatched.chain) {
+            // A repaired record has a later frame; only the one that counts can be damaged.
+            let counts = state.slot(unmatched.lsn).and_then(|slot| slot.place);
+            if !gone && counts.is_some_and(|place| place.position == unmatched.at) {
                 state.faults.entry(unmatched.lsn).or_insert(unmatched.fault);
                 self.doubts.push((unmatched.at, unmatched.lsn));
             }

@@ -6,14 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use proptest::prelude::*;
 use trefoil_engine::disk::fault::FaultDisk;
-use trefoil_engine::{BagEntry, EraseTarget, Index, PayloadState, ScrubFault, Store, Tail, Volume};
+use trefoil_engine::{
+    BagEntry, EraseTarget, Index, PayloadState, ScrubFault, ScrubReport, Store, Tail, Volume,
+};
 use trefoil_protocol::ids::{Epoch, Hash, Lsn};
 use trefoil_protocol::record::{Record, RecordBody};
 use zeroize::Zeroizing;
 
 use crate::fixture::{
-    LAYOUT, delete, fresh_disk, inline_payload, lsn, object, open, put, put_of, tree_of, try_stage_object,
-    upload, version, wrapped_key,
+    LAYOUT, delete, fresh_disk, inline_payload, leaf, lsn, object, open, put, put_of, tree_of,
+    try_stage_object, upload, version, wrapped_key,
 };
 
 #[derive(Clone, Debug)]
@@ -31,6 +33,7 @@ enum Operation {
     CrashDuring { steps: u64, seed: u64 },
     Reopen,
     Scrub,
+    Rot { place: u64 },
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -49,6 +52,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => (0..12u64, any::<u64>()).prop_map(|(steps, seed)| Operation::CrashDuring { steps, seed }),
         2 => Just(Operation::Reopen),
         1 => Just(Operation::Scrub),
+        2 => any::<u64>().prop_map(|place| Operation::Rot { place }),
     ]
 }
 
@@ -70,6 +74,8 @@ struct Model {
     durable_epoch: u64,
     committed: u64,
     next: u8,
+    /// Whether a frame was repaired by another.
+    rotted: bool,
 }
 
 impl Model {
@@ -134,6 +140,7 @@ impl Run {
             Operation::Erase { number } => *number >= self.model.next || self.erase(*number),
             Operation::Rotate { number } => self.rotate(*number),
             Operation::Scrub => self.scrub(),
+            Operation::Rot { place } => self.rot(*place),
             Operation::Crash { .. } | Operation::CrashDuring { .. } | Operation::Reopen => true,
         }
     }
@@ -207,12 +214,80 @@ impl Run {
         let index = volume.log.rebuild_index(end).expect("reads");
         let report = volume.scrub(&index).expect("reads");
         assert_eq!(index.applied(), end);
-        // A record whose payload no sync covered may have survived without it.
+        // A repaired copy leaves the rotten frame where it was.
         for fault in report.faults {
-            let half = matches!(fault, ScrubFault::Leaf { upload, .. } if !self.model.whole.contains(&upload.version.0[0]));
-            assert!(half, "{fault:?}");
+            let left = self.model.rotted && matches!(fault, ScrubFault::Frame { .. });
+            assert!(left || !self.is_news(&fault), "{fault:?}");
         }
         true
+    }
+
+    /// One bit of a segment rots. What belongs to the log is found and repaired from the model's
+    /// copies, as from a peer's; the rest is put back.
+    fn rot(&mut self, place: u64) -> bool {
+        let segments = self.disk.files().into_iter().filter(|(path, _)| path.contains("segment-"));
+        let segments: Vec<(String, Vec<u8>)> = segments.collect();
+        let Some((path, bytes)) = segments.get(place as usize % segments.len().max(1)) else {
+            return true;
+        };
+        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) as u64 + 1;
+        let (offset, bit) = (place / 8 % used, (place % 8) as u8);
+        self.disk.flip_bit(path, offset, bit);
+        let report = self.full_scrub();
+        let repairable =
+            |fault: &ScrubFault| matches!(fault, ScrubFault::Record { .. } | ScrubFault::Leaf { .. });
+        let rotten: Vec<ScrubFault> = report.faults.into_iter().filter(|fault| self.is_news(fault)).collect();
+        if !rotten.iter().any(repairable) {
+            self.disk.flip_bit(path, offset, bit);
+            return true;
+        }
+        self.model.rotted = true;
+        self.repair(&rotten) && self.sync()
+    }
+
+    fn repair(&mut self, faults: &[ScrubFault]) -> bool {
+        let copies = self.model.log.clone();
+        let report = ScrubReport { faults: faults.to_vec(), ..ScrubReport::default() };
+        let log = &mut self.volume().log;
+        log.take_faults(&report);
+        let repaired =
+            faults.iter().filter(|fault| matches!(fault, ScrubFault::Record { .. })).all(|fault| {
+                let ScrubFault::Record { lsn, .. } = fault else { return true };
+                assert!(log.durable_lsn() < *lsn, "a damaged record is not durable");
+                log.append(&copies[lsn.0 as usize - 1]).is_ok()
+            });
+        if !repaired {
+            return false;
+        }
+        let end = lsn(copies.len() as u64);
+        let index = log.rebuild_index(end).expect("reads");
+        for fault in faults {
+            if let ScrubFault::Leaf { upload, index: at } = fault {
+                let bytes = object(upload.version.0[0]);
+                let object = index.version(upload.version).expect("was put");
+                if log.repair_leaf(object, *at, leaf(&bytes, *at)).is_err() {
+                    return false;
+                }
+            }
+        }
+        let left = self.full_scrub().faults;
+        for fault in left {
+            let elsewhere = matches!(fault, ScrubFault::Frame { .. });
+            assert!(elsewhere || !self.is_news(&fault), "repaired: {fault:?}");
+        }
+        true
+    }
+
+    fn full_scrub(&mut self) -> ScrubReport {
+        let end = lsn(self.model.log.len() as u64);
+        let volume = self.volume();
+        let index = volume.log.rebuild_index(end).expect("reads");
+        volume.scrub(&index).expect("reads")
+    }
+
+    /// A record whose payload no sync covered may have survived a crash without it.
+    fn is_news(&self, fault: &ScrubFault) -> bool {
+        !matches!(fault, ScrubFault::Leaf { upload, .. } if !self.model.whole.contains(&upload.version.0[0]))
     }
 
     fn reopen(&mut self) {
@@ -308,6 +383,8 @@ fn run(operations: &[Operation]) {
                 halt = Some(*seed);
             }
             Operation::Reopen if halt.is_none() => run.reopen(),
+            // Damage and crash at once leave holes that only peers could fill.
+            Operation::Rot { .. } if halt.is_some() => {}
             other => {
                 let done = run.act(other);
                 if let Some(seed) = halt.filter(|_| !done) {
