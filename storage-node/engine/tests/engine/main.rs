@@ -5,6 +5,7 @@ mod disks;
 mod erase;
 mod files;
 mod fixture;
+mod hostile;
 mod index;
 mod log;
 mod model;
