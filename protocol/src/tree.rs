@@ -13,7 +13,7 @@ use std::ops::Range;
 use blake3::Hasher;
 use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 
-pub use proof::{RangeProof, SIBLINGS_MAX, verify_leaves, verify_range};
+pub use proof::{ProvingTree, RangeProof, SIBLINGS_MAX, verify_leaves, verify_range};
 
 /// Bytes per leaf. Only the last leaf of an object may be shorter.
 pub const LEAF_LEN: u64 = 64 * 1024;

@@ -28,7 +28,7 @@ pub const PAGE_BYTES_MAX: usize = 512 * 1024;
 /// The most certificates in one answer.
 pub const CERTIFICATES_MAX: usize = 64;
 
-/// The most leaf ranges that one request may ask for: each costs the node a walk over all leaves.
+/// The most leaf ranges that one request may ask for.
 pub const LEAF_RANGES_MAX: usize = 64;
 
 /// What must be true of a key for a mutation to happen.

@@ -44,6 +44,64 @@ impl RangeProof {
     }
 }
 
+/// All complete subtrees of one object, to prove many ranges of it: [`RangeProof::build`] walks over every
+/// leaf for each range, this does so once.
+#[derive(Clone, Debug)]
+pub struct ProvingTree {
+    /// The hashes of the complete subtrees of 1, 2, 4, .. leaves, from left to right.
+    levels: Vec<Vec<NodeHash>>,
+}
+
+impl ProvingTree {
+    /// The tree over these leaves of an object of `total_len` bytes.
+    ///
+    /// # Errors
+    /// When the leaves do not match the length.
+    pub fn new(leaves: Vec<NodeHash>, total_len: u64) -> Result<Self, TreeError> {
+        check_leaf_count(&leaves, total_len)?;
+        let mut levels = vec![leaves];
+        while let Some(below) = levels.last().filter(|level| level.len() > 1) {
+            let (pairs, _) = below.as_chunks::<2>();
+            let merged = pairs.iter().map(|[l, r]| merge_subtrees_non_root(l, r, Mode::Hash));
+            levels.push(merged.collect());
+        }
+        Ok(Self { levels })
+    }
+
+    /// The proof for leaves `range`: the same as [`RangeProof::build`] gives.
+    ///
+    /// # Errors
+    /// When the range does not lie in the object.
+    pub fn prove(&self, range: Range<u64>) -> Result<RangeProof, TreeError> {
+        let leaves = self.levels[0].len() as u64;
+        check_range(&range, leaves)?;
+        let mut siblings = Vec::new();
+        self.collect(0..leaves, &range, &mut siblings);
+        Ok(RangeProof { siblings })
+    }
+
+    fn collect(&self, node: Range<u64>, range: &Range<u64>, siblings: &mut Vec<NodeHash>) {
+        if are_apart(&node, range) {
+            siblings.push(self.subtree(node));
+        } else if node.end - node.start > 1 {
+            let middle = node.start + left_leaves(node.end - node.start);
+            self.collect(node.start..middle, range, siblings);
+            self.collect(middle..node.end, range, siblings);
+        }
+    }
+
+    /// A complete subtree is known; the one at the right edge is made of complete ones.
+    fn subtree(&self, node: Range<u64>) -> NodeHash {
+        let leaves = node.end - node.start;
+        if leaves.is_power_of_two() {
+            return self.levels[leaves.trailing_zeros() as usize][(node.start / leaves) as usize];
+        }
+        let middle = node.start + left_leaves(leaves);
+        let (left, right) = (self.subtree(node.start..middle), self.subtree(middle..node.end));
+        merge_subtrees_non_root(&left, &right, Mode::Hash)
+    }
+}
+
 impl<C> Encode<C> for RangeProof {
     fn encode<W: minicbor::encode::Write>(
         &self,
@@ -203,6 +261,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_tree_that_proves_many_ranges_proves_each_like_one() {
+        for leaves in 1..=35_u64 {
+            let hashes: Vec<NodeHash> = (0..leaves).map(|leaf| [leaf as u8; HASH_LEN]).collect();
+            let length = leaves * LEAF_LEN - 1;
+            let tree = ProvingTree::new(hashes.clone(), length).unwrap();
+            for first in 0..=leaves {
+                for past in 0..=leaves + 1 {
+                    let one = RangeProof::build(&hashes, length, first..past);
+                    assert_eq!(tree.prove(first..past), one, "{first}..{past} of {leaves}");
+                }
+            }
+        }
+        assert!(ProvingTree::new(vec![[0; HASH_LEN]; 2], LEAF_LEN).is_err());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use trefoil_protocol::message::tenant::{
     PurgeStage, PurgeView, Refusal, TenantAnswer, Want,
 };
 use trefoil_protocol::record::{Erasable, Record, RecordBody};
-use trefoil_protocol::tree::{self, RangeProof};
+use trefoil_protocol::tree::{self, ProvingTree, RangeProof};
 
 use super::holding::Holding;
 use super::primary::Primary;
@@ -298,11 +298,12 @@ fn proven_ranges<D: Disk>(
     }
     let length = object.sealed_length;
     let hashes = counter.holding.log().leaf_hashes(object.upload, length).ok_or(Refusal::Unavailable)?;
+    let tree = ProvingTree::new(hashes, length).map_err(|_| Refusal::Unavailable)?;
     let mut proven = Vec::with_capacity(ranges.len());
     let mut behind = 0;
     for (first, count) in ranges.iter().map(|(first, count)| (u64::from(*first), u64::from(*count))) {
-        let proof = RangeProof::build(&hashes, length, first..first + count);
-        let proof = proof.map_err(|_| Refusal::Invalid("no such leaves".into()))?;
+        let proof =
+            tree.prove(first..first + count).map_err(|_| Refusal::Invalid("no such leaves".into()))?;
         if first < behind {
             return Err(Refusal::Invalid("leaf ranges are ascending and disjoint".into()));
         }
