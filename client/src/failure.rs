@@ -51,6 +51,9 @@ pub enum Trouble {
     /// The node or endpoint could not be reached.
     #[error("{0} could not be reached")]
     Unreachable(Peer),
+    /// Every peer refused this client's certificate.
+    #[error("the certificate is refused; it may have expired or its principal been deactivated")]
+    Denied,
     /// The stream broke before its answer was complete.
     #[error("the connection to {0} was lost")]
     Lost(Peer),
@@ -143,7 +146,7 @@ impl ReadError {
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::NotFound | Self::Gone => FailureKind::NotFound,
-            Self::Range(_) | Self::Refused(_) => FailureKind::Refused,
+            Self::Range(_) | Self::Refused(_) | Self::Unavailable(Trouble::Denied) => FailureKind::Refused,
             Self::Unavailable(_) | Self::Changed => FailureKind::Unavailable,
             Self::Integrity(_) => FailureKind::Integrity,
         }
@@ -197,7 +200,9 @@ impl WriteError {
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::NotFound | Self::Gone => FailureKind::NotFound,
-            Self::Refused(_) | Self::Seal(_) | Self::Metadata(_) => FailureKind::Refused,
+            Self::Refused(_) | Self::Seal(_) | Self::Metadata(_) | Self::NotApplied(Trouble::Denied) => {
+                FailureKind::Refused
+            }
             Self::NotApplied(_) | Self::Unknown(_) | Self::Unrepeatable | Self::Wrap(_) => {
                 FailureKind::Unavailable
             }

@@ -94,6 +94,10 @@ pub(super) struct Courier {
     informant: usize,
     hops: u32,
     may_have_arrived: bool,
+    /// Whether an ask was given up unanswered: it may arrive, and be executed, at any later time.
+    has_stray: bool,
+    /// Peers in a row that refused this client's certificate.
+    denials: usize,
     trouble: Trouble,
 }
 
@@ -115,6 +119,8 @@ impl Courier {
             informant: usize::try_from(seed % 1024).expect("below 1024"),
             hops: 0,
             may_have_arrived: false,
+            has_stray: false,
+            denials: 0,
             trouble: Trouble::NoRoute,
         }
     }
@@ -147,6 +153,16 @@ impl Courier {
     /// Whether the call may have reached somebody who executes it.
     pub(super) fn may_have_arrived(&self) -> bool {
         self.may_have_arrived
+    }
+
+    /// Whether an earlier ask may still arrive.
+    pub(super) fn has_stray(&self) -> bool {
+        self.has_stray
+    }
+
+    /// What last stood in the way.
+    pub(super) fn trouble(&self) -> &Trouble {
+        &self.trouble
     }
 
     pub(super) fn next_wakeup(&self) -> Option<BootTime> {
@@ -215,6 +231,7 @@ impl Courier {
             Stage::Asking { exchange, to, until, .. } if now >= until => {
                 effects.push(Effect::Forget(exchange));
                 self.silence.grow();
+                self.has_stray |= self.may_have_arrived;
                 self.troubled(now, Trouble::Silent(to))
             }
             _ => None,
@@ -337,6 +354,7 @@ impl Courier {
         response: TenantResponse,
         effects: &mut Vec<Effect<T>>,
     ) -> Option<Verdict> {
+        self.denials = 0;
         if let Stage::Routing { .. } = self.stage {
             return match response {
                 Ok(TenantAnswer::Route(view)) => self.routed(now, routes, view, effects),
@@ -419,12 +437,40 @@ impl Courier {
         failed: Failed,
         effects: &mut Vec<Effect<T>>,
     ) -> Option<Verdict> {
+        if failed == Failed::Denied {
+            return self.denied(now, routes, effects);
+        }
         match self.stage {
             Stage::Asking { to, arrived_before, .. } if failed == Failed::Unreachable => {
                 self.may_have_arrived = arrived_before;
                 self.troubled(now, Trouble::Unreachable(to))
             }
-            Stage::Asking { to, .. } => self.troubled(now, Trouble::Lost(to)),
+            Stage::Asking { to, .. } => {
+                self.has_stray |= self.may_have_arrived;
+                self.troubled(now, Trouble::Lost(to))
+            }
+            _ => self.route_failed(now, routes, effects),
+        }
+    }
+
+    /// One peer may be behind with the list of who is refused; when as many as there are refuse in a
+    /// row, asking on is of no use.
+    fn denied<T>(
+        &mut self,
+        now: BootTime,
+        routes: &RouteCache,
+        effects: &mut Vec<Effect<T>>,
+    ) -> Option<Verdict> {
+        self.trouble = Trouble::Denied;
+        self.denials += 1;
+        if self.denials >= routes.informants() {
+            return Some(Verdict::GaveUp(Trouble::Denied));
+        }
+        match self.stage {
+            Stage::Asking { arrived_before, .. } => {
+                self.may_have_arrived = arrived_before;
+                self.troubled(now, Trouble::Denied)
+            }
             _ => self.route_failed(now, routes, effects),
         }
     }

@@ -73,6 +73,8 @@ pub enum Event {
 pub enum Failed {
     /// Nothing was sent: the peer could not be reached.
     Unreachable,
+    /// Nothing was taken in: the peer refused this client's certificate.
+    Denied,
     /// The stream broke; what was sent may have arrived.
     Lost,
 }

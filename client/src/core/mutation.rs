@@ -1,8 +1,8 @@
 //! A call that changes something, at most once: the same bytes under the same token at every try, and
 //! when time is over, the question what became of it.
 //!
-//! `NotApplied` is said only when nothing was sent that could take effect, or after the primary sealed
-//! the token as never to happen: a late original finds it sealed.
+//! `NotApplied` and `Refused` are said only when nothing is left on its way that could still take effect,
+//! or after the primary sealed the token as never to happen: a late original finds it sealed.
 
 use bytes::Bytes;
 use trefoil_protocol::key::ObjectKey;
@@ -48,8 +48,8 @@ impl From<MutationFailure> for WriteError {
 #[derive(Clone, Debug)]
 enum Phase {
     Doing,
-    /// Out of time or tries for this reason: what became of it?
-    Asking(Trouble),
+    /// This is what will be said if it turns out that nothing happened.
+    Asking(MutationFailure),
 }
 
 /// One put, delete or undelete.
@@ -96,31 +96,46 @@ impl Mutation {
         match (self.phase.clone(), verdict) {
             (_, Verdict::Broken(damage)) => Some(Err(MutationFailure::Broken(damage))),
             (Phase::Doing, Verdict::Answered(answer)) => Some(Ok(answer)),
-            (Phase::Doing, Verdict::Refused(refusal)) => Some(Err(MutationFailure::Refused(refusal))),
-            (Phase::Doing, Verdict::GaveUp(trouble)) if !self.courier.may_have_arrived() => {
-                Some(Err(MutationFailure::NotApplied(trouble)))
+            (Phase::Doing, Verdict::Refused(refusal)) => {
+                // The primary refused this ask; one that was lost before may yet come and be executed.
+                self.unless(self.courier.has_stray(), now, MutationFailure::Refused(refusal))
             }
             (Phase::Doing, Verdict::GaveUp(trouble)) => {
-                self.ask_outcome(now, trouble);
-                None
+                self.unless(self.courier.may_have_arrived(), now, MutationFailure::NotApplied(trouble))
             }
             (Phase::Asking(_), Verdict::Answered(TenantAnswer::Applied(answer))) => Some(Ok(*answer)),
-            (Phase::Asking(trouble), Verdict::Answered(TenantAnswer::NotApplied)) => {
-                Some(Err(MutationFailure::NotApplied(trouble)))
-            }
+            (Phase::Asking(failure), Verdict::Answered(TenantAnswer::NotApplied)) => Some(Err(failure)),
             (Phase::Asking(_), Verdict::Answered(_)) => {
                 Some(Err(MutationFailure::Broken(Damage::Answer("an outcome is applied or not applied"))))
             }
-            (Phase::Asking(trouble), Verdict::Refused(_) | Verdict::GaveUp(_)) => {
-                Some(Err(MutationFailure::Unknown(trouble)))
+            (
+                Phase::Asking(MutationFailure::NotApplied(trouble)),
+                Verdict::Refused(_) | Verdict::GaveUp(_),
+            ) => Some(Err(MutationFailure::Unknown(trouble))),
+            (Phase::Asking(_), Verdict::Refused(_) | Verdict::GaveUp(_)) => {
+                Some(Err(MutationFailure::Unknown(self.courier.trouble().clone())))
             }
         }
     }
 
-    fn ask_outcome(&mut self, now: BootTime, trouble: Trouble) {
+    /// Says `failure`, unless the mutation may have taken effect or may still: then asks first.
+    fn unless(
+        &mut self,
+        is_open: bool,
+        now: BootTime,
+        failure: MutationFailure,
+    ) -> Option<<Self as Operation>::Output> {
+        if !is_open {
+            return Some(Err(failure));
+        }
+        self.ask_outcome(now, failure);
+        None
+    }
+
+    fn ask_outcome(&mut self, now: BootTime, failure: MutationFailure) {
         let call = TenantCall::Outcome { token: self.token.token };
         let deadline = self.courier.deadline().max(now + self.patience.outcome);
-        self.phase = Phase::Asking(trouble);
+        self.phase = Phase::Asking(failure);
         self.courier = Courier::new(Whom::PrimaryOf(self.key.clone()), call, self.patience, now, self.seed)
             .with_deadline(deadline)
             .after(&self.courier);

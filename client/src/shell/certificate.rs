@@ -114,3 +114,87 @@ pub fn verify_certificate(bytes: &[u8], trust: &Trust) -> Result<SignedCertifica
     }
     Ok(signed)
 }
+
+#[cfg(test)]
+mod tests {
+    use trefoil_protocol::deletion::{
+        DeletionCertificate, EraseReceipt, SignedEraseReceipt, StoreKeyStatement,
+    };
+    use trefoil_protocol::ids::{Hash, Lsn, OrderId, PrincipalId, StoreId, TenantId, VersionId, VolumeId};
+    use trefoil_protocol::sign::Signatory;
+    use trefoil_protocol::time::{CpTime, Millis};
+
+    use super::*;
+
+    fn certificate() -> (Vec<u8>, Trust) {
+        let (placement, store) = (Signatory::from_secret(&[1; 32]), Signatory::from_secret(&[2; 32]));
+        let (tenant, volume, version) = (TenantId(1), VolumeId(2), VersionId([3; 16]));
+        let receipt = EraseReceipt {
+            order: OrderId(1),
+            tenant,
+            volume,
+            version,
+            tombstone: Lsn(9),
+            store: StoreId([5; 16]),
+            bytes: 100,
+            at: CpTime(50),
+            bag_generation: 4,
+        };
+        let statement = StoreKeyStatement {
+            store: receipt.store,
+            node: "a1".parse().unwrap(),
+            dc: "a".parse().unwrap(),
+            key: store.public(),
+        };
+        let certificate = DeletionCertificate {
+            format: 1,
+            cluster: "dev".into(),
+            tenant,
+            volume,
+            version,
+            root: Hash([8; 32]),
+            size_class: 128,
+            requested_by: PrincipalId(5),
+            requested_at: CpTime(10),
+            window: Millis(20),
+            tombstone: Lsn(9),
+            orders: vec![OrderId(1)],
+            receipts: vec![SignedEraseReceipt { signature: store.sign(&receipt), receipt }],
+            stores: vec![statement],
+            exceptions: vec![],
+            issued_at: CpTime(60),
+            software: "0.1.0".into(),
+            signers: 1,
+        };
+        let trust = Trust { cluster: "dev".into(), placement_keys: [placement.public()].into() };
+        (SignedCertificate::new(certificate, &placement).to_bytes().to_vec(), trust)
+    }
+
+    #[test]
+    fn r067_a_certificate_verifies_offline_and_no_changed_byte_does() {
+        let (bytes, trust) = certificate();
+        let trust = Trust::parse(&trust.to_toml(), "trust.toml".as_ref()).unwrap();
+        assert_eq!(verify_certificate(&bytes, &trust).unwrap().certificate.version, VersionId([3; 16]));
+        for position in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[position] ^= 1;
+            assert!(verify_certificate(&changed, &trust).is_err(), "byte {position}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_of_another_cluster_or_under_other_keys_is_refused() {
+        let (bytes, trust) = certificate();
+        let stranger = Trust { placement_keys: [PublicKey([9; 32])].into(), ..trust.clone() };
+        assert!(verify_certificate(&bytes, &stranger).is_err());
+        let elsewhere = Trust { cluster: "production".into(), ..trust };
+        assert!(verify_certificate(&bytes, &elsewhere).unwrap_err().to_string().contains("production"));
+    }
+
+    #[test]
+    fn a_trust_file_with_an_unknown_key_or_a_bad_key_is_refused_with_its_place() {
+        let error = |text: &str| Trust::parse(text, "trust.toml".as_ref()).unwrap_err().to_string();
+        assert!(error("cluster = \"dev\"\nplacement_key = []\n").contains("line 2"));
+        assert!(error("cluster = \"dev\"\nplacement_keys = [\"zz\"]\n").contains("zz"));
+    }
+}

@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use trefoil_protocol::codec;
 use trefoil_protocol::message::tenant::{TenantRequest, TenantResponse};
 use trefoil_transport::{
-    CloseReason, Connection, Endpoint, Identity, Limits, OwnCertificate, Plane, RecvStream, Role, SendStream,
-    TrustStore, local_address_for,
+    CloseReason, Closed, Connection, DialError, Endpoint, Identity, Limits, OwnCertificate, Plane,
+    RecvStream, Role, SendStream, TrustStore, local_address_for,
 };
 
 use crate::core::{Failed, Peer};
@@ -69,10 +69,20 @@ impl Connections {
             let connection = self.connection(peer, addresses).await?;
             match connection.open_bi().await {
                 Ok(streams) => return Ok(streams),
+                Err(Closed::Refused) => return Err(Failed::Denied),
                 Err(closed) => tracing::debug!(%peer, %closed, "connection found closed"),
             }
         }
         Err(Failed::Unreachable)
+    }
+
+    /// What became of an exchange whose stream broke: a refusal of our certificate may arrive after the
+    /// handshake seemed over, and then nothing was taken in.
+    pub(super) fn explain(&self, peer: Peer, failed: Failed) -> Failed {
+        let slot = self.slot(peer);
+        let live = slot.live.try_lock();
+        let closed = live.ok().and_then(|live| live.as_ref().and_then(Connection::close_reason));
+        if closed == Some(Closed::Refused) { Failed::Denied } else { failed }
     }
 
     /// Makes no further use of the connection to `peer`: it was silent for too long.
@@ -107,33 +117,40 @@ impl Connections {
             return Ok(connection.clone());
         }
         let turn = slot.turn.load(Ordering::Relaxed);
-        let connection = match peer {
+        let dialled = match peer {
             Peer::Node(node) => self.dial_any(addresses, turn, Some(Identity::Node(node)), None).await,
             Peer::Endpoint(place) => self.dial_endpoint(place, turn, None).await,
             Peer::Custodian => self.dial_custodian(turn).await,
         };
-        *live = connection.clone();
-        connection.ok_or(Failed::Unreachable)
+        *live = dialled.as_ref().ok().cloned();
+        dialled
     }
 
-    async fn dial_custodian(&self, turn: usize) -> Option<Connection> {
+    async fn dial_custodian(&self, turn: usize) -> Result<Connection, Failed> {
         let count = self.endpoints.len();
+        let mut failed = Failed::Unreachable;
         for place in 0..count {
-            let found = self.dial_endpoint((place + turn) % count, 0, Some(Role::Placement)).await;
-            if found.is_some() {
-                return found;
+            match self.dial_endpoint((place + turn) % count, 0, Some(Role::Placement)).await {
+                Ok(found) => return Ok(found),
+                Err(Failed::Denied) => failed = Failed::Denied,
+                Err(_) => {}
             }
         }
-        None
+        Err(failed)
     }
 
-    async fn dial_endpoint(&self, place: usize, turn: usize, role: Option<Role>) -> Option<Connection> {
-        let name = self.endpoints.get(place)?;
+    async fn dial_endpoint(
+        &self,
+        place: usize,
+        turn: usize,
+        role: Option<Role>,
+    ) -> Result<Connection, Failed> {
+        let name = self.endpoints.get(place).ok_or(Failed::Unreachable)?;
         let addresses: Vec<SocketAddr> = match timeout(DIAL_TIME_MAX, tokio::net::lookup_host(name)).await {
             Ok(Ok(addresses)) => addresses.collect(),
             _ => {
                 tracing::debug!(endpoint = %name, "not resolved");
-                return None;
+                return Err(Failed::Unreachable);
             }
         };
         self.dial_any(&addresses, turn, None, role).await
@@ -145,29 +162,33 @@ impl Connections {
         turn: usize,
         expected: Option<Identity>,
         role: Option<Role>,
-    ) -> Option<Connection> {
+    ) -> Result<Connection, Failed> {
+        let mut failed = Failed::Unreachable;
         for place in 0..addresses.len() {
             let address = addresses[(place + turn) % addresses.len()];
-            let connection = self.dial(address, expected).await;
-            let fits = |c: &Connection| role.is_none_or(|role| c.peer().identity().role() == role);
-            if let Some(connection) = connection.filter(fits) {
-                return Some(connection);
+            match self.dial(address, expected).await {
+                Ok(connection) if role.is_none_or(|role| connection.peer().identity().role() == role) => {
+                    return Ok(connection);
+                }
+                Err(Failed::Denied) => failed = Failed::Denied,
+                Ok(_) | Err(_) => {}
             }
         }
-        None
+        Err(failed)
     }
 
-    async fn dial(&self, address: SocketAddr, expected: Option<Identity>) -> Option<Connection> {
-        let socket = self.socket(local_address_for(address))?;
+    async fn dial(&self, address: SocketAddr, expected: Option<Identity>) -> Result<Connection, Failed> {
+        let socket = self.socket(local_address_for(address)).ok_or(Failed::Unreachable)?;
         match timeout(DIAL_TIME_MAX, socket.connect(address, Plane::Tenant, expected)).await {
-            Ok(Ok(connection)) => Some(connection),
+            Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => {
                 tracing::debug!(%address, %error, "not connected");
-                None
+                let is_denied = matches!(error, DialError::Refused { .. });
+                Err(if is_denied { Failed::Denied } else { Failed::Unreachable })
             }
             Err(_) => {
                 tracing::debug!(%address, "no answer to the handshake");
-                None
+                Err(Failed::Unreachable)
             }
         }
     }

@@ -58,7 +58,9 @@ impl Network {
     async fn drive<O: Operation>(&self, operation: &mut O) -> Driven<O::Output> {
         let gauge = Gauge::default();
         let driver = Driver { clock: self.clock, routes: &self.routes, gauge: &gauge };
-        let carry = |peer, request, bulk| -> Carried<'_> { Box::pin(self.exchange(peer, request, bulk)) };
+        let carry = |peer, request, bulk| -> Carried<'_> {
+            Box::pin(self.explained(peer, self.exchange(peer, request, bulk)))
+        };
         let driven = driver.run(operation, carry, |peer| self.connections.suspect(peer)).await;
         driven.expect("an exchange that is sent whole never aborts")
     }
@@ -74,12 +76,25 @@ impl Network {
         let driver = Driver { clock: self.clock, routes: &self.routes, gauge: &gauge };
         let carry = |peer, request: TenantRequest, bulk| -> Carried<'_> {
             match request.call {
-                TenantCall::Put(_) => Box::pin(self.stream(peer, request, upload, &gauge)),
-                _ => Box::pin(self.exchange(peer, request, bulk)),
+                TenantCall::Put(_) => {
+                    Box::pin(self.explained(peer, self.stream(peer, request, upload, &gauge)))
+                }
+                _ => Box::pin(self.explained(peer, self.exchange(peer, request, bulk))),
             }
         };
         let driven = driver.run(mutation, carry, |peer| self.connections.suspect(peer)).await;
         driven.map(|driven| driven.output)
+    }
+
+    async fn explained(
+        &self,
+        peer: Peer,
+        exchange: impl Future<Output = Result<Reply, Halt>>,
+    ) -> Result<Reply, Halt> {
+        exchange.await.map_err(|halt| match halt {
+            Halt::Failed(Failed::Lost) => Halt::Failed(self.connections.explain(peer, Failed::Lost)),
+            halt => halt,
+        })
     }
 
     async fn exchange(&self, peer: Peer, request: TenantRequest, bulk: Bytes) -> Result<Reply, Halt> {

@@ -147,3 +147,16 @@ async fn many_operations_at_once_share_one_client() {
     }
     assert_eq!(world.client.list("many/").next().await.unwrap().unwrap().lines.len(), 40);
 }
+
+#[tokio::test]
+async fn a_deactivated_principal_is_told_so_and_does_not_wait_for_the_deadline() {
+    let world = World::new().await;
+    world.client.put(&key("k"), "words").await.unwrap();
+    world.deactivate();
+    let began = tokio::time::Instant::now();
+    let error = world.client.get(&key("k")).await.unwrap_err();
+    assert_eq!(error.kind(), FailureKind::Refused, "{error}");
+    let error = world.client.delete(&key("k")).await.unwrap_err();
+    assert_eq!(error.kind(), FailureKind::Refused, "{error}");
+    assert!(began.elapsed().as_secs() < 8, "{:?}", began.elapsed());
+}

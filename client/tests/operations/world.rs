@@ -79,7 +79,7 @@ pub(crate) struct State {
 /// The cluster of one test.
 pub(crate) struct World {
     state: Arc<Mutex<State>>,
-    _servers: Vec<Endpoint>,
+    servers: Vec<(Endpoint, Arc<TrustStore>)>,
     pub(crate) client: Client,
 }
 
@@ -113,14 +113,15 @@ impl World {
             let own = OwnCertificate::from_pem(&issued.certificate_pem, &issued.key_pem).unwrap();
             let trust = TrustStore::from_pem(cluster.clone(), authority.certificate_pem()).unwrap();
             let local = "127.0.0.1:0".parse().unwrap();
-            let server = Endpoint::server(local, own, trust, &[Plane::Tenant], Limits::default()).unwrap();
+            let planes = &[Plane::Tenant];
+            let server = Endpoint::server(local, own, Arc::clone(&trust), planes, Limits::default()).unwrap();
             let address = server.local_address().unwrap();
             if let Identity::Node(node) = identity {
                 state.lock().unwrap().addresses.insert(node, address);
             }
             endpoints.push(address.to_string());
             tokio::spawn(serve(server.clone(), identity, Arc::clone(&state)));
-            servers.push(server);
+            servers.push((server, trust));
         }
         let principal = Identity::Principal { tenant: TenantId(1), principal: PrincipalId(7) };
         let issued = authority.issue(&principal, LEAF_LIFETIME).unwrap();
@@ -138,7 +139,7 @@ impl World {
         let profile = Profile::parse(&text, "acme.toml".as_ref()).unwrap();
         let settings = Settings { deadline: Duration::from_secs(10) };
         let client = Client::connect_with(profile, settings).await.unwrap();
-        Self { state, _servers: servers, client }
+        Self { state, servers, client }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -147,6 +148,15 @@ impl World {
 
     pub(crate) fn will(&self, fault: Fault) {
         self.state().faults.insert(fault);
+    }
+
+    /// Deactivates the client's principal everywhere.
+    pub(crate) fn deactivate(&self) {
+        let principal = Identity::Principal { tenant: TenantId(1), principal: PrincipalId(7) };
+        for (server, trust) in &self.servers {
+            trust.refuse_exactly([principal].into());
+            server.close_refused();
+        }
     }
 
     /// Whether every fault has happened.

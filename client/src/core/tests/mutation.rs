@@ -133,3 +133,20 @@ fn a_refusal_for_good_means_that_nothing_happened() {
     rig.answer(Err(Refusal::PreconditionFailed));
     assert_eq!(rig.output, Some(Err(MutationFailure::Refused(Refusal::PreconditionFailed))));
 }
+
+#[test]
+fn a_refusal_behind_a_lost_ask_is_believed_only_when_that_is_sealed() {
+    for (answer, output) in [
+        (Ok(TenantAnswer::NotApplied), Err(MutationFailure::Refused(Refusal::NotFound))),
+        (Ok(TenantAnswer::Applied(Box::new(deleted()))), Ok(deleted())),
+    ] {
+        let mut rig = start(delete(1));
+        rig.fail(Failed::Lost);
+        rig.wait();
+        rig.route(&view(vec![volume(0, 1, Some("a1"))]));
+        rig.answer(Err(Refusal::NotFound));
+        assert_eq!(rig.last().request.call, TenantCall::Outcome { token: token(1).token });
+        rig.answer(answer);
+        assert_eq!(rig.output, Some(output));
+    }
+}

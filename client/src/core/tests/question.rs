@@ -147,3 +147,19 @@ fn a_near_replica_that_cannot_or_will_not_is_passed_over_for_the_primary() {
         assert_eq!(rig.output, Some(Err(QuestionFailure::Refused(Refusal::Changed))));
     }
 }
+
+#[test]
+fn a_certificate_that_everybody_refuses_ends_the_question_soon() {
+    let mut rig = ask(primary_of_k(), RouteCache::new(3));
+    rig.fail(Failed::Denied);
+    rig.fail(Failed::Unreachable);
+    rig.fail(Failed::Denied);
+    while rig.output.is_none() {
+        rig.wait();
+        if rig.output.is_none() {
+            rig.fail(Failed::Denied);
+        }
+    }
+    assert_eq!(rig.output, Some(Err(QuestionFailure::Unavailable(Trouble::Denied))));
+    assert!(rig.now < BootTime(0) + std::time::Duration::from_secs(1));
+}
