@@ -174,7 +174,7 @@ impl Verb {
             Self::Principal(verb) => {
                 admin::principal::run(&verb, &shared.profile()?, shared.profile_path()?, format).await
             }
-            Self::Node(verb) => admin::node::run(&verb, &shared.admin()?, format).await,
+            Self::Node(verb) => admin::node::run(&verb, || shared.admin(), format).await,
             Self::Bench(verb) => bench::run(&verb, &shared.client().await?, format).await,
             Self::Demo(_)
             | Self::Dev(_)

@@ -8,6 +8,10 @@ use clap::Args;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use tokio::runtime::{Builder, Runtime};
 use tracing::Level;
+use trefoil_placement::shell::Settings as PlacementSettings;
+use trefoil_protocol::config::LinkAddress;
+use trefoil_protocol::ids::LinkId;
+use trefoil_storage_node::shell::{Detour, Settings as NodeSettings};
 
 use crate::config::server::{NodeFile, PlacementFile};
 use crate::dev::Stop;
@@ -37,11 +41,47 @@ pub(crate) struct ServeArguments {
 /// Runs a storage node.
 pub(crate) fn storage_node(arguments: &ServeArguments) -> Verdict {
     let file = NodeFile::read(&arguments.config)?;
+    let settings = node_settings(&file).map_err(|failure| failure.within(arguments.config.display()))?;
     let _occupied = begin(arguments)?;
     runtime()?.block_on(async {
-        let _stop = Stop::listen()?;
-        let _ = file;
-        Err(Failure::failed("the storage node's shell is missing"))
+        let mut stop = Stop::listen()?;
+        trefoil_storage_node::shell::run(settings, stop.asked()).await.map_err(|error| {
+            match error.suspect() {
+                true => Failure::refused(error),
+                false => Failure::failed(error),
+            }
+        })
+    })
+}
+
+fn node_settings(file: &NodeFile) -> Verdict<NodeSettings> {
+    let link = |number: u8| {
+        let link = LinkId::ALL.into_iter().find(|link| link.number() == number);
+        link.ok_or_else(|| Failure::usage(format!("there is no link {number}, only 1 and 2")))
+    };
+    let links: Verdict<Vec<LinkAddress>> =
+        file.links.iter().map(|at| Ok(LinkAddress { link: link(at.id)?, address: at.listen })).collect();
+    let detours: Verdict<Vec<Detour>> = file
+        .detours
+        .iter()
+        .map(|detour| {
+            let node = detour.node.parse().map_err(Failure::usage)?;
+            Ok(Detour { node, link: link(detour.link)?, via: detour.via })
+        })
+        .collect();
+    Ok(NodeSettings {
+        cluster: file.cluster.parse().map_err(Failure::usage)?,
+        node: file.id.parse().map_err(Failure::usage)?,
+        dc: file.dc.parse().map_err(Failure::usage)?,
+        rack: file.rack.parse().map_err(Failure::usage)?,
+        data: file.data.clone(),
+        capacity: file.capacity,
+        links: links?,
+        detours: detours?,
+        placement: file.placement.clone(),
+        trust: file.trust.clone(),
+        certificate: file.certificate.clone(),
+        key: file.key.clone(),
     })
 }
 
@@ -49,11 +89,23 @@ pub(crate) fn storage_node(arguments: &ServeArguments) -> Verdict {
 pub(crate) fn placement(arguments: &ServeArguments) -> Verdict {
     let file = PlacementFile::read(&arguments.config)?;
     let passphrase = passphrase(arguments.passphrase_file.as_deref().or(file.passphrase_file.as_deref()))?;
+    let settings = PlacementSettings {
+        site: file.dc.parse().map_err(|error| Failure::usage(error).within(arguments.config.display()))?,
+        cluster: file.cluster,
+        id: file.id,
+        data: file.data,
+        listen: file.listen,
+        tenant_listen: file.tenant_listen,
+        master: file.master,
+        passphrase: passphrase.into(),
+        trust: file.trust,
+        certificate: file.certificate,
+        key: file.key,
+    };
     let _occupied = begin(arguments)?;
     runtime()?.block_on(async {
-        let _stop = Stop::listen()?;
-        let _ = (file, passphrase);
-        Err(Failure::failed("the placement shell is missing"))
+        let mut stop = Stop::listen()?;
+        trefoil_placement::shell::run(settings, stop.asked()).await.map_err(Failure::failed)
     })
 }
 

@@ -5,4 +5,5 @@ pub(crate) mod connection;
 pub(crate) mod node;
 pub(crate) mod principal;
 pub(crate) mod status;
+pub(crate) mod store;
 pub(crate) mod tenant;

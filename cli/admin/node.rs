@@ -1,4 +1,4 @@
-//! `trefoil node`: the storage nodes, seen through the control plane.
+//! `trefoil node`: the storage nodes, seen through the control plane or, stopped, by their disks.
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -7,6 +7,7 @@ use trefoil_protocol::ids::StoreId;
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 
 use super::connection::{Admin, unexpected};
+use super::store::{self, FindArguments, StoreArguments};
 use crate::failure::Verdict;
 use crate::output::{self, Format};
 
@@ -17,6 +18,14 @@ pub(crate) enum NodeVerb {
     List,
     /// Declare a store dead for ever; it can never join again
     Fence(FenceArguments),
+    /// What a stopped node's store says of itself
+    Inspect(StoreArguments),
+    /// Read everything in a stopped node's store and look for rot
+    Scrub(StoreArguments),
+    /// Build the index of a stopped node's store from its segments alone
+    RebuildIndex(StoreArguments),
+    /// Look for bytes in every file of a stopped node's store
+    FindBytes(FindArguments),
 }
 
 /// Arguments of `node fence`.
@@ -76,11 +85,15 @@ struct Fenced {
     done: bool,
 }
 
-/// Runs a verb.
-pub(crate) async fn run(verb: &NodeVerb, admin: &Admin, format: Format) -> Verdict {
+/// Runs a verb; only some of them need the control plane.
+pub(crate) async fn run(verb: &NodeVerb, admin: impl Fn() -> Verdict<Admin>, format: Format) -> Verdict {
     match verb {
+        NodeVerb::Inspect(arguments) => store::inspect(arguments, format)?,
+        NodeVerb::Scrub(arguments) => store::scrub(arguments, format)?,
+        NodeVerb::RebuildIndex(arguments) => store::rebuild_index(arguments, format)?,
+        NodeVerb::FindBytes(arguments) => store::find_bytes(arguments, format)?,
         NodeVerb::List => {
-            let rows: Vec<NodeRow> = admin.status().await?.nodes.iter().map(NodeRow::of).collect();
+            let rows: Vec<NodeRow> = admin()?.status().await?.nodes.iter().map(NodeRow::of).collect();
             format.answer(&rows, |rows| {
                 let header = ["NODE", "DC", "RACK", "STATE", "STORE", "CAPACITY", "ADDRESSES"];
                 output::table(&header, rows.iter().map(NodeRow::cells))
@@ -88,7 +101,7 @@ pub(crate) async fn run(verb: &NodeVerb, admin: &Admin, format: Format) -> Verdi
         }
         NodeVerb::Fence(arguments) => {
             if !arguments.plan {
-                fence(admin, arguments.store).await?;
+                fence(&admin()?, arguments.store).await?;
             }
             let view = Fenced { store: arguments.store.to_string(), done: !arguments.plan };
             let said = if view.done { "fenced for ever" } else { "would be fenced for ever" };
