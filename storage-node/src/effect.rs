@@ -5,7 +5,7 @@
 //! which they are given.
 
 use bytes::Bytes;
-use trefoil_engine::{Disk, ReadJob, SyncJob};
+use trefoil_engine::{Disk, EraseJob, ReadJob, SyncJob, WipeJob};
 use trefoil_protocol::ids::{NodeId, VolumeId};
 use trefoil_protocol::message::control::ControlRequest;
 use trefoil_protocol::message::peer::PeerMessage;
@@ -103,6 +103,22 @@ pub enum Effect<D: Disk> {
         ticket: ReadTicket,
         /// The job.
         job: ReadJob<D>,
+    },
+    /// Run an erase on a disk thread and report [`crate::Event::Erased`]. At most one per volume is
+    /// under way; it may run beside a sync.
+    Erase {
+        /// The volume.
+        volume: VolumeId,
+        /// The job.
+        job: EraseJob<D>,
+    },
+    /// Wipe all that this store holds of a volume, on a disk thread, and report
+    /// [`crate::Event::Wiped`].
+    Wipe {
+        /// The volume.
+        volume: VolumeId,
+        /// The job.
+        job: WipeJob<D>,
     },
     /// End the process; nothing more is sent.
     Fatal(Fatal),

@@ -2,7 +2,7 @@
 //! the shell and the simulator drive the very same code. An event carries facts, never a decision.
 
 use bytes::Bytes;
-use trefoil_engine::{ReadError, SyncError, SyncTicket};
+use trefoil_engine::{EraseError, EraseReport, ReadError, SyncError, SyncTicket, WipeError};
 use trefoil_protocol::ids::{NodeId, PrincipalId, TenantId, VolumeId};
 use trefoil_protocol::message::control::{ControlAnswer, LinkReport};
 use trefoil_protocol::message::peer::PeerMessage;
@@ -89,6 +89,20 @@ pub enum Event {
         ticket: SyncTicket,
         /// How it ended; an error is the end of this node's run.
         result: Result<(), SyncError>,
+    },
+    /// An erase job ended.
+    Erased {
+        /// The volume.
+        volume: VolumeId,
+        /// What it did.
+        result: Result<EraseReport, EraseError>,
+    },
+    /// A wipe job ended.
+    Wiped {
+        /// The volume that this store held.
+        volume: VolumeId,
+        /// How it ended.
+        result: Result<(), WipeError>,
     },
     /// How the links to the other data centres look now; only told on, for status.
     Links(Vec<LinkReport>),

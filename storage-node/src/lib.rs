@@ -10,6 +10,7 @@ pub mod lease;
 pub mod mutant;
 pub mod node;
 pub mod outbox;
+pub mod retire;
 pub mod session;
 #[cfg(feature = "shell")]
 pub mod shell;

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use trefoil_engine::{
-    Disk, DiskError, OpenError, Owner, SegmentLayout, Store, StoreError, SyncError, SyncTicket, VolumeSecrets,
+    Disk, DiskError, OpenError, Owner, SegmentLayout, Store, StoreError, SyncError, SyncTicket,
+    VolumeSecrets, WipeError,
 };
 use trefoil_protocol::config::VolumeConfig;
 use trefoil_protocol::ids::{NodeId, TenantId, VolumeId};
@@ -25,6 +26,7 @@ use crate::effect::{Effect, Fatal};
 use crate::event::{ControlTicket, ControlUnreachable, Event, RequestId, VerifiedPrincipal};
 use crate::lease::Lease;
 use crate::outbox::{Context, Identity, Outbox};
+use crate::retire::Retirement;
 use crate::session::{Answered, NodeSettings, Session};
 use crate::view::View;
 use crate::volume::holding::Holding;
@@ -71,6 +73,7 @@ pub struct NodeCore<D: Disk> {
     volumes: BTreeMap<VolumeId, Replica<D>>,
     /// Opened at the start; their configurations are not known yet.
     unconfigured: BTreeMap<VolumeId, Holding<D>>,
+    retirement: Retirement,
     streams: BTreeMap<RequestId, VolumeId>,
     out: Outbox<D>,
     last_step: BootTime,
@@ -111,6 +114,7 @@ impl<D: Disk> NodeCore<D> {
             session: Session::new(settings),
             volumes: BTreeMap::new(),
             unconfigured,
+            retirement: Retirement::default(),
             streams: BTreeMap::new(),
             out: Outbox::new(entropy),
             last_step: now,
@@ -130,6 +134,10 @@ impl<D: Disk> NodeCore<D> {
             Event::Gone { request } => self.gone(request),
             Event::Control { ticket, answer } => self.control(ticket, answer, now),
             Event::Synced { volume, ticket, result } => self.synced(volume, ticket, &result, now),
+            Event::Erased { volume, result } => {
+                self.with_volume(volume, now, |replica, cx| replica.erased(&result, cx));
+            }
+            Event::Wiped { volume, result } => self.wiped(volume, result, now),
             Event::Links(links) => self.session.links(links),
             Event::Read { ticket, result } => {
                 if let Some(volume) = self.out.reader(ticket) {
@@ -300,6 +308,9 @@ impl<D: Disk> NodeCore<D> {
         let failed = matches!(answer, Err(_) | Ok(ControlAnswer::Refused(_)));
         let answered = self.session.answered(ticket, failed, now);
         let asker = self.out.asker(ticket);
+        if answered == Answered::Other && asker.is_none() {
+            return; // Nobody waits for it any more: it may be of an earlier question, or of an earlier run.
+        }
         match answer {
             Err(ControlUnreachable) => {}
             Ok(ControlAnswer::Registered { incarnation, placement_keys, generation, .. }) => {
@@ -342,10 +353,48 @@ impl<D: Disk> NodeCore<D> {
         if self.view.index > before {
             self.session.renew_soon(now);
         }
+        if news.index == self.view.index {
+            self.retire(&news.retire, now);
+        }
+        let (mut cx, volumes) = self.context(now);
+        for replica in volumes.values_mut() {
+            replica.clock_heard(&mut cx);
+        }
+    }
+
+    /// Volumes that this store shall not hold any more.
+    fn retire(&mut self, volumes: &[VolumeId], now: BootTime) {
+        for volume in volumes {
+            let me = self.identity.store;
+            let Some(config) = self.view.volumes.get(volume) else { continue };
+            if config.member_of_store(me).is_some() {
+                continue;
+            }
+            let owner = Owner { tenant: config.tenant, volume: *volume };
+            // Nothing may be open while it is wiped.
+            let held = self.volumes.remove(volume).is_some() | self.unconfigured.remove(volume).is_some();
+            let job = || self.store.wipe_job(owner);
+            self.retirement.retire(config, me, held, job, now, &mut self.out);
+        }
+    }
+
+    fn wiped(&mut self, volume: VolumeId, result: Result<(), WipeError>, now: BootTime) {
+        if let Err(error) = result {
+            return self.out.fail_store(error);
+        }
+        let Some(config) = self.view.volumes.get(&volume).cloned() else { return };
+        self.retirement.wiped(&config, self.identity.store, now, &mut self.out);
+        // It may have been recruited again meanwhile: then it joins empty.
+        if let Err(error) = self.configure(config, now) {
+            self.out.fail_store(error);
+        }
     }
 
     fn configure(&mut self, config: VolumeConfig, now: BootTime) -> Result<(), StartError> {
         let volume = config.volume;
+        if self.retirement.is_wiping(volume) {
+            return Ok(());
+        }
         if !self.volumes.contains_key(&volume) {
             let holding = match self.unconfigured.remove(&volume) {
                 Some(holding) => holding,

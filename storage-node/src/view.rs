@@ -31,14 +31,15 @@ impl View {
     /// Takes news in and answers which volumes' configurations changed by it.
     pub fn adopt(&mut self, news: &News) -> Vec<VolumeId> {
         self.now = self.now.max(news.now);
-        self.index = self.index.max(news.index);
         for node in &news.nodes {
             self.nodes.insert(node.node, node.clone());
         }
         for tenant in &news.tenants {
             self.tenants.insert(tenant.tenant, tenant.clone());
         }
-        let newer = news.volumes.iter().filter(|config| self.is_newer(config)).cloned();
+        let is_latest = news.index >= self.index;
+        self.index = self.index.max(news.index);
+        let newer = news.volumes.iter().filter(|config| self.is_newer(config, is_latest)).cloned();
         let newer: Vec<VolumeConfig> = newer.collect();
         for config in &newer {
             self.volumes.insert(config.volume, config.clone());
@@ -46,10 +47,12 @@ impl View {
         newer.iter().map(|config| config.volume).collect()
     }
 
-    fn is_newer(&self, config: &VolumeConfig) -> bool {
-        self.volumes
-            .get(&config.volume)
-            .is_none_or(|known| (known.epoch, known.changed) < (config.epoch, config.changed))
+    /// The set of stores that ever held a volume shrinks without a new epoch: the latest news tell.
+    fn is_newer(&self, config: &VolumeConfig, is_latest: bool) -> bool {
+        self.volumes.get(&config.volume).is_none_or(|known| {
+            let (before, now) = ((known.epoch, known.changed), (config.epoch, config.changed));
+            before < now || (before == now && is_latest && known != config)
+        })
     }
 
     /// The node that runs `store` now.

@@ -23,6 +23,7 @@ pub mod store;
 pub mod superblock;
 pub mod sync;
 pub mod volume;
+pub mod wipe;
 
 pub use bag::{BagEntry, BagError, KeyBag, Rotated, RotationJob};
 pub use disk::{Disk, DiskError, DiskFile};
@@ -41,3 +42,4 @@ pub use state::{EraseTarget, RecordFault};
 pub use store::{Store, StoreError, StoreState, Volume, VolumeSecrets};
 pub use sync::{SyncJob, SyncTicket};
 pub use volume::{LogIdentity, RecordReadError, StageError, VolumeLog};
+pub use wipe::{WipeError, WipeJob};

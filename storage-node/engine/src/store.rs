@@ -20,7 +20,7 @@ use crate::volume::{LogIdentity, VolumeLog};
 const STORE_FILE: &str = "store";
 const SIGNING_KEY_FILE: &str = "signing-key";
 const VOLUMES: &str = "volumes";
-const VOLUME_FILE: &str = "volume";
+pub(crate) const VOLUME_FILE: &str = "volume";
 
 /// What the store's superblock says.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -114,8 +114,8 @@ pub struct VolumeSecrets {
 /// An open store.
 #[derive(Debug)]
 pub struct Store<D: Disk> {
-    disk: D,
-    health: Health<D>,
+    pub(crate) disk: D,
+    pub(crate) health: Health<D>,
     superblock: TwoSlots<D, StoreState>,
     layout: SegmentLayout,
 }
@@ -210,7 +210,10 @@ impl<D: Disk> Store<D> {
     /// The volumes that have a directory here.
     pub fn volumes(&self) -> Result<Vec<Owner>, DiskError> {
         let names = self.disk.list(VOLUMES)?;
-        Ok(names.iter().filter_map(|name| owner_of(name)).collect())
+        // A directory without a superblock is what a wipe leaves, or a creation that was cut short.
+        let is_volume =
+            |owner: &Owner| self.disk.open(&format!("{}/{VOLUME_FILE}", directory_of(*owner))).is_ok();
+        Ok(names.iter().filter_map(|name| owner_of(name)).filter(is_volume).collect())
     }
 
     /// Creates an empty volume. Does nothing if it exists.
@@ -331,7 +334,7 @@ impl From<WrittenEnd> for CleanEnd {
     }
 }
 
-fn directory_of(owner: Owner) -> String {
+pub(crate) fn directory_of(owner: Owner) -> String {
     format!("{VOLUMES}/{}-{}", owner.tenant, owner.volume)
 }
 

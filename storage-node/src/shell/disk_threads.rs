@@ -1,5 +1,5 @@
-//! The threads that wait for the disk. Syncs and reads have their own, so that a read never waits
-//! behind a flush; each outcome goes back to the core as an event.
+//! The threads that wait for the disk. Syncs, reads and erases have their own, so that a read never
+//! waits behind a flush, and neither behind the overwriting of large objects; each outcome goes back to the core as an event.
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,25 +7,30 @@ use std::thread;
 
 use tokio::sync::mpsc::UnboundedSender;
 use trefoil_engine::disk::file::FileDisk;
-use trefoil_engine::{ReadJob, SyncJob};
+use trefoil_engine::{EraseJob, ReadJob, SyncJob, WipeJob};
 use trefoil_protocol::ids::VolumeId;
 
 use crate::event::{Event, ReadTicket};
 
 /// Flushes of different volumes run side by side.
 const SYNC_THREADS: usize = 2;
+/// Erasing is never urgent.
+const ERASE_THREADS: usize = 1;
 /// Enough to keep a device busy while another read waits for it.
 const READ_THREADS: usize = 2;
 
 enum Job {
     Sync(VolumeId, SyncJob<FileDisk>),
     Read(ReadTicket, ReadJob<FileDisk>),
+    Erase(VolumeId, EraseJob<FileDisk>),
+    Wipe(VolumeId, WipeJob<FileDisk>),
 }
 
 /// Where to leave work for the disk. Dropped, its threads end once the queues are empty.
 pub(super) struct DiskThreads {
     syncs: Sender<Job>,
     reads: Sender<Job>,
+    erases: Sender<Job>,
 }
 
 impl DiskThreads {
@@ -34,6 +39,7 @@ impl DiskThreads {
         Self {
             syncs: start_pool("sync", SYNC_THREADS, events),
             reads: start_pool("read", READ_THREADS, events),
+            erases: start_pool("erase", ERASE_THREADS, events),
         }
     }
 
@@ -45,6 +51,16 @@ impl DiskThreads {
     /// Queues a read.
     pub(super) fn read(&self, ticket: ReadTicket, job: ReadJob<FileDisk>) {
         send(&self.reads, Job::Read(ticket, job));
+    }
+
+    /// Queues an erase.
+    pub(super) fn erase(&self, volume: VolumeId, job: EraseJob<FileDisk>) {
+        send(&self.erases, Job::Erase(volume, job));
+    }
+
+    /// Queues the wipe of a volume.
+    pub(super) fn wipe(&self, volume: VolumeId, job: WipeJob<FileDisk>) {
+        send(&self.erases, Job::Wipe(volume, job));
     }
 }
 
@@ -74,6 +90,8 @@ fn work(jobs: &Mutex<Receiver<Job>>, events: &UnboundedSender<Event>) {
                 Event::Synced { volume, ticket, result: job.run() }
             }
             Ok(Job::Read(ticket, job)) => Event::Read { ticket, result: job.run() },
+            Ok(Job::Erase(volume, job)) => Event::Erased { volume, result: job.run() },
+            Ok(Job::Wipe(volume, job)) => Event::Wiped { volume, result: job.run() },
             Err(_) => return,
         };
         if events.send(event).is_err() {

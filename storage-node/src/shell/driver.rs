@@ -104,6 +104,8 @@ impl Driver {
             Effect::Control { ticket, request } => self.control.ask(Rc::clone(self), ticket, request),
             Effect::Sync { volume, job } => self.disk.sync(volume, job),
             Effect::Read { ticket, job } => self.disk.read(ticket, job),
+            Effect::Erase { volume, job } => self.disk.erase(volume, job),
+            Effect::Wipe { volume, job } => self.disk.wipe(volume, job),
             Effect::Fatal(fatal) => {
                 tracing::error!(%fatal, "this node must end");
                 // Nobody listens only when the process already ends.

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use trefoil_engine::index::{ObjectVersion, VersionState};
 use trefoil_engine::{
-    Disk, Index, PayloadState, RecordReadError, RecoveryReport, StageError, SyncError, SyncJob, SyncTicket,
-    Tail, Volume,
+    Disk, EraseTarget, Index, PayloadState, RecordReadError, RecoveryReport, StageError, SyncError, SyncJob,
+    SyncTicket, Tail, Volume,
 };
 use trefoil_protocol::ids::{Epoch, Hash, Lsn, UploadId, VersionId};
 use trefoil_protocol::message::peer::{LogPoint, StoreReport};
@@ -321,8 +321,19 @@ impl<D: Disk> Holding<D> {
     }
 
     /// The wrapped key of a version whose record no longer carries it.
-    pub fn wrapped_key(&self, _version: VersionId) -> Option<Bytes> {
-        None
+    pub fn wrapped_key(&self, version: VersionId) -> Option<Bytes> {
+        self.volume.bag().get(version).map(|entry| entry.wrapped.clone())
+    }
+
+    /// The generation of the key bag.
+    pub fn bag_generation(&self) -> u64 {
+        self.volume.bag().generation()
+    }
+
+    /// Whether nothing of a version is left on this store: its bytes durably erased, its key in no
+    /// record and in no bag.
+    pub fn is_gone(&self, version: VersionId) -> bool {
+        self.volume.log.is_erased(EraseTarget::Version(version)) && self.volume.bag().get(version).is_none()
     }
 
     /// The engine's log.

@@ -3,11 +3,13 @@
 
 pub mod backfill;
 pub mod batches;
+pub mod erasing;
 pub mod holding;
 pub mod member;
 pub mod mutations;
 pub mod peering;
 pub mod primary;
+pub mod purge;
 pub mod reads;
 pub mod replica;
 pub mod uploads;

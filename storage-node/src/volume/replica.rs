@@ -6,8 +6,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use trefoil_engine::{Disk, ReadError, RecordReadError, StageError, SyncError, SyncTicket};
+use trefoil_engine::{
+    Disk, EraseError, EraseReport, ReadError, RecordReadError, StageError, SyncError, SyncTicket,
+};
 use trefoil_protocol::config::{Member as Membership, MemberState, VolumeConfig};
+use trefoil_protocol::deletion::SignedEraseReceipt;
 use trefoil_protocol::ids::{Incarnation, NodeId, StoreId};
 use trefoil_protocol::message::control::ControlAnswer;
 use trefoil_protocol::message::peer::{LogPoint, PeerBody, PeerMessage, decode_records, encode_records};
@@ -16,11 +19,13 @@ use trefoil_protocol::record::{INLINE_MAX, Record, RecordBody, WRAPPED_MAX};
 use trefoil_protocol::time::BootTime;
 
 use super::backfill::Backfill;
+use super::erasing::Erasing;
 use super::holding::Holding;
 use super::member::{FollowError, Member};
 use super::mutations::{Desk, Intent, Mutation, Mutations, request_hash};
 use super::peering::{Peering, Progress};
 use super::primary::Primary;
+use super::purge::Purges;
 use super::reads::{self, Counter, Reads};
 use super::uploads::{Arrived, SentLeaves, Uploads, check_metadata, take_sent};
 use crate::authorise::TenantScope;
@@ -57,6 +62,8 @@ pub struct Replica<D: Disk> {
     uploads: Uploads,
     reads: Reads,
     backfill: Backfill,
+    purges: Purges,
+    erasing: Erasing,
     /// The latest run of each store that spoke: what an earlier run said is void.
     runs: BTreeMap<StoreId, Incarnation>,
 }
@@ -72,6 +79,8 @@ impl<D: Disk> Replica<D> {
             uploads: Uploads::default(),
             reads: Reads::default(),
             backfill: Backfill::default(),
+            purges: Purges::default(),
+            erasing: Erasing::default(),
             runs: BTreeMap::new(),
         }
     }
@@ -145,6 +154,7 @@ impl<D: Disk> Replica<D> {
         let refusal = self.not_primary();
         self.mutations.abandon(&refusal, cx);
         self.uploads.abandon(&refusal, cx);
+        self.purges = Purges::default();
     }
 
     fn not_primary(&self) -> Refusal {
@@ -217,6 +227,11 @@ impl<D: Disk> Replica<D> {
                     peering.lacks(store, upload);
                 }
             }
+            PeerBody::Erase { order, items, .. } if self.is_led_by(from) => {
+                // A refused order is counted; nobody is owed an answer.
+                let _ = self.erasing.order(&order, &items, &mut self.holding, &self.config, cx);
+            }
+            PeerBody::Erased { receipts } => self.take_receipts(receipts, cx),
             PeerBody::Fenced { .. } => cx.out.want_news(),
             body => self.route_to_primary(store, run, body, bulk, cx),
         }
@@ -429,8 +444,8 @@ impl<D: Disk> Replica<D> {
                 reads::list_deleted(&counter, prefix, after.as_ref(), *limit)
             }
             TenantCall::PurgeStatus { name_tag, after } => {
-                let copies = u32::try_from(self.config.members.len()).expect("a handful");
-                reads::purge_status(&counter, *name_tag, *after, |_| copies)
+                let copies_left = |object: &_| self.purges.copies_left(object, &self.config);
+                reads::purge_status(&counter, *name_tag, *after, copies_left)
             }
             TenantCall::Certificates { name_tag, after } => reads::certificates(&counter, *name_tag, *after)?,
             _ => return Err(Refusal::Invalid("no such call at a storage node".into())),
@@ -500,6 +515,7 @@ impl<D: Disk> Replica<D> {
         if matches!(self.role, Role::Absent | Role::Stopped(_)) {
             return self.sync(cx);
         }
+        self.settle_erasing(cx);
         self.backfill.fetch(&self.holding, &self.config, cx);
         match &mut self.role {
             Role::Member(member) => member.settle(&mut self.holding, &self.config, cx),
@@ -508,6 +524,40 @@ impl<D: Disk> Replica<D> {
             Role::Absent | Role::Stopped(_) => {}
         }
         self.sync(cx);
+    }
+
+    /// Receipts of this store go to the primary, which may be this very node.
+    fn settle_erasing(&mut self, cx: &mut Context<'_, D>) {
+        let receipts = self.erasing.settle(&self.holding, &self.config, cx);
+        if receipts.is_empty() {
+            return;
+        }
+        if matches!(self.role, Role::Primary(_)) {
+            self.take_receipts(receipts, cx);
+        } else if let Some(primary) = self.config.primary {
+            cx.tell(&self.config, primary, PeerBody::Erased { receipts });
+        }
+    }
+
+    fn take_receipts(&mut self, receipts: Vec<SignedEraseReceipt>, cx: &mut Context<'_, D>) {
+        let mut purges = std::mem::take(&mut self.purges);
+        if let Some((_, desk)) = self.desk(cx) {
+            purges.receipts(receipts, &desk, cx);
+        }
+        self.purges = purges;
+    }
+
+    /// An erase job ended.
+    pub fn erased(&mut self, result: &Result<EraseReport, EraseError>, cx: &mut Context<'_, D>) {
+        self.erasing.erased(result, &mut self.holding, cx);
+        self.settle(cx);
+    }
+
+    /// The control plane's clock was heard: windows may be over.
+    pub fn clock_heard(&mut self, cx: &mut Context<'_, D>) {
+        if self.is_serving() && !self.holding.index().due(cx.view.now, 1).is_empty() {
+            self.settle(cx);
+        }
     }
 
     fn sync(&mut self, cx: &mut Context<'_, D>) {
@@ -554,6 +604,7 @@ impl<D: Disk> Replica<D> {
                 mutations.committed(&records, &mut desk, cx);
             }
         }
+        self.drive_purges(cx);
         let Role::Primary(primary) = &mut self.role else { return };
         match primary.replicate(&self.holding, &self.config, cx) {
             Ok(()) | Err(RecordReadError::Absent { .. } | RecordReadError::Faulty { .. }) => {}
@@ -563,13 +614,32 @@ impl<D: Disk> Replica<D> {
     }
 
     /// The control plane answered something that this volume asked.
-    pub fn control(&mut self, _ticket: ControlTicket, _answer: ControlAnswer, cx: &mut Context<'_, D>) {
+    pub fn control(&mut self, ticket: ControlTicket, answer: ControlAnswer, cx: &mut Context<'_, D>) {
+        self.purges.answered(ticket, answer);
         self.settle(cx);
     }
 
     /// What this store holds, given back.
     pub fn into_holding(self) -> Holding<D> {
         self.holding
+    }
+
+    fn drive_purges(&mut self, cx: &mut Context<'_, D>) {
+        if !self.is_serving() {
+            return;
+        }
+        let mut purges = std::mem::take(&mut self.purges);
+        let own = match self.desk(cx) {
+            Some((mutations, mut desk)) => purges.settle(mutations, &mut desk, cx),
+            None => Vec::new(),
+        };
+        self.purges = purges;
+        for erase in own {
+            let (order, items) = (&erase.order, &erase.items);
+            if self.erasing.order(order, items, &mut self.holding, &self.config, cx).is_ok() {
+                self.settle_erasing(cx);
+            }
+        }
     }
 
     /// When to look again.
@@ -580,7 +650,8 @@ impl<D: Disk> Replica<D> {
             Role::Peering(peering) => peering.next_wakeup(),
             Role::Primary(primary) => primary.next_wakeup(&self.holding, &self.config),
         };
-        role.into_iter().chain(self.backfill.next_wakeup(&self.holding)).min()
+        let purges = self.purges.next_wakeup().filter(|_| self.is_serving());
+        role.into_iter().chain(self.backfill.next_wakeup(&self.holding)).chain(purges).min()
     }
 }
 

@@ -46,6 +46,8 @@ enum Delivery {
     Sync(NodeId, u64, VolumeId, trefoil_engine::SyncJob<FaultDisk>),
     Read(NodeId, u64, ReadTicket, trefoil_engine::ReadJob<FaultDisk>),
     Control(NodeId, u64, ControlTicket, ControlRequest),
+    Erase(NodeId, u64, VolumeId, trefoil_engine::EraseJob<FaultDisk>),
+    Wipe(NodeId, u64, VolumeId, trefoil_engine::WipeJob<FaultDisk>),
 }
 
 struct Scheduled(Reverse<(BootTime, u64)>, Delivery);
@@ -197,6 +199,7 @@ impl Cluster {
         let entropy = *blake3::hash(format!("{name}{}", machine.life).as_bytes()).as_bytes();
         let core = NodeCore::open(&machine.disk, LAYOUT, settings, entropy, self.now).expect("starts");
         machine.core = Some(core);
+        self.placement.forget_watch(node);
         self.step(node, Event::Wakeup);
     }
 
@@ -207,14 +210,6 @@ impl Cluster {
         machine.life += 1;
         machine.held.clear();
         machine.disk.crash(seed);
-    }
-
-    /// The process ends without a word; its machine keeps what was written.
-    pub(crate) fn kill(&mut self, name: &str) {
-        let machine = self.machines.get_mut(&node(name)).expect("a machine");
-        machine.core = None;
-        machine.life += 1;
-        machine.held.clear();
     }
 
     pub(crate) fn pause(&mut self, name: &str) {
@@ -348,6 +343,16 @@ impl Cluster {
                     self.step(node, Event::Read { ticket, result: job.run() });
                 }
             }
+            Delivery::Erase(node, life, volume, job) => {
+                if self.is_alive(node, life) {
+                    self.step(node, Event::Erased { volume, result: job.run() });
+                }
+            }
+            Delivery::Wipe(node, life, volume, job) => {
+                if self.is_alive(node, life) {
+                    self.step(node, Event::Wiped { volume, result: job.run() });
+                }
+            }
             Delivery::Control(node, life, ticket, request) => {
                 if !self.is_alive(node, life) {
                     return;
@@ -427,6 +432,8 @@ impl Cluster {
             }
             Effect::Sync { volume, job } => self.schedule(HOP, Delivery::Sync(from, life, volume, job)),
             Effect::Read { ticket, job } => self.schedule(HOP, Delivery::Read(from, life, ticket, job)),
+            Effect::Erase { volume, job } => self.schedule(HOP, Delivery::Erase(from, life, volume, job)),
+            Effect::Wipe { volume, job } => self.schedule(HOP, Delivery::Wipe(from, life, volume, job)),
             Effect::Fatal(fatal) => {
                 let machine = self.machines.get_mut(&from).expect("a machine");
                 machine.fatal = Some(fatal);

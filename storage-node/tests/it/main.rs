@@ -5,4 +5,5 @@ mod cluster;
 mod failover;
 mod orders;
 mod placement;
+mod purging;
 mod replication;

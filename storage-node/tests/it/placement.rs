@@ -118,6 +118,11 @@ impl FakePlacement {
         }
     }
 
+    /// A process that ended waits for nothing any more.
+    pub(crate) fn forget_watch(&mut self, node: NodeId) {
+        self.watches.remove(&node);
+    }
+
     pub(crate) fn due_watches(&mut self) -> Vec<(NodeId, ControlTicket, News)> {
         let due: Vec<NodeId> = self
             .watches

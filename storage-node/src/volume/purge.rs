@@ -1,0 +1,407 @@
+//! The primary drives purges: it asks the control plane when windows are over, commits the point of
+//! no return, has every store that ever held the volume erase, the retained one last, and commits the
+//! certificate.
+//!
+//! All of it is read from the committed log, so the next primary goes on where this one stopped; what
+//! is kept here only saves asking twice.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use trefoil_engine::Disk;
+use trefoil_engine::index::{ObjectVersion, Tombstone, VersionState};
+use trefoil_protocol::config::VolumeConfig;
+use trefoil_protocol::deletion::{
+    PURGE_ITEMS_MAX, PurgeItem, PurgeScope, SignedCertificate, SignedEraseReceipt, SignedPurgeOrder,
+    items_root,
+};
+use trefoil_protocol::ids::{Lsn, NodeId, OrderId, StoreId, VersionId};
+use trefoil_protocol::key::ObjectKey;
+use trefoil_protocol::message::control::{ControlAnswer, ControlRequest, PurgeClaim, PurgeEvidence};
+use trefoil_protocol::message::peer::PeerBody;
+use trefoil_protocol::record::{Certified, OthersErased, Purging, RecordBody};
+use trefoil_protocol::time::BootTime;
+
+use super::batches::Batch;
+use super::mutations::{Desk, Mutations};
+use super::primary::is_due;
+use crate::event::ControlTicket;
+use crate::outbox::Context;
+
+/// How often a store or the control plane is asked the same thing.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// What the control plane was asked.
+#[derive(Clone, Debug)]
+enum Asked {
+    /// An order for these items; of this purge, if it is for the first copy.
+    Order { scope: PurgeScope, items: Vec<PurgeItem>, of: Option<OrderId> },
+    /// Certificates for a purge.
+    Certificates { of: OrderId },
+}
+
+/// What is known of one purge beyond the log.
+#[derive(Debug, Default)]
+struct Drive {
+    receipts: BTreeMap<(StoreId, VersionId), SignedEraseReceipt>,
+    told: BTreeMap<StoreId, BootTime>,
+    asked_at: Option<BootTime>,
+    /// The last record of ours for this purge.
+    record: Option<Lsn>,
+    certificates: Vec<SignedCertificate>,
+}
+
+/// The purges of one volume at its primary.
+#[derive(Debug, Default)]
+pub struct Purges {
+    asked: BTreeMap<ControlTicket, Asked>,
+    asked_at: Option<BootTime>,
+    /// An order whose keys are locked by mutations under way.
+    in_hand: Option<(SignedPurgeOrder, Vec<PurgeItem>)>,
+    drives: BTreeMap<OrderId, Drive>,
+    record: Option<Lsn>,
+}
+
+/// An erase that this very store is to do.
+#[derive(Clone, Debug)]
+pub struct OwnErase {
+    /// The permission.
+    pub order: SignedPurgeOrder,
+    /// The items.
+    pub items: Vec<PurgeItem>,
+}
+
+impl Purges {
+    /// The control plane answered.
+    pub fn answered(&mut self, ticket: ControlTicket, answer: ControlAnswer) {
+        let Some(asked) = self.asked.remove(&ticket) else { return };
+        match (asked, answer) {
+            (Asked::Order { scope, items, of }, ControlAnswer::Order(order)) => {
+                let fits = order.order.scope == scope && order.order.items == items_root(&items);
+                if fits && of.is_none() {
+                    self.in_hand = Some((order, items));
+                } else if fits {
+                    // A first-copy order needs no lock: nothing can be undeleted any more.
+                    self.in_hand.get_or_insert((order, items));
+                }
+            }
+            (Asked::Certificates { of }, ControlAnswer::Certificates(certificates)) => {
+                if let Some(drive) = self.drives.get_mut(&of) {
+                    drive.certificates = certificates;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Receipts arrived, from a peer or from this store.
+    pub fn receipts<D: Disk>(
+        &mut self,
+        receipts: Vec<SignedEraseReceipt>,
+        desk: &Desk<'_, D>,
+        cx: &Context<'_, D>,
+    ) {
+        for signed in receipts {
+            let receipt = &signed.receipt;
+            let Some(batch) = desk.holding.batches().permitted_by(receipt.order) else { continue };
+            let item = PurgeItem { version: receipt.version, tombstone: receipt.tombstone };
+            let ours = (receipt.tenant, receipt.volume) == (desk.config.tenant, desk.config.volume);
+            let key = cx.view.node_of_store(receipt.store).map(|node| node.store_key);
+            let signed_by_store = signed.signature.verify(receipt, |by| Some(*by) == key).is_ok();
+            if ours && signed_by_store && batch.items.contains(&item) {
+                let drive = self.drives.entry(batch.order.order.id).or_default();
+                drive.receipts.insert((receipt.store, receipt.version), signed);
+            }
+        }
+    }
+
+    /// Goes on with everything that can go on. Answers what this store itself is to erase.
+    pub fn settle<D: Disk>(
+        &mut self,
+        mutations: &mut Mutations,
+        desk: &mut Desk<'_, D>,
+        cx: &mut Context<'_, D>,
+    ) -> Vec<OwnErase> {
+        self.ask_for_due(desk, cx);
+        self.commit_order(mutations, desk, cx);
+        let open: Vec<(OrderId, Batch)> = desk
+            .holding
+            .batches()
+            .iter()
+            .filter(|(_, batch)| is_open(batch, desk))
+            .map(|(order, batch)| (order, batch.clone()))
+            .collect();
+        self.drives.retain(|order, _| open.iter().any(|(other, _)| other == order));
+        let mut own = Vec::new();
+        for (order, batch) in open {
+            self.drive(order, &batch, mutations, desk, &mut own, cx);
+        }
+        own
+    }
+
+    /// Asks for permission when windows are over.
+    fn ask_for_due<D: Disk>(&mut self, desk: &Desk<'_, D>, cx: &mut Context<'_, D>) {
+        let waiting = self.in_hand.is_some() || !is_due(self.asked_at, ASK_EVERY, cx.now);
+        if waiting || self.record.is_some_and(|lsn| lsn > desk.holding.committed()) {
+            return;
+        }
+        let due = desk.holding.index().due(cx.view.now, PURGE_ITEMS_MAX);
+        if due.is_empty() {
+            return;
+        }
+        self.asked_at = Some(cx.now);
+        let claims: Vec<PurgeClaim> =
+            due.iter().map(|(version, tombstone)| claim(*version, tombstone)).collect();
+        self.ask_order(PurgeScope::Others, claims, None, desk.config, cx);
+    }
+
+    fn ask_order<D: Disk>(
+        &mut self,
+        scope: PurgeScope,
+        claims: Vec<PurgeClaim>,
+        of: Option<OrderId>,
+        config: &VolumeConfig,
+        cx: &mut Context<'_, D>,
+    ) {
+        let items = claims.iter().map(|claim| claim.item).collect();
+        let (volume, epoch) = (config.volume, config.epoch);
+        let request = ControlRequest::RequestPurge { volume, epoch, scope, claims };
+        let ticket = cx.out.ask_for(volume, request);
+        // An answer that never comes is forgotten with the question.
+        self.asked.retain(|_, asked| !matches!(asked, Asked::Order { of: other, .. } if *other == of));
+        self.asked.insert(ticket, Asked::Order { scope, items, of });
+    }
+
+    /// The point of no return, if every tombstone of the order still stands and no mutation of any of
+    /// its keys is under way. An order that lost to an undelete is void.
+    fn commit_order<D: Disk>(
+        &mut self,
+        mutations: &mut Mutations,
+        desk: &mut Desk<'_, D>,
+        cx: &mut Context<'_, D>,
+    ) {
+        let Some((order, items)) = &self.in_hand else { return };
+        let stands = items.iter().all(|item| still_stands(*item, order.order.scope, desk));
+        if !stands {
+            self.in_hand = None;
+            return;
+        }
+        let keys: Vec<ObjectKey> =
+            items.iter().filter_map(|item| desk.holding.index().version(item.version)?.key.clone()).collect();
+        if !mutations.are_free(&keys) {
+            return;
+        }
+        let Some((order, items)) = self.in_hand.take() else { return };
+        let retained = retained_of(&items, desk).unwrap_or(desk.me.store);
+        let body = RecordBody::Purging(Purging { order, items, retained });
+        self.record = mutations.append_own(body, keys, desk, cx);
+    }
+
+    fn drive<D: Disk>(
+        &mut self,
+        order: OrderId,
+        batch: &Batch,
+        mutations: &mut Mutations,
+        desk: &mut Desk<'_, D>,
+        own: &mut Vec<OwnErase>,
+        cx: &mut Context<'_, D>,
+    ) {
+        let drive = self.drives.entry(order).or_default();
+        if drive.record.is_some_and(|lsn| mutations.is_pending(lsn)) {
+            return;
+        }
+        let stores = desk.config.ever_held.clone();
+        let others: Vec<StoreId> = stores.iter().copied().filter(|store| *store != batch.retained).collect();
+        for store in &others {
+            drive.tell(*store, &batch.order, batch.record, batch, desk.config, own, cx);
+        }
+        let others_done = others.iter().all(|store| drive.has_all(*store, batch));
+        if batch.others_erased.is_none() {
+            if others_done {
+                let versions = batch.items.iter().map(|item| item.version).collect();
+                let body = OthersErased { order, versions, at: cx.view.now };
+                drive.record = mutations.append_own(RecordBody::OthersErased(body), Vec::new(), desk, cx);
+            }
+            return;
+        }
+        if stores.contains(&batch.retained) && !self.first_copy(order, batch, desk, own, cx) {
+            return;
+        }
+        if others_done {
+            self.certify(order, batch, mutations, desk, cx);
+        }
+    }
+
+    /// The retained store's turn; says whether it is done.
+    fn first_copy<D: Disk>(
+        &mut self,
+        of: OrderId,
+        batch: &Batch,
+        desk: &Desk<'_, D>,
+        own: &mut Vec<OwnErase>,
+        cx: &mut Context<'_, D>,
+    ) -> bool {
+        let drive = self.drives.entry(of).or_default();
+        if let Some((record, order)) = &batch.first_copy {
+            drive.tell(batch.retained, order, *record, batch, desk.config, own, cx);
+            return drive.has_all(batch.retained, batch);
+        }
+        let (Some(at), retention) = (batch.others_erased, desk.config.first_copy_retention) else {
+            return false;
+        };
+        let over = cx.view.now >= at + retention.into();
+        if over && self.in_hand.is_none() && is_due(drive.asked_at, ASK_EVERY, cx.now) {
+            drive.asked_at = Some(cx.now);
+            let claim = |item: &PurgeItem| PurgeClaim { item: *item, deleted_at: at, window: retention };
+            let claims = batch.items.iter().map(claim).collect();
+            self.ask_order(PurgeScope::FirstCopy, claims, Some(of), desk.config, cx);
+        }
+        false
+    }
+
+    fn certify<D: Disk>(
+        &mut self,
+        of: OrderId,
+        batch: &Batch,
+        mutations: &mut Mutations,
+        desk: &mut Desk<'_, D>,
+        cx: &mut Context<'_, D>,
+    ) {
+        let drive = self.drives.entry(of).or_default();
+        let certificates = std::mem::take(&mut drive.certificates);
+        if !certificates.is_empty() {
+            for certificate in certificates {
+                let version = certificate.certificate.version;
+                let body = RecordBody::Certified(Certified { version, certificate });
+                drive.record = mutations.append_own(body, Vec::new(), desk, cx);
+            }
+        } else if is_due(drive.asked_at, ASK_EVERY, cx.now) {
+            drive.asked_at = Some(cx.now);
+            let evidence = batch.items.iter().filter_map(|item| drive.evidence(*item, batch, desk)).collect();
+            let (volume, epoch) = (desk.config.volume, desk.config.epoch);
+            let ticket = cx.out.ask_for(volume, ControlRequest::Certify { volume, epoch, evidence });
+            self.asked.retain(|_, asked| !matches!(asked, Asked::Certificates { of: other } if *other == of));
+            self.asked.insert(ticket, Asked::Certificates { of });
+        }
+    }
+
+    /// How many copies of a version still hold its bytes, as far as this primary knows.
+    pub fn copies_left(&self, object: &ObjectVersion, config: &VolumeConfig) -> u32 {
+        let left = match object.state {
+            VersionState::Live | VersionState::Deleted(_) => config.members.len(),
+            VersionState::Certified { .. } => 0,
+            VersionState::Purging { order, .. } | VersionState::OthersErased { order, .. } => {
+                let receipted = self.drives.get(&order).map_or(0, |drive| {
+                    drive.receipts.keys().filter(|(_, version)| *version == object.version()).count()
+                });
+                let floor = usize::from(matches!(object.state, VersionState::Purging { .. }));
+                config.ever_held.len().saturating_sub(receipted).max(floor)
+            }
+        };
+        u32::try_from(left).expect("a handful of stores")
+    }
+
+    /// When to look again.
+    pub fn next_wakeup(&self) -> Option<BootTime> {
+        let told = self.drives.values().flat_map(|drive| drive.told.values().copied());
+        let asked = self.drives.values().filter_map(|drive| drive.asked_at);
+        let all = told.chain(asked).chain(self.asked_at.filter(|_| !self.asked.is_empty()));
+        all.max().map(|at| at + ASK_EVERY)
+    }
+}
+
+impl Drive {
+    fn has_all(&self, store: StoreId, batch: &Batch) -> bool {
+        batch.items.iter().all(|item| self.receipts.contains_key(&(store, item.version)))
+    }
+
+    /// Tells a store to erase what it has not receipted. A store that is no member any more has no
+    /// record to obey: it is retired instead, and this waits for that.
+    fn tell<D: Disk>(
+        &mut self,
+        store: StoreId,
+        order: &SignedPurgeOrder,
+        purging: Lsn,
+        batch: &Batch,
+        config: &VolumeConfig,
+        own: &mut Vec<OwnErase>,
+        cx: &mut Context<'_, D>,
+    ) {
+        let lacking = |item: &&PurgeItem| !self.receipts.contains_key(&(store, item.version));
+        let items: Vec<PurgeItem> = batch.items.iter().filter(lacking).copied().collect();
+        if items.is_empty() || !is_due(self.told.get(&store).copied(), ASK_EVERY, cx.now) {
+            return;
+        }
+        self.told.insert(store, cx.now);
+        if store == cx.identity.store {
+            own.push(OwnErase { order: order.clone(), items });
+        } else if let Some(node) = member_node(config, store) {
+            cx.tell(config, node, PeerBody::Erase { order: order.clone(), items, purging });
+        }
+    }
+
+    fn evidence<D: Disk>(&self, item: PurgeItem, batch: &Batch, desk: &Desk<'_, D>) -> Option<PurgeEvidence> {
+        let object = desk.holding.index().version(item.version)?;
+        let VersionState::OthersErased { tombstone, .. } = object.state else { return None };
+        let first = batch.first_copy.as_ref().map(|(_, order)| order.order.id);
+        let receipts = self.receipts.iter().filter(|((store, version), _)| {
+            *version == item.version && desk.config.ever_held.contains(store)
+        });
+        Some(PurgeEvidence {
+            version: item.version,
+            tombstone: item.tombstone,
+            root: object.root,
+            sealed_length: object.sealed_length,
+            requested_by: tombstone.by,
+            requested_at: tombstone.since,
+            window: tombstone.window,
+            orders: [batch.order.order.id].into_iter().chain(first).collect(),
+            receipts: receipts.map(|(_, receipt)| receipt.clone()).collect(),
+        })
+    }
+}
+
+fn claim(version: VersionId, tombstone: &Tombstone) -> PurgeClaim {
+    PurgeClaim {
+        item: PurgeItem { version, tombstone: tombstone.lsn },
+        deleted_at: tombstone.since,
+        window: tombstone.window,
+    }
+}
+
+fn member_node(config: &VolumeConfig, store: StoreId) -> Option<NodeId> {
+    config.member_of_store(store).map(|member| member.node)
+}
+
+fn is_open<D: Disk>(batch: &Batch, desk: &Desk<'_, D>) -> bool {
+    let state = |item: &PurgeItem| desk.holding.index().version(item.version).map(|object| object.state);
+    let open = |item: &PurgeItem| {
+        matches!(state(item), Some(VersionState::Purging { .. } | VersionState::OthersErased { .. }))
+    };
+    batch.items.iter().any(open)
+}
+
+fn still_stands<D: Disk>(item: PurgeItem, scope: PurgeScope, desk: &Desk<'_, D>) -> bool {
+    let state = desk.holding.index().version(item.version).map(|object| object.state);
+    match (scope, state) {
+        (PurgeScope::Others, Some(VersionState::Deleted(tombstone))) => {
+            crate::mutant::mutant!(M13, tombstone.lsn == item.tombstone, true)
+        }
+        (PurgeScope::Others, Some(VersionState::Live)) => crate::mutant::mutant!(M13, false, true),
+        (PurgeScope::FirstCopy, Some(VersionState::OthersErased { tombstone, first_copy_order, .. })) => {
+            tombstone.lsn == item.tombstone && first_copy_order.is_none()
+        }
+        _ => false,
+    }
+}
+
+/// The store that an earlier record of this purge named.
+fn retained_of<D: Disk>(items: &[PurgeItem], desk: &Desk<'_, D>) -> Option<StoreId> {
+    let object = desk.holding.index().version(items.first()?.version)?;
+    match object.state {
+        VersionState::Purging { retained, .. } | VersionState::OthersErased { retained, .. } => {
+            Some(retained)
+        }
+        _ => None,
+    }
+}
