@@ -23,9 +23,6 @@ macro_rules! mutant {
     };
 }
 
-/// Whether the seeded bugs are part of this program.
-pub const COMPILED_IN: bool = cfg!(feature = "mutants");
-
 pub use crate::mutant;
 
 #[cfg(feature = "mutants")]

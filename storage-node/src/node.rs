@@ -323,8 +323,7 @@ impl<D: Disk> NodeCore<D> {
                 self.session.registered();
             }
             Ok(ControlAnswer::Granted { sent, covers, news }) => {
-                let sent = crate::mutant::mutant!(M04, sent, now);
-                self.lease.granted(sent, covers);
+                self.lease.granted(crate::mutant::mutant!(M04, sent, now), covers);
                 self.adopt(&news, now);
             }
             Ok(ControlAnswer::News(news)) => self.adopt(&news, now),

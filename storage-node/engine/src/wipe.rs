@@ -9,7 +9,7 @@ use crate::store::{Store, VOLUME_FILE, directory_of};
 
 /// What the superblock is called once the volume is no volume any more.
 const WIPED_FILE: &str = "wiped";
-const ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Why a volume was not wiped. Run it again after the cause is gone.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

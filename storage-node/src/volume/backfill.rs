@@ -47,6 +47,17 @@ struct Serving {
     hashes: Vec<Hash>,
 }
 
+/// Leaves that another store lacks.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// The upload.
+    pub upload: UploadId,
+    /// Index of the first leaf.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+}
+
 impl Backfill {
     /// Asks for what is missing.
     pub fn fetch<D: Disk>(&mut self, holding: &Holding<D>, config: &VolumeConfig, cx: &mut Context<'_, D>) {
@@ -107,13 +118,12 @@ impl Backfill {
     pub fn serve<D: Disk>(
         &mut self,
         to: NodeId,
-        upload: UploadId,
-        first: u32,
-        count: u32,
+        wanted: Wanted,
         holding: &Holding<D>,
         config: &VolumeConfig,
         cx: &mut Context<'_, D>,
     ) {
+        let Wanted { upload, first, count } = wanted;
         let lacking = PeerBody::NoPayload { upload };
         let Some(length) = length_of(holding, upload) else { return cx.tell(config, to, lacking) };
         let count = u64::from(count).min(REQUEST_LEAVES as u64);

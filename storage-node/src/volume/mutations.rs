@@ -140,11 +140,17 @@ struct Draft {
     erasable: Option<Erasable>,
 }
 
+/// What became of a mutation at its turn.
+enum Attempt {
+    UnderWay(Lsn),
+    Answered(Box<TenantResponse>),
+}
+
 impl Mutations {
     /// Takes a mutation in: answers it from the token table, joins it to itself, or queues it.
     pub fn accept<D: Disk>(&mut self, mutation: Mutation, desk: &mut Desk<'_, D>, cx: &mut Context<'_, D>) {
         let request = mutation.request;
-        if let Some(response) = decided(&mutation, desk, cx) {
+        if let Some(response) = decided(&mutation, desk) {
             return cx.out.respond(request, response);
         }
         let token = mutation.token.token;
@@ -305,16 +311,10 @@ impl Mutations {
     }
 
     fn start<D: Disk>(&mut self, mutation: Mutation, desk: &mut Desk<'_, D>, cx: &mut Context<'_, D>) {
-        let draft = match decided(&mutation, desk, cx) {
-            Some(response) => Err(response),
-            None => evaluate(&mutation, desk, cx).map_err(Err),
-        };
-        let appended = draft
-            .and_then(|draft| self.append(draft.body, draft.wrapped, draft.erasable, desk, cx).map_err(Err));
         let token = mutation.token.token;
         let waiter = Waiter::Mutation(mutation.request);
-        match appended {
-            Ok(lsn) => {
+        match self.attempt(&mutation, desk, cx) {
+            Attempt::UnderWay(lsn) => {
                 let keys = vec![mutation.key().clone()];
                 self.pending.insert(lsn, Pending { keys, token: Some(token), waiters: vec![waiter] });
                 self.keys.entry(mutation.key().clone()).or_default().under_way = true;
@@ -322,7 +322,8 @@ impl Mutations {
                     in_use.record = Some(lsn);
                 }
             }
-            Err(response) => {
+            Attempt::Answered(response) => {
+                let response = *response;
                 let joined = self.tokens.remove(&token).map(|in_use| in_use.waiters).unwrap_or_default();
                 cx.out.respond(mutation.request, response.clone());
                 for waiter in joined {
@@ -333,6 +334,24 @@ impl Mutations {
                     }
                 }
             }
+        }
+    }
+
+    fn attempt<D: Disk>(
+        &mut self,
+        mutation: &Mutation,
+        desk: &mut Desk<'_, D>,
+        cx: &mut Context<'_, D>,
+    ) -> Attempt {
+        if let Some(response) = decided(mutation, desk) {
+            return Attempt::Answered(Box::new(response));
+        }
+        let draft = evaluate(mutation, desk, cx);
+        let appended =
+            draft.and_then(|draft| self.append(draft.body, draft.wrapped, draft.erasable, desk, cx));
+        match appended {
+            Ok(lsn) => Attempt::UnderWay(lsn),
+            Err(refusal) => Attempt::Answered(Box::new(Err(refusal))),
         }
     }
 
@@ -385,7 +404,7 @@ impl Mutation {
 }
 
 /// The answer to a mutation whose token was decided before.
-fn decided<D: Disk>(mutation: &Mutation, desk: &Desk<'_, D>, _cx: &Context<'_, D>) -> Option<TenantResponse> {
+fn decided<D: Disk>(mutation: &Mutation, desk: &Desk<'_, D>) -> Option<TenantResponse> {
     match desk.holding.index().token(&mutation.token.token, &mutation.hash) {
         TokenState::Open => None,
         TokenState::Decided(outcome) => {

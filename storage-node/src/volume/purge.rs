@@ -213,7 +213,7 @@ impl Purges {
         let stores = desk.config.ever_held.clone();
         let others: Vec<StoreId> = stores.iter().copied().filter(|store| *store != batch.retained).collect();
         for store in &others {
-            drive.tell(*store, &batch.order, batch.record, batch, desk.config, own, cx);
+            drive.tell(*store, (batch.record, &batch.order), batch, desk.config, own, cx);
         }
         let others_done = others.iter().all(|store| drive.has_all(*store, batch));
         if batch.others_erased.is_none() {
@@ -243,7 +243,7 @@ impl Purges {
     ) -> bool {
         let drive = self.drives.entry(of).or_default();
         if let Some((record, order)) = &batch.first_copy {
-            drive.tell(batch.retained, order, *record, batch, desk.config, own, cx);
+            drive.tell(batch.retained, (*record, order), batch, desk.config, own, cx);
             return drive.has_all(batch.retained, batch);
         }
         let (Some(at), retention) = (batch.others_erased, desk.config.first_copy_retention) else {
@@ -320,8 +320,7 @@ impl Drive {
     fn tell<D: Disk>(
         &mut self,
         store: StoreId,
-        order: &SignedPurgeOrder,
-        purging: Lsn,
+        (purging, order): (Lsn, &SignedPurgeOrder),
         batch: &Batch,
         config: &VolumeConfig,
         own: &mut Vec<OwnErase>,

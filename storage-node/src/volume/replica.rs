@@ -18,7 +18,7 @@ use trefoil_protocol::message::tenant::{Refusal, Selector, TenantCall, UploadEnd
 use trefoil_protocol::record::{INLINE_MAX, Record, RecordBody, WRAPPED_MAX};
 use trefoil_protocol::time::BootTime;
 
-use super::backfill::Backfill;
+use super::backfill::{Backfill, Wanted};
 use super::erasing::Erasing;
 use super::holding::Holding;
 use super::member::{FollowError, Member};
@@ -219,7 +219,8 @@ impl<D: Disk> Replica<D> {
                 take_sent(sent, &mut self.holding, &self.config, cx);
             }
             PeerBody::FetchPayload { upload, first, count } => {
-                self.backfill.serve(from, upload, first, count, &self.holding, &self.config, cx);
+                let wanted = Wanted { upload, first, count };
+                self.backfill.serve(from, wanted, &self.holding, &self.config, cx);
             }
             PeerBody::NoPayload { upload } => {
                 self.backfill.refused();
