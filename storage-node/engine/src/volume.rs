@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 use trefoil_protocol::codec;
-use trefoil_protocol::ids::{Epoch, Hash, Lsn, StoreId, TenantId, UploadId, VolumeId};
+use trefoil_protocol::ids::{Epoch, Hash, Lsn, StoreId, TenantId, UploadId, VersionId, VolumeId};
 use trefoil_protocol::record::{Record, RecordError};
 
 use crate::disk::{Disk, DiskError};
@@ -463,9 +463,13 @@ impl<D: Disk> VolumeLog<D> {
     fn stage_record(&mut self, record: &Record, chain: Hash) -> Result<Position, StageError> {
         let lsn = record.lsn();
         let version = version_of(record.body());
-        let gone = version.is_some_and(|version| self.state.is_version_gone(version));
-        let kept = |part: Option<&Bytes>| part.filter(|_| !gone).cloned().unwrap_or_default();
-        let (wrapped, erasable) = (kept(record.wrapped()), kept(record.erasable_bytes()));
+        // Bytes that were erased here do not come back with a copy.
+        let kept = |part: Option<&Bytes>, gone: bool| part.filter(|_| !gone).cloned().unwrap_or_default();
+        let is_gone = |gone: fn(&LogState, VersionId) -> bool| {
+            version.is_some_and(|version| gone(&self.state, version))
+        };
+        let wrapped = kept(record.wrapped(), is_gone(LogState::is_wrapped_gone));
+        let erasable = kept(record.erasable_bytes(), is_gone(LogState::is_version_gone));
         let room = match record.lengths().erasable {
             0 => Room::Reserve,
             _ => Room::Ordinary,

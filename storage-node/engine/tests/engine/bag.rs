@@ -48,6 +48,22 @@ fn keys_move_from_records_to_the_bag_and_are_zeroed_behind_them() {
 }
 
 #[test]
+fn a_key_that_left_its_record_does_not_come_back_with_a_copy() {
+    let disk = fresh_disk();
+    let (mut volume, _) = open(&disk);
+    append_puts(&mut volume.log, 1..4);
+    let copy = volume.log.record(lsn(2)).expect("reads");
+    assert!(rotate(&mut volume, &[entry(2)], &[], 40));
+    volume.log.erase_now(&[EraseTarget::WrappedKey(version(2))]).expect("erases");
+    volume.log.cut_after(lsn(1)).expect("cuts");
+    volume.log.append(&copy).expect("a peer sends it again, key and all");
+    volume.log.sync_now().expect("syncs");
+    let store = Store::open(&disk, LAYOUT).expect("opens");
+    assert!(store.find_bytes(&wrapped_key(2)).expect("scans").is_empty());
+    assert_eq!(volume.log.record(lsn(2)), Ok(copy.without_wrapped()));
+}
+
+#[test]
 fn r064_after_a_rotation_no_earlier_bag_opens_with_any_key_on_the_store() {
     let disk = fresh_disk();
     let (mut volume, _) = open(&disk);
