@@ -286,6 +286,10 @@ impl<D: Disk> NodeCore<D> {
         let own = self.view.volumes.values().filter(|config| config.tenant == who.tenant);
         let mut volumes: Vec<VolumeConfig> = own.cloned().collect();
         volumes.sort_by_key(|config| config.slot);
+        // A node knows the volumes it holds; a part of a route would send keys nowhere.
+        if volumes.len() != tenant.volume_count as usize {
+            return self.out.refuse(request, Refusal::Unavailable);
+        }
         let nodes = self.view.nodes.values().cloned().collect();
         let (now, principal) = (self.view.now, who.principal);
         self.out.answer(request, TenantAnswer::Route(RouteView { tenant, volumes, nodes, now, principal }));
