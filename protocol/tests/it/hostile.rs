@@ -7,7 +7,7 @@ use proptest::test_runner::{Config, TestRunner};
 use trefoil_protocol::codec;
 use trefoil_protocol::frame::{BODY_BYTES_MAX, FRAME_HEADER_BYTES, FrameHeader};
 use trefoil_protocol::ids::Lsn;
-use trefoil_protocol::message::control::{ControlAnswer, ControlRequest};
+use trefoil_protocol::message::control::{ControlAnswer, ControlRequest, Renew};
 use trefoil_protocol::message::peer::{PeerBody, PeerMessage, decode_records, encode_records};
 use trefoil_protocol::message::tenant::{TenantRequest, TenantResponse};
 use trefoil_protocol::record::{Record, RecordError};
@@ -131,6 +131,18 @@ impl Visit for LaterVariant {
 #[test]
 fn a_variant_of_a_later_version_is_named_in_the_error() {
     every(&mut LaterVariant);
+}
+
+#[test]
+fn a_later_variant_inside_an_optional_field_shifts_no_other_field() {
+    let renew = Renew::draw(Source::golden());
+    let bytes = codec::to_vec(&renew);
+    let links = codec::to_vec(&renew.links);
+    assert!(bytes.ends_with(&links), "links come last");
+    // The list's head, the first entry's head, the first entry's link.
+    let at = bytes.len() - links.len() + 2;
+    let later = [&bytes[..at], &[23], &bytes[at + 1..]].concat();
+    assert!(decode::<Renew>(&later).is_err());
 }
 
 #[test]
