@@ -8,6 +8,7 @@ use trefoil_protocol::config::{Member, MemberState, Protection};
 use trefoil_protocol::ids::{DcId, Epoch, NodeId, StoreId};
 
 use crate::controller::recruit::{COPIES, Fitness, NoRecruit, neediest, recruit, shape};
+use crate::mutant::mutant;
 use crate::state::{MEMBERS_MAX, State, Topology, VolumeChange, VolumeRecord};
 
 /// What the primary of one epoch has reported of its volume.
@@ -107,9 +108,8 @@ impl Choice<'_> {
     fn eligible(&self, members: &[Member]) -> Vec<Member> {
         let complete = self.record.complete_stores();
         let eligible = members.iter().filter(|member| {
-            member.state == MemberState::InSync
-                && complete.contains(&member.store)
-                && self.topology.is_live(member)
+            let complete = member.state == MemberState::InSync && complete.contains(&member.store);
+            mutant!(M07, complete, true) && self.topology.is_live(member)
         });
         eligible.copied().collect()
     }
@@ -185,8 +185,10 @@ impl Choice<'_> {
     }
 
     fn completed(&self, members: &[Member]) -> Option<Vec<Member>> {
-        let caught_up =
-            |m: &Member| m.state == MemberState::CatchingUp && self.evidence.complete.contains(&m.store);
+        let caught_up = |m: &Member| {
+            let proven = self.evidence.complete.contains(&m.store);
+            m.state == MemberState::CatchingUp && mutant!(M26, proven, true)
+        };
         members.iter().any(caught_up).then(|| {
             let state = |m: &Member| if caught_up(m) { MemberState::InSync } else { m.state };
             members.iter().map(|m| Member { state: state(m), ..*m }).collect()

@@ -13,6 +13,7 @@ use trefoil_protocol::message::control::{ControlRefusal, PurgeClaim, PurgeEviden
 use trefoil_protocol::sign::Signatory;
 use trefoil_protocol::time::CpTime;
 
+use crate::mutant::mutant;
 use crate::state::{CertifyDraft, OrderDraft, State, StoreRecord, VolumeRecord};
 
 fn denied<T>(reason: impl Into<String>) -> Result<T, ControlRefusal> {
@@ -103,7 +104,9 @@ impl Proof<'_> {
                 return denied(format!("two receipts of store {}", signed.receipt.store));
             }
         }
-        if self.record.config.ever_held.iter().any(|store| !scopes.contains_key(store)) {
+        let missing = |store: &StoreId| !scopes.contains_key(store);
+        let missing = |store: &StoreId| mutant!(M15, missing(store), missing(store) && self.is_up(*store));
+        if self.record.config.ever_held.iter().any(missing) {
             return Err(ControlRefusal::NotYet);
         }
         let first_copies = scopes.values().filter(|scope| **scope == PurgeScope::FirstCopy).count();
@@ -150,6 +153,12 @@ impl Proof<'_> {
         }
         let order = self.state.deletions.order(config.volume, receipt.order);
         Ok(order.expect("all orders of the evidence are known").scope)
+    }
+
+    #[cfg(feature = "mutants")]
+    fn is_up(&self, store: StoreId) -> bool {
+        let runner = self.state.topology.runner(store);
+        runner.is_some_and(|entry| entry.state == trefoil_protocol::config::NodeState::Up)
     }
 
     fn holder(&self, store: StoreId) -> Option<&StoreRecord> {

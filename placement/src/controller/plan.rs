@@ -12,6 +12,7 @@ use crate::controller::outbox::Waiting;
 use crate::controller::recruit::Fitness;
 use crate::controller::{Controller, Turn};
 use crate::event::Answer;
+use crate::mutant::mutant;
 use crate::state::{Command, State, TICK_EVERY, VolumeRecord};
 use trefoil_protocol::message::control::ControlAnswer;
 
@@ -108,7 +109,8 @@ impl Controller {
 
     /// Whether nobody can serve any more under a former configuration.
     fn all_released(&self, record: &VolumeRecord, now: BootTime) -> bool {
-        record.leavers().all(|node| self.grants.released(node, record.config.changed, now))
+        let released = |node| self.grants.released(node, record.config.changed, now);
+        mutant!(M05, record.leavers().all(released), true)
     }
 
     fn shun(&mut self, volume: VolumeId, evidence: &Evidence, now: BootTime) {

@@ -17,12 +17,12 @@ const _: () = assert!(TICK_MAX.0 as u128 >= TICK_EVERY.as_millis());
 
 /// The clock on which delete windows run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct Clock {
+pub struct ClusterClock {
     #[n(0)]
     now: CpTime,
 }
 
-impl Clock {
+impl ClusterClock {
     /// The time.
     pub fn now(&self) -> CpTime {
         self.now
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn one_tick_adds_no_more_than_its_limit() {
-        let mut clock = Clock::default();
+        let mut clock = ClusterClock::default();
         clock.advance(Millis(365 * 24 * 3600 * 1000));
         assert_eq!(clock.now(), CpTime(TICK_MAX.0));
         clock.advance(Millis(0));

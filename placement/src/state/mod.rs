@@ -15,7 +15,7 @@ use trefoil_protocol::config::NodeState;
 use trefoil_protocol::ids::ConfigIndex;
 use trefoil_protocol::message::control::Register;
 
-pub use clock::{Clock, TICK_EVERY, TICK_MAX};
+pub use clock::{ClusterClock, TICK_EVERY, TICK_MAX};
 pub use command::{
     CertifyDraft, Command, NewTenant, NewVolume, OrderDraft, Outcome, Rejection, VolumeChange, WrappedKey,
 };
@@ -38,7 +38,7 @@ pub struct State {
     pub generation: u64,
     /// The clock.
     #[n(3)]
-    pub clock: Clock,
+    pub clock: ClusterClock,
     /// Nodes and stores.
     #[n(4)]
     pub topology: Topology,
@@ -60,7 +60,7 @@ impl State {
             cluster: cluster.to_owned(),
             applied: ConfigIndex(0),
             generation: 1,
-            clock: Clock::default(),
+            clock: ClusterClock::default(),
             topology: Topology::default(),
             tenants: Tenants::default(),
             volumes: Volumes::default(),

@@ -9,6 +9,8 @@ use trefoil_protocol::deletion::StoreKeyStatement;
 use trefoil_protocol::ids::{ConfigIndex, DcId, Incarnation, NodeId, PublicKey, StoreId};
 use trefoil_protocol::message::control::Register;
 
+use crate::mutant::mutant;
+
 use super::command::Rejection;
 
 /// A node and when it last changed.
@@ -150,7 +152,7 @@ impl Topology {
         if record.key != asked.store_key {
             return Err(Rejection::Differs("store's key"));
         }
-        if asked.last_incarnation < record.confirmed {
+        if mutant!(M24, asked.last_incarnation < record.confirmed, false) {
             return Err(Rejection::OldImage { got: asked.last_incarnation, known: record.confirmed });
         }
         Ok(())

@@ -7,6 +7,8 @@ use minicbor::{Decode, Encode};
 use trefoil_protocol::config::{Interval, Member, MemberState, Protection, VolumeConfig};
 use trefoil_protocol::ids::{ConfigIndex, DcId, Epoch, NodeId, StoreId, VolumeId};
 
+use crate::mutant::mutant;
+
 use super::command::{NewTenant, NewVolume, Rejection, VolumeChange};
 use super::topology::Topology;
 
@@ -138,8 +140,9 @@ impl VolumeRecord {
         if stores.len() != members.len() || nodes.len() != members.len() || members.len() > MEMBERS_MAX {
             return Some("a proper set of members");
         }
-        let mut in_sync = members.iter().filter(|member| member.state == MemberState::InSync);
-        let complete = self.complete_stores();
+        let in_sync = |member: &&Member| mutant!(M07, member.state == MemberState::InSync, true);
+        let mut in_sync = members.iter().filter(in_sync);
+        let complete = mutant!(M07, self.complete_stores(), stores);
         if !in_sync.clone().any(|member| complete.contains(&member.store)) {
             return Some("a complete in-sync store");
         }

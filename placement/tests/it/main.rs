@@ -11,3 +11,4 @@ mod registration;
 #[cfg(feature = "shell")]
 mod shell;
 mod tenants;
+mod voters;
