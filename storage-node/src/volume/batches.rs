@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use trefoil_protocol::deletion::{PurgeItem, PurgeScope, SignedPurgeOrder};
-use trefoil_protocol::ids::{Lsn, OrderId, StoreId};
+use trefoil_protocol::ids::{Lsn, OrderId, StoreId, VersionId};
 use trefoil_protocol::record::{Record, RecordBody};
 use trefoil_protocol::time::CpTime;
 
@@ -24,9 +24,10 @@ pub struct Batch {
     pub others_erased: Option<CpTime>,
     /// The permission for the retained store, and the record that holds it.
     pub first_copy: Option<(Lsn, SignedPurgeOrder)>,
+    certified: usize,
 }
 
-/// All purges of a volume, by the order for the others.
+/// The purges of a volume that are not over, by the order for the others.
 #[derive(Clone, Debug, Default)]
 pub struct Batches(BTreeMap<OrderId, Batch>);
 
@@ -43,6 +44,7 @@ impl Batches {
                         retained: purging.retained,
                         others_erased: None,
                         first_copy: None,
+                        certified: 0,
                     };
                     self.0.entry(purging.order.order.id).or_insert(batch);
                 }
@@ -58,7 +60,20 @@ impl Batches {
                     batch.others_erased = Some(others.at);
                 }
             }
+            RecordBody::Certified(certified) => self.certify(certified.version),
             _ => {}
+        }
+    }
+
+    /// A purge whose items are all certified is over.
+    fn certify(&mut self, version: VersionId) {
+        let of = |batch: &Batch| batch.items.iter().any(|item| item.version == version);
+        let Some(order) = self.0.iter().find(|(_, batch)| of(batch)).map(|(order, _)| *order) else { return };
+        if let Some(batch) = self.0.get_mut(&order) {
+            batch.certified += 1;
+            if batch.certified >= batch.items.len() {
+                self.0.remove(&order);
+            }
         }
     }
 

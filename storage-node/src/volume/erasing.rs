@@ -4,6 +4,7 @@
 //! It erases on nobody's word alone, and never because something is absent elsewhere.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use trefoil_engine::erase::{EraseError, EraseReport};
 use trefoil_engine::index::VersionState;
@@ -14,12 +15,16 @@ use trefoil_protocol::deletion::{
 };
 use trefoil_protocol::ids::{Lsn, OrderId, StoreId};
 use trefoil_protocol::sign::SignatureError;
+use trefoil_protocol::time::BootTime;
 
 use super::batches::Batch;
 use super::holding::Holding;
 use crate::effect::Effect;
 use crate::mutant::mutant;
 use crate::outbox::Context;
+
+/// An erase that left bytes which may belong to a damaged record is tried again after this long.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Why an order is not obeyed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +60,8 @@ pub struct Erasing {
     /// What was ordered and is not receipted yet.
     ordered: BTreeMap<PurgeItem, OrderId>,
     running: bool,
+    /// After an erase that could not be complete, the next try.
+    not_before: BootTime,
     refused: u64,
 }
 
@@ -97,7 +104,7 @@ impl Erasing {
         self.running = false;
         match result {
             // Bytes that may belong to a damaged record are left: no receipt while that is so.
-            Ok(report) if report.unknown_bytes > 0 => {}
+            Ok(report) if report.unknown_bytes > 0 => self.not_before = cx.now + TRY_AGAIN_AFTER,
             Ok(report) => {
                 if let Err(error) = holding.volume_mut().log.erased(report) {
                     cx.out.fail_store(error);
@@ -107,6 +114,12 @@ impl Erasing {
         }
     }
 
+    /// When to look again.
+    pub fn next_wakeup<D: Disk>(&self, holding: &Holding<D>) -> Option<BootTime> {
+        let waits = !self.running && holding.log().unfinished_erases().next().is_some();
+        (waits && self.not_before > BootTime(0)).then_some(self.not_before)
+    }
+
     /// Runs what has begun, and answers receipts for what is durably gone.
     pub fn settle<D: Disk>(
         &mut self,
@@ -114,7 +127,7 @@ impl Erasing {
         config: &VolumeConfig,
         cx: &mut Context<'_, D>,
     ) -> Vec<SignedEraseReceipt> {
-        if !self.running {
+        if !self.running && cx.now >= self.not_before {
             match holding.log().erase_job() {
                 Ok(Some(job)) => {
                     self.running = true;

@@ -161,6 +161,12 @@ impl Member {
     ) {
         let committed = self.told.min(self.shared).min(holding.log().durable_lsn());
         holding.commit(committed);
+        if !holding.is_verified() && self.shared == holding.last().lsn && holding.hole().is_none() {
+            // Compared with the primary's log: the end of this one is no longer in doubt.
+            if let Err(error) = holding.settle() {
+                return cx.out.fail_store(error);
+            }
+        }
         let Some(primary) = config.primary.filter(|_| holding.has_promised(config.epoch)) else { return };
         if std::mem::take(&mut self.report_due) {
             cx.tell(config, primary, PeerBody::Report(holding.report()));

@@ -150,7 +150,7 @@ impl Mutations {
     /// Takes a mutation in: answers it from the token table, joins it to itself, or queues it.
     pub fn accept<D: Disk>(&mut self, mutation: Mutation, desk: &mut Desk<'_, D>, cx: &mut Context<'_, D>) {
         let request = mutation.request;
-        if let Some(response) = decided(&mutation, desk) {
+        if let Some(response) = decided(&mutation.token.token, &mutation.hash, desk) {
             return cx.out.respond(request, response);
         }
         let token = mutation.token.token;
@@ -161,10 +161,11 @@ impl Mutations {
             return self.join(token, Waiter::Mutation(request));
         }
         let key = mutation.key().clone();
-        let queue = self.keys.entry(key.clone()).or_default();
-        if queue.waiting.len() >= QUEUE_MAX || self.pending.len() >= PENDING_MAX {
+        let queued = self.keys.get(&key).map_or(0, |queue| queue.waiting.len());
+        if queued >= QUEUE_MAX || self.pending.len() >= PENDING_MAX {
             return cx.out.refuse(request, Refusal::Busy);
         }
+        let queue = self.keys.entry(key.clone()).or_default();
         let in_use = InUse { hash: mutation.hash, record: None, waiters: Vec::new() };
         self.tokens.insert(token, in_use);
         queue.waiting.push_back(mutation);
@@ -343,7 +344,7 @@ impl Mutations {
         desk: &mut Desk<'_, D>,
         cx: &mut Context<'_, D>,
     ) -> Attempt {
-        if let Some(response) = decided(mutation, desk) {
+        if let Some(response) = decided(&mutation.token.token, &mutation.hash, desk) {
             return Attempt::Answered(Box::new(response));
         }
         let draft = evaluate(mutation, desk, cx);
@@ -404,8 +405,8 @@ impl Mutation {
 }
 
 /// The answer to a mutation whose token was decided before.
-fn decided<D: Disk>(mutation: &Mutation, desk: &Desk<'_, D>) -> Option<TenantResponse> {
-    match desk.holding.index().token(&mutation.token.token, &mutation.hash) {
+pub(super) fn decided<D: Disk>(token: &Token, hash: &Hash, desk: &Desk<'_, D>) -> Option<TenantResponse> {
+    match desk.holding.index().token(token, hash) {
         TokenState::Open => None,
         TokenState::Decided(outcome) => {
             mutant!(M25, Some(answer(&outcome, desk)), forgetful_answer(&outcome, desk))

@@ -52,6 +52,8 @@ struct Follower {
     sent: Lsn,
     /// Durable there, by its own word.
     durable: Lsn,
+    /// Whether it said so in this epoch.
+    heard: bool,
     /// Applied there, by its own word.
     committed: Lsn,
     missing: Option<u32>,
@@ -87,6 +89,7 @@ impl Primary {
             base: start.previous(),
             sent: Lsn::ZERO,
             durable: Lsn::ZERO,
+            heard: false,
             committed: Lsn::ZERO,
             missing: None,
             told: Lsn::ZERO,
@@ -127,6 +130,7 @@ impl Primary {
             follower.go_to(follower.next.min(committed.next()));
             return;
         }
+        follower.heard = true;
         follower.committed = follower.committed.max(committed);
         if durable.lsn > follower.durable {
             follower.durable = durable.lsn;
@@ -331,9 +335,11 @@ impl Follower {
     }
 
     fn rewind_if_stuck(&mut self, last: Lsn, now: BootTime) {
-        let waiting = self.durable < last && self.next > self.base.next();
+        let waiting = self.durable < last && (self.heard || self.next > self.base.next());
         let quiet = self.progress_at.max(self.resent_at);
         if waiting && now.since(quiet) >= RESEND_AFTER {
+            // What it has not said to be durable it may have lost, wherever that stands.
+            self.base = if self.heard { self.durable } else { self.base };
             self.next = self.base.next();
             self.resent_at = now;
         }

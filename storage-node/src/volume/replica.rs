@@ -11,7 +11,7 @@ use trefoil_engine::{
 };
 use trefoil_protocol::config::{Member as Membership, MemberState, VolumeConfig};
 use trefoil_protocol::deletion::SignedEraseReceipt;
-use trefoil_protocol::ids::{Incarnation, NodeId, StoreId};
+use trefoil_protocol::ids::{Hash, Incarnation, NodeId, StoreId, Token};
 use trefoil_protocol::message::control::ControlAnswer;
 use trefoil_protocol::message::peer::{LogPoint, PeerBody, PeerMessage, decode_records, encode_records};
 use trefoil_protocol::message::tenant::{Refusal, Selector, TenantCall, UploadEnd, UploadPart, Want};
@@ -22,7 +22,7 @@ use super::backfill::{Backfill, Wanted};
 use super::erasing::Erasing;
 use super::holding::Holding;
 use super::member::{FollowError, Member};
-use super::mutations::{Desk, Intent, Mutation, Mutations, request_hash};
+use super::mutations::{self, Desk, Intent, Mutation, Mutations, request_hash};
 use super::peering::{Peering, Progress};
 use super::primary::Primary;
 use super::purge::Purges;
@@ -395,6 +395,9 @@ impl<D: Disk> Replica<D> {
                     return Err(Refusal::Invalid("the wrapped key is too long".into()));
                 }
                 let Some(end) = put.inline.clone() else {
+                    if self.answers_at_once(request, put.token.token, &hash, cx) {
+                        return Ok(());
+                    }
                     self.uploads.begin(request, principal, Box::new(put), hash);
                     return Ok(());
                 };
@@ -409,6 +412,20 @@ impl<D: Disk> Replica<D> {
         let (mutations, mut desk) = self.desk(cx).ok_or(Refusal::Unavailable)?;
         mutations.accept(mutation, &mut desk, cx);
         Ok(())
+    }
+
+    /// A retry of a streamed put that was decided needs no bytes.
+    fn answers_at_once(
+        &mut self,
+        request: RequestId,
+        token: Token,
+        hash: &Hash,
+        cx: &mut Context<'_, D>,
+    ) -> bool {
+        let Some((_, desk)) = self.desk(cx) else { return false };
+        let Some(response) = mutations::decided(&token, hash, &desk) else { return false };
+        cx.out.respond(request, response);
+        true
     }
 
     fn get(
@@ -652,7 +669,8 @@ impl<D: Disk> Replica<D> {
             Role::Primary(primary) => primary.next_wakeup(&self.holding, &self.config),
         };
         let purges = self.purges.next_wakeup().filter(|_| self.is_serving());
-        role.into_iter().chain(self.backfill.next_wakeup(&self.holding)).chain(purges).min()
+        let erasing = self.erasing.next_wakeup(&self.holding);
+        role.into_iter().chain(erasing).chain(self.backfill.next_wakeup(&self.holding)).chain(purges).min()
     }
 }
 

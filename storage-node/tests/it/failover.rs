@@ -342,3 +342,26 @@ fn a_restarted_primary_peers_again_under_the_same_epoch() {
     cluster.start("a2");
     cluster.put("a1", "k", 3, &object(3, 100)).unwrap();
 }
+
+#[test]
+fn r008_a_damaged_record_in_the_middle_of_a_members_log_is_healed_from_the_primary() {
+    for victim in ["a1", "b1"] {
+        let mut cluster = Cluster::healthy(&NODES);
+        cluster.put("a1", "last", 2, &object(2, 100)).unwrap();
+        for version in 3..8 {
+            cluster.put("a1", &format!("k{version}"), version, &object(version, 100)).unwrap();
+        }
+        cluster.run(Duration::from_secs(1));
+        cluster.crash(victim, 1);
+        rot_the_last_record(&mut cluster, victim);
+        cluster.start(victim);
+        cluster.change(|_| {});
+        assert!(cluster.run_until(MINUTE, |c| c.serving() == Some(node("a1"))), "{victim}");
+        cluster.put("a1", "after", 9, &object(9, 100)).unwrap();
+        cluster.run(Duration::from_secs(3));
+        let holding = cluster.core(victim).volumes()[&VOLUME].holding();
+        assert_eq!(holding.hole(), None, "{victim}");
+        assert!(holding.is_verified(), "{victim}");
+        assert_eq!(cluster.get_version(victim, "last", 2).bytes, object(2, 100), "{victim}");
+    }
+}

@@ -7,3 +7,4 @@ mod orders;
 mod placement;
 mod purging;
 mod replication;
+mod separation;
