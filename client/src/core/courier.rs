@@ -18,6 +18,9 @@ use crate::failure::{Damage, Peer, Trouble};
 /// How often a hint may send a call on at once before it must rest.
 const HOPS_MAX: u32 = 3;
 
+/// How often the route is looked at again before a peer that did not answer is asked again.
+const LOOKS_MAX: u32 = 4;
+
 /// Who must answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whom {
@@ -59,6 +62,7 @@ enum Stage {
     Ready,
     Routing {
         exchange: ExchangeId,
+        to: Peer,
         until: BootTime,
     },
     /// `arrived_before`: what [`Courier::may_have_arrived`] was before this ask.
@@ -93,6 +97,9 @@ pub(super) struct Courier {
     asked_with: Option<u64>,
     informant: usize,
     hops: u32,
+    /// A peer that did not answer, and how often to look for its successor before asking it again: a
+    /// dead node costs a time-out, a look at the route a round trip.
+    shunned: Option<(Peer, u32)>,
     may_have_arrived: bool,
     /// Whether an ask was given up unanswered: it may arrive, and be executed, at any later time.
     has_stray: bool,
@@ -118,6 +125,7 @@ impl Courier {
             asked_with: None,
             informant: usize::try_from(seed % 1024).expect("below 1024"),
             hops: 0,
+            shunned: None,
             may_have_arrived: false,
             has_stray: false,
             denials: 0,
@@ -224,7 +232,7 @@ impl Courier {
         match self.stage.clone() {
             Stage::Ready => self.proceed(now, routes, effects),
             Stage::Resting { until } if now >= until => self.proceed(now, routes, effects),
-            Stage::Routing { exchange, until } if now >= until => {
+            Stage::Routing { exchange, until, .. } if now >= until => {
                 effects.push(Effect::Forget(exchange));
                 self.route_failed(now, routes, effects)
             }
@@ -332,10 +340,10 @@ impl Courier {
     }
 
     fn ask_route<T>(&mut self, now: BootTime, routes: &RouteCache, effects: &mut Vec<Effect<T>>) {
-        let to = routes.informant(self.informant);
+        let to = routes.reliable().unwrap_or_else(|| routes.informant(self.informant));
         self.informant += 1;
         let exchange = self.take_exchange();
-        self.stage = Stage::Routing { exchange, until: now + self.patience.silence_first / 2 };
+        self.stage = Stage::Routing { exchange, to, until: now + self.patience.silence_first / 2 };
         let request =
             Box::new(TenantRequest { volume: VolumeId(0), epoch: Epoch(0), call: TenantCall::Route });
         effects.push(Effect::Ask { exchange, to, request, bulk: Bytes::new() });
@@ -374,12 +382,21 @@ impl Courier {
         view: trefoil_protocol::message::tenant::RouteView,
         effects: &mut Vec<Effect<T>>,
     ) -> Option<Verdict> {
+        if let Stage::Routing { to, .. } = self.stage {
+            routes.rely_on(to);
+        }
         if let Err(damage) = routes.learn(view) {
             return Some(Verdict::Broken(damage));
         }
-        match self.holder(routes) {
-            None => self.troubled(now, Trouble::NoPrimary),
-            Some(_) => self.proceed(now, routes, effects),
+        match (self.holder(routes), &mut self.shunned) {
+            (None, _) => self.troubled(now, Trouble::NoPrimary),
+            (Some((node, ..)), Some((peer, looks))) if Peer::Node(node) == *peer && *looks > 0 => {
+                *looks -= 1;
+                self.asked_with = Some(routes.generation());
+                self.rest(now);
+                None
+            }
+            (Some(_), _) => self.proceed(now, routes, effects),
         }
     }
 
@@ -387,9 +404,12 @@ impl Courier {
     fn route_failed<T>(
         &mut self,
         now: BootTime,
-        routes: &RouteCache,
+        routes: &mut RouteCache,
         effects: &mut Vec<Effect<T>>,
     ) -> Option<Verdict> {
+        if let Stage::Routing { to, .. } = self.stage {
+            routes.rely_no_more_on(to);
+        }
         self.hops += 1;
         if (self.hops as usize) < routes.informants() {
             self.ask_route(now, routes, effects);
@@ -433,7 +453,7 @@ impl Courier {
     fn failed<T>(
         &mut self,
         now: BootTime,
-        routes: &RouteCache,
+        routes: &mut RouteCache,
         failed: Failed,
         effects: &mut Vec<Effect<T>>,
     ) -> Option<Verdict> {
@@ -458,7 +478,7 @@ impl Courier {
     fn denied<T>(
         &mut self,
         now: BootTime,
-        routes: &RouteCache,
+        routes: &mut RouteCache,
         effects: &mut Vec<Effect<T>>,
     ) -> Option<Verdict> {
         self.trouble = Trouble::Denied;
@@ -476,6 +496,9 @@ impl Courier {
     }
 
     fn troubled(&mut self, now: BootTime, trouble: Trouble) -> Option<Verdict> {
+        if let Trouble::Unreachable(peer) | Trouble::Silent(peer) = trouble {
+            self.shunned = Some((peer, LOOKS_MAX));
+        }
         self.trouble = trouble;
         if let Whom::NearestTo(_, key) = &self.whom {
             self.whom = Whom::PrimaryOf(key.clone());

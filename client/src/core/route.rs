@@ -25,6 +25,8 @@ pub struct RouteCache {
     nodes: BTreeMap<NodeId, NodeEntry>,
     nodes_at: CpTime,
     generation: u64,
+    /// Who told the route last.
+    reliable: Option<Peer>,
 }
 
 impl RouteCache {
@@ -37,6 +39,7 @@ impl RouteCache {
             nodes: BTreeMap::new(),
             nodes_at: CpTime(0),
             generation: 0,
+            reliable: None,
         }
     }
 
@@ -103,6 +106,21 @@ impl RouteCache {
     /// Rises whenever something was learned.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Whom to ask for a route first: who told it last, until that fails.
+    pub(super) fn reliable(&self) -> Option<Peer> {
+        self.reliable
+    }
+
+    pub(super) fn rely_on(&mut self, peer: Peer) {
+        self.reliable = Some(peer);
+    }
+
+    pub(super) fn rely_no_more_on(&mut self, peer: Peer) {
+        if self.reliable == Some(peer) {
+            self.reliable = None;
+        }
     }
 
     /// Whom to ask for a route at the n-th try: the profile's endpoints in turn, then known nodes.

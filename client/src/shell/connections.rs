@@ -4,9 +4,11 @@
 //! Keys are asked of nobody but a placement server: a node must never be able to hand out keys.
 
 use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -120,23 +122,32 @@ impl Connections {
         let dialled = match peer {
             Peer::Node(node) => self.dial_any(addresses, turn, Some(Identity::Node(node)), None).await,
             Peer::Endpoint(place) => self.dial_endpoint(place, turn, None).await,
-            Peer::Custodian => self.dial_custodian(turn).await,
+            Peer::Custodian => self.dial_custodian().await,
         };
         *live = dialled.as_ref().ok().cloned();
         dialled
     }
 
-    async fn dial_custodian(&self, turn: usize) -> Result<Connection, Failed> {
-        let count = self.endpoints.len();
+    /// Dials all endpoints at once: any of them may be the custodian, and any of them may be dead.
+    async fn dial_custodian(&self) -> Result<Connection, Failed> {
+        let dial = |place| self.dial_endpoint(place, 0, Some(Role::Placement));
+        let mut dials: Vec<_> = (0..self.endpoints.len()).map(|place| Box::pin(dial(place))).collect();
         let mut failed = Failed::Unreachable;
-        for place in 0..count {
-            match self.dial_endpoint((place + turn) % count, 0, Some(Role::Placement)).await {
-                Ok(found) => return Ok(found),
-                Err(Failed::Denied) => failed = Failed::Denied,
-                Err(_) => {}
+        poll_fn(|context| {
+            let mut place = 0;
+            while let Some(dial) = dials.get_mut(place) {
+                match dial.as_mut().poll(context) {
+                    Poll::Ready(Ok(found)) => return Poll::Ready(Ok(found)),
+                    Poll::Ready(Err(why)) => {
+                        drop(dials.swap_remove(place));
+                        failed = if why == Failed::Denied { why } else { failed };
+                    }
+                    Poll::Pending => place += 1,
+                }
             }
-        }
-        Err(failed)
+            if dials.is_empty() { Poll::Ready(Err(failed)) } else { Poll::Pending }
+        })
+        .await
     }
 
     async fn dial_endpoint(

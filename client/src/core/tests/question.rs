@@ -163,3 +163,37 @@ fn a_certificate_that_everybody_refuses_ends_the_question_soon() {
     assert_eq!(rig.output, Some(Err(QuestionFailure::Unavailable(Trouble::Denied))));
     assert!(rig.now < BootTime(0) + std::time::Duration::from_secs(1));
 }
+
+#[test]
+fn a_dead_primary_is_not_asked_again_before_the_route_was_looked_at_a_few_times() {
+    let mut rig = ask(primary_of_k(), routes(vec![volume(0, 1, Some("a1"))]));
+    rig.fail(Failed::Unreachable);
+    let mut looks = 0;
+    loop {
+        rig.wait();
+        match rig.last().request.call {
+            TenantCall::Route => rig.answer(Ok(TenantAnswer::Route(view(vec![volume(0, 1, Some("a1"))])))),
+            _ => break,
+        }
+        looks += 1;
+        if rig.last().request.call != TenantCall::Route {
+            break;
+        }
+    }
+    assert_eq!((looks, rig.last().to), (5, Peer::Node(node("a1"))));
+}
+
+#[test]
+fn who_told_the_route_last_is_asked_first_until_it_fails() {
+    let mut rig = ask(primary_of_k(), RouteCache::new(3));
+    rig.fail(Failed::Unreachable);
+    let reliable = rig.last().to;
+    rig.route(&view(vec![volume(0, 1, Some("a1"))]));
+    for expected in [true, false] {
+        rig.answer(Err(Refusal::LeaseExpired));
+        rig.wait();
+        assert_eq!(rig.last().to == reliable, expected);
+        rig.fail(Failed::Lost);
+        rig.route(&view(vec![volume(0, 1, Some("a1"))]));
+    }
+}
