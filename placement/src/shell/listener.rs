@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use trefoil_protocol::codec;
+use trefoil_protocol::message::tenant::TenantAnswer;
 use trefoil_transport::{
     Accepted, CloseReason, Connection, Endpoint, Identity, Plane, RecvStream, SendStream,
 };
@@ -89,6 +90,9 @@ async fn answer(
         // No answer: an abandoned stream tells the peer to ask again.
         return Manners::Kept;
     };
+    if matches!(answer, Answer::Tenant(Ok(TenantAnswer::Keys(_)))) {
+        tracing::info!(%identity, "keys given");
+    }
     let written = send.write_frame(encode(&answer), Bytes::new());
     if let Ok(Ok(())) = timeout(ANSWER_WITHIN, written).await {
         // A stream that cannot be finished belongs to a connection that is gone.

@@ -44,6 +44,18 @@ pub(crate) struct Node {
     pub(crate) configs: BTreeMap<VolumeId, VolumeConfig>,
     pub(crate) retire: BTreeSet<VolumeId>,
     pub(crate) heard: CpTime,
+    /// When the renewal was sent that was granted last, and what the grant covers.
+    pub(crate) lease: Option<(u64, ConfigIndex)>,
+}
+
+impl Node {
+    /// The epoch under which this node answers "latest" for the volume, by its own lights.
+    pub(crate) fn serves(&self, volume: VolumeId, now: u64) -> Option<Epoch> {
+        let config = self.configs.get(&volume)?;
+        let (sent, covers) = self.lease?;
+        let leads = config.primary == Some(self.id) && config.activated;
+        (leads && covers >= config.changed && now < sent + 6_000).then_some(config.epoch)
+    }
 }
 
 pub(crate) struct Cluster {
@@ -217,6 +229,7 @@ impl Cluster {
             configs: BTreeMap::new(),
             retire: BTreeSet::new(),
             heard: CpTime(0),
+            lease: None,
         };
         self.nodes.insert(id, node);
         self.renew(id);
@@ -246,7 +259,8 @@ impl Cluster {
             links: None,
         };
         let answer = self.ask(id, ControlRequest::Renew(renew));
-        if let ControlAnswer::Granted { news, .. } = &answer {
+        if let ControlAnswer::Granted { news, covers, .. } = &answer {
+            self.nodes.get_mut(&id).unwrap().lease = Some((self.now, *covers));
             self.adopt(id, news.clone());
         }
         answer

@@ -286,3 +286,22 @@ fn a_store_that_is_not_needed_any_more_is_retired_and_only_then_forgotten() {
     let told = &cluster.nodes[&node(&cluster.primary())].configs[&VOLUME];
     assert!(!told.ever_held.contains(&store(&lost)), "but everybody is told");
 }
+
+#[test]
+fn r017_both_links_cut_leave_the_primarys_side_alone_within_half_a_minute() {
+    // The control plane hears everybody; the data centres do not hear each other.
+    let mut cluster = Cluster::with_volume();
+    let start = cluster.now;
+    while !(cluster.config().activated && cluster.protection() == Protection::SingleDc) {
+        assert!(cluster.now - start <= 30_000, "{:#?}", cluster.config());
+        // A member is silent for three seconds before its primary says so.
+        cluster.run(3_000);
+        let config = cluster.config();
+        let far = config.members.iter().filter(|member| member.dc.as_str() == "b");
+        let stores = far.map(|member| member.store).collect();
+        cluster.report(ControlRequest::Lagging { volume: VOLUME, epoch: config.epoch, stores });
+        cluster.run(1_000);
+        cluster.complete_all();
+    }
+    assert!(cluster.config().members.iter().all(|member| member.dc.as_str() == "a"));
+}

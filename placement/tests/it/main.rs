@@ -10,5 +10,6 @@ mod log;
 mod registration;
 #[cfg(feature = "shell")]
 mod shell;
+mod storm;
 mod tenants;
 mod voters;
