@@ -21,7 +21,7 @@ const VOLUMES_MAX: u32 = 1 << 16;
 pub struct RouteCache {
     endpoints: usize,
     tenant: Option<TenantEntry>,
-    volumes: Vec<VolumeConfig>,
+    volumes: BTreeMap<u32, VolumeConfig>,
     nodes: BTreeMap<NodeId, NodeEntry>,
     nodes_at: CpTime,
     generation: u64,
@@ -35,7 +35,7 @@ impl RouteCache {
         Self {
             endpoints,
             tenant: None,
-            volumes: Vec::new(),
+            volumes: BTreeMap::new(),
             nodes: BTreeMap::new(),
             nodes_at: CpTime(0),
             generation: 0,
@@ -43,20 +43,18 @@ impl RouteCache {
         }
     }
 
-    /// Takes a view over where it is newer than what is known.
+    /// Takes a view over where it is newer than what is known. A node's view is partial: it knows the
+    /// volumes that it holds.
     ///
     /// # Errors
     /// When the view contradicts itself.
     pub fn learn(&mut self, view: RouteView) -> Result<(), Damage> {
         check(&view)?;
         self.generation += 1;
-        if self.volumes.len() != view.volumes.len() {
-            self.volumes = view.volumes;
-        } else {
-            for (known, told) in self.volumes.iter_mut().zip(view.volumes) {
-                if (told.epoch, told.changed) > (known.epoch, known.changed) {
-                    *known = told;
-                }
+        for told in view.volumes {
+            let known = self.volumes.get(&told.slot);
+            if known.is_none_or(|known| (told.epoch, told.changed) > (known.epoch, known.changed)) {
+                self.volumes.insert(told.slot, told);
             }
         }
         if view.now >= self.nodes_at {
@@ -69,7 +67,7 @@ impl RouteCache {
 
     /// Takes over what a node said of a volume's primary; `true` if it was news.
     pub fn hint(&mut self, volume: VolumeId, epoch: Epoch, primary: Option<NodeId>) -> bool {
-        let known = self.volumes.iter_mut().find(|known| known.volume == volume);
+        let known = self.volumes.values_mut().find(|known| known.volume == volume);
         let Some(known) = known.filter(|known| epoch > known.epoch) else { return false };
         known.epoch = epoch;
         known.primary = primary;
@@ -90,12 +88,12 @@ impl RouteCache {
 
     /// The volume of a slot.
     pub fn slot(&self, slot: u32) -> Option<&VolumeConfig> {
-        self.volumes.get(slot as usize)
+        self.volumes.get(&slot)
     }
 
     /// How many slots there are; 0 while nothing is known.
     pub fn slots(&self) -> u32 {
-        u32::try_from(self.volumes.len()).expect("at most VOLUMES_MAX")
+        self.tenant.as_ref().map_or(0, |tenant| tenant.volume_count)
     }
 
     /// A node.
@@ -142,9 +140,9 @@ fn check(view: &RouteView) -> Result<(), Damage> {
     if !count.is_power_of_two() || count > VOLUMES_MAX {
         return Err(Damage::Answer("a tenant's volume count is a power of two up to 65536"));
     }
-    let slots = view.volumes.iter().map(|volume| volume.slot);
-    if view.volumes.len() != count as usize || !slots.eq(0..count) {
-        return Err(Damage::Answer("a route names each slot once, in order"));
+    let mut slots = view.volumes.iter().map(|volume| volume.slot);
+    if !slots.clone().is_sorted_by(|a, b| a < b) || slots.any(|slot| slot >= count) {
+        return Err(Damage::Answer("a route names each slot at most once, in order"));
     }
     Ok(())
 }
