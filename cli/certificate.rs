@@ -125,7 +125,7 @@ fn in_words(signed: &SignedCertificate) -> String {
     format!(
         "valid: version {} of tenant {} in cluster {}\n\
          ciphertext {} (at most {}), could be undeleted for {}\n\
-         erased on {}, {} exceptions, issued by Trefoil {} with {} signer(s)",
+         erased on {}, {} exceptions, issued by {} with {} signer(s)",
         certificate.version,
         certificate.tenant,
         certificate.cluster,

@@ -295,9 +295,12 @@ pub(crate) fn restored(seen: &Restored) -> Judgement {
         let centres: BTreeSet<_> = copies.iter().map(|(_, dc)| dc).collect();
         nodes.len() == COPIES && centres.len() == 2
     };
-    let bad = seen.copies.iter().filter(|copies| !whole(copies)).count();
+    let bad: Vec<_> = seen.copies.iter().filter(|copies| !whole(copies)).collect();
     unless(!seen.copies.is_empty(), &mut faults, || "no object was looked at".into());
-    unless(bad == 0, &mut faults, || format!("{bad} of {} objects are not 2+1", seen.copies.len()));
+    unless(bad.is_empty(), &mut faults, || {
+        let nodes: Vec<&str> = bad[0].iter().map(|(node, _)| node.as_str()).collect();
+        format!("{} of {} objects are not 2+1, first on {}", bad.len(), seen.copies.len(), nodes.join(" "))
+    });
     unless(seen.protection == "BothDcs", &mut faults, || format!("protection is {}", seen.protection));
     unless(seen.short == 0, &mut faults, || format!("{} objects are short of a copy", seen.short));
     let took = seen.took.as_secs_f64();
