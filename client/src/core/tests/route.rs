@@ -22,14 +22,25 @@ fn a_view_after_a_hint_of_the_same_epoch_is_taken_over() {
 #[test]
 fn a_view_that_contradicts_itself_is_refused() {
     let mut routes = RouteCache::new(1);
-    let three = view(vec![volume(0, 1, None), volume(1, 1, None), volume(2, 1, None)]);
+    let odd = view(vec![volume(0, 1, None), volume(1, 1, None), volume(2, 1, None)]);
     let twice = view(vec![volume(0, 1, None), volume(0, 1, None)]);
-    let mut short = view(vec![volume(0, 1, None), volume(1, 1, None)]);
-    short.tenant.volume_count = 4;
-    for bad in [three, twice, short, view(vec![])] {
+    let turned = view(vec![volume(1, 1, None), volume(0, 1, None)]);
+    for bad in [odd, twice, turned] {
         assert!(routes.learn(bad).is_err());
     }
     assert!(routes.volume_of(&key("k")).is_none());
+}
+
+#[test]
+fn the_partial_views_of_nodes_add_up() {
+    let mut routes = RouteCache::new(1);
+    for known in [volume(0, 1, Some("a1")), volume(1, 1, Some("b1"))] {
+        let mut partial = view(vec![known]);
+        partial.tenant.volume_count = 2;
+        routes.learn(partial).unwrap();
+    }
+    let primaries = [0, 1].map(|slot| routes.slot(slot).unwrap().primary.unwrap());
+    assert_eq!((routes.slots(), primaries), (2, [node("a1"), node("b1")]));
 }
 
 #[test]
