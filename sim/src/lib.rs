@@ -13,6 +13,7 @@ pub mod faults;
 pub mod history;
 pub mod kernel;
 pub mod network;
+pub mod product;
 pub mod random;
 pub mod trace;
 pub mod workload;

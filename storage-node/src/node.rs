@@ -174,6 +174,13 @@ impl<D: Disk> NodeCore<D> {
         &self.volumes
     }
 
+    /// Whether this node would answer "latest" of this volume at `now`: it is the primary, it serves
+    /// and its lease covers the configuration it acts under.
+    pub fn serves(&self, volume: VolumeId, now: BootTime) -> bool {
+        let covered = |replica: &Replica<D>| self.lease.covers(replica.config(), now);
+        self.volumes.get(&volume).is_some_and(|replica| replica.is_serving() && covered(replica))
+    }
+
     /// What this node knows of the cluster.
     pub fn view(&self) -> &View {
         &self.view

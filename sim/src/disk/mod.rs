@@ -8,6 +8,7 @@
 
 mod fault;
 mod inode;
+mod landmarks;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,11 +20,13 @@ use trefoil_engine::{Disk, DiskError, DiskFile};
 
 pub use fault::{DiskFault, FaultKind, Persistence};
 pub use inode::{PAGE, SECTOR};
+pub use landmarks::Landmark;
 
 use crate::kernel::MICROSECOND;
 use crate::random::{Draws, Stream};
 use fault::strikes;
 use inode::Inode;
+use landmarks::Landmarks;
 use names::{Names, parent_of};
 
 /// What kind of device this is.
@@ -71,6 +74,8 @@ struct State {
     faults: Vec<DiskFault>,
     slowdown: u64,
     used: u64,
+    landmarks: Landmarks,
+    lied: bool,
 }
 
 /// A simulated disk. Clones are the same disk.
@@ -117,6 +122,8 @@ impl SimDisk {
             faults: Vec::new(),
             slowdown: 1,
             used: 0,
+            landmarks: Landmarks::default(),
+            lied: false,
         };
         Self { state: Arc::new(Mutex::new(state)), incarnation: 0 }
     }
@@ -219,6 +226,23 @@ impl SimDisk {
         })
     }
 
+    /// Whether it ever said that it had written what it had not: nobody above it could know.
+    #[must_use]
+    pub fn has_lied(&self) -> bool {
+        self.lock().lied
+    }
+
+    /// The hash that the newest frame of this landmark carries, if a power loss now would leave the
+    /// whole frame as it was written.
+    #[must_use]
+    pub fn durable_landmark(&self, landmark: &Landmark) -> Option<[u8; 32]> {
+        let state = self.lock();
+        let place = state.landmarks.place(landmark)?;
+        let inode = state.inodes.get(&place.inode)?;
+        let named = state.names.leads_to_durably(place.inode);
+        (named && inode.is_kept(place.offset, place.length)).then_some(place.hash)
+    }
+
     /// Where durable bytes equal `needle`: first in files, then in freed blocks. For the checker
     /// that looks for what must be gone.
     #[must_use]
@@ -226,6 +250,43 @@ impl SimDisk {
         let state = self.lock();
         let found = state.regions().map(|(region, inode)| (region, find_in(inode, needle)));
         found.flat_map(|(region, offsets)| offsets.into_iter().map(move |at| (region.clone(), at))).collect()
+    }
+
+    /// As [`Self::find_durable`] for many needles in one pass: for each that is found, its number and
+    /// the first place. Needles have at least eight bytes.
+    #[must_use]
+    pub fn find_any_durable(&self, needles: &[&[u8]]) -> Vec<(usize, Region, u64)> {
+        let mut by_start: BTreeMap<[u8; 8], Vec<usize>> = BTreeMap::new();
+        let mut starts = vec![false; 1 << 16];
+        for (number, needle) in needles.iter().enumerate() {
+            let start: [u8; 8] = *needle.first_chunk().expect("a needle has at least eight bytes");
+            starts[usize::from(u16::from_le_bytes([start[0], start[1]]))] = true;
+            by_start.entry(start).or_default().push(number);
+        }
+        let mut found: BTreeMap<usize, (Region, u64)> = BTreeMap::new();
+        let state = self.lock();
+        for (region, inode) in state.regions() {
+            for (page, bytes) in inode.durable_pages() {
+                let mut next = vec![0; 8];
+                inode.read_durable((page + 1) * PAGE, &mut next);
+                let reach = [&bytes[..], &next].concat();
+                for at in 0..bytes.len() {
+                    if !starts[usize::from(u16::from_le_bytes([reach[at], reach[at + 1]]))] {
+                        continue;
+                    }
+                    let start: [u8; 8] = *reach[at..].first_chunk().expect("eight bytes reach on");
+                    let offset = page * PAGE + at as u64;
+                    for number in by_start.get(&start).into_iter().flatten() {
+                        let mut candidate = vec![0; needles[*number].len()];
+                        inode.read_durable(offset, &mut candidate);
+                        if candidate == needles[*number] {
+                            found.entry(*number).or_insert_with(|| (region.clone(), offset));
+                        }
+                    }
+                }
+            }
+        }
+        found.into_iter().map(|(number, (region, offset))| (number, region, offset)).collect()
     }
 
     /// Visits every durable page that holds something: where it lies, its offset, its bytes.
@@ -334,6 +395,12 @@ impl State {
 
     fn lose_power(&mut self) {
         self.incarnation += 1;
+        let (inodes, names) = (&self.inodes, &self.names);
+        self.landmarks.retain(|place| {
+            let inode = inodes.get(&place.inode);
+            names.leads_to_durably(place.inode)
+                && inode.is_some_and(|inode| inode.is_kept(place.offset, place.length))
+        });
         self.names.crash(&mut self.draws);
         for inode in self.inodes.values_mut() {
             inode.crash(&mut self.draws);
@@ -476,6 +543,10 @@ impl DiskFile for SimFile {
             inode.write(at, part);
             at += part.len() as u64;
         }
+        state.lied |= misdirected;
+        if !misdirected {
+            state.landmarks.note(self.inode, offset, parts);
+        }
         if misdirected {
             inode.mark_dropped(offset, length.min(shift));
         }
@@ -500,6 +571,7 @@ impl DiskFile for SimFile {
     fn sync_data(&self) -> Result<(), DiskError> {
         let mut state = self.disk.enter("fdatasync", &self.path)?;
         if strikes(&mut state.faults, FaultKind::SyncLies, &self.path) {
+            state.lied = true;
             state.inode(self.inode).drop_dirty_pages();
             return Ok(());
         }

@@ -49,6 +49,11 @@ impl Names {
         self.leads_to_now(inode) || self.durable.values().any(|entry| *entry == Entry::File(inode))
     }
 
+    /// Whether a name would lead to the file after a power loss now.
+    pub(super) fn leads_to_durably(&self, inode: u64) -> bool {
+        self.durable_files().any(|(path, number)| number == inode && self.path_is_durable(path))
+    }
+
     pub(super) fn leads_to_now(&self, inode: u64) -> bool {
         self.current.values().any(|entry| *entry == Entry::File(inode))
     }

@@ -1,0 +1,358 @@
+//! A client's process: the production core's operations and the production seal, driven by errands,
+//! one at a time. It stands where the client library's shell stands: it knows which frames belong
+//! to which exchange, seals before it sends and opens what it gets.
+
+pub mod keys;
+mod work;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use trefoil_client::core::{Effect, Event, ExchangeId, Operation, Patience, RouteCache, TokenTable};
+use trefoil_client::failure::Peer;
+use trefoil_protocol::ids::ClientInstance;
+use trefoil_protocol::message::tenant::{DataPart, TenantRequest, UploadPart};
+use trefoil_protocol::time::BootTime;
+use trefoil_protocol::tree::LEAF_LEN;
+use trefoil_storage_node::VerifiedPrincipal;
+
+use self::keys::Keys;
+use self::work::{Work, Worked};
+use super::message::{Frame, Message, StreamId};
+use super::process::{Process, fill};
+use super::roster;
+use super::seen::{Command, Ending, Errand, SealedPut, Seen};
+use super::streams::InOrder;
+use crate::cluster::{Output, TimerId};
+use crate::network::{Link, NodeIndex, Site};
+use crate::random::Draws;
+
+const WAKE: TimerId = TimerId(0);
+
+/// Leaves in one frame of an upload.
+const LEAVES_PER_FRAME: usize = 2;
+
+/// A stream that this client opened.
+#[derive(Debug)]
+struct Open {
+    exchange: ExchangeId,
+    to: NodeIndex,
+    incoming: InOrder,
+}
+
+/// The process.
+pub struct Client {
+    site: Site,
+    draws: Draws,
+    principal: Option<VerifiedPrincipal>,
+    keys: Option<Keys>,
+    routes: RouteCache,
+    tokens: TokenTable,
+    streams: BTreeMap<StreamId, Open>,
+    next_stream: u64,
+    work: Option<(u64, Work)>,
+    waiting: Option<Box<Errand>>,
+    timer: Option<BootTime>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Client({:?})", self.principal)
+    }
+}
+
+/// The operation number under which a client learns its keys.
+const LEARNING: u64 = u64::MAX;
+
+impl Client {
+    pub(super) fn new(site: Site, mut draws: Draws) -> Self {
+        let mut instance = [0; 16];
+        fill(&mut draws, &mut instance);
+        Self {
+            site,
+            draws,
+            principal: None,
+            keys: None,
+            // The first endpoint is placement's tenant listener, the others are nodes of this site.
+            routes: RouteCache::new(4),
+            tokens: TokenTable::new(ClientInstance(instance)),
+            streams: BTreeMap::new(),
+            next_stream: 0,
+            work: None,
+            waiting: None,
+            timer: None,
+        }
+    }
+
+    /// Its keys, for the oracle that tries them on other tenants' objects.
+    #[must_use]
+    pub fn keys(&self) -> Option<&Keys> {
+        self.keys.as_ref()
+    }
+
+    pub(super) fn command(&mut self, now: BootTime, command: Command, outputs: &mut Vec<Output<Process>>) {
+        match command {
+            Command::Become(tenant, principal) => {
+                self.principal = Some(VerifiedPrincipal { tenant, principal });
+                self.learn(now, outputs);
+            }
+            Command::Run(errand) => match self.work {
+                None => self.begin(now, *errand, outputs),
+                Some(_) => self.waiting = Some(errand),
+            },
+            Command::Admin(_) => {}
+        }
+        self.settle(now, outputs);
+    }
+
+    fn learn(&mut self, now: BootTime, outputs: &mut Vec<Output<Process>>) {
+        self.work = Some((LEARNING, Work::learn(now, self.draws.next())));
+        self.step(now, Event::Wakeup, outputs);
+    }
+
+    fn begin(&mut self, now: BootTime, errand: Errand, outputs: &mut Vec<Output<Process>>) {
+        let Some(keys) = &mut self.keys else {
+            let ending = Ending::Unknown("no keys yet".to_owned());
+            outputs.push(Output::Observe(Seen::Invoked(errand.operation, None)));
+            return outputs.push(Output::Observe(Seen::Ended(errand.operation, ending)));
+        };
+        if keys.is_spent() {
+            self.waiting = Some(Box::new(errand));
+            return self.learn(now, outputs);
+        }
+        let operation = errand.operation;
+        let token = || self.tokens.begin().expect("one errand at a time");
+        let (work, sealed) = Work::of(now, errand, keys, token, &mut self.draws);
+        outputs.push(Output::Observe(Seen::Invoked(operation, sealed.map(Box::<SealedPut>::new))));
+        self.work = Some((operation, work));
+        self.step(now, Event::Wakeup, outputs);
+    }
+
+    pub(super) fn wake(&mut self, now: BootTime, outputs: &mut Vec<Output<Process>>) {
+        self.timer = None;
+        self.step(now, Event::Wakeup, outputs);
+        self.settle(now, outputs);
+    }
+
+    pub(super) fn message(
+        &mut self,
+        now: BootTime,
+        from: NodeIndex,
+        message: Message,
+        outputs: &mut Vec<Output<Process>>,
+    ) {
+        let Message::Stream(stream, place, frame) = message else { return };
+        let frames = match self.streams.get_mut(&stream) {
+            Some(open) if open.to == from => open.incoming.take(place, frame),
+            _ => return,
+        };
+        for frame in frames {
+            let Some(open) = self.streams.get(&stream) else { break };
+            let exchange = open.exchange;
+            match frame {
+                Frame::Answer(response, bulk, last) => {
+                    if last {
+                        self.streams.remove(&stream);
+                    }
+                    self.step(now, Event::Answered(exchange, response), outputs);
+                    if last {
+                        // A small object's bytes ride with its description.
+                        let part = DataPart { first: 0, proof: None, last };
+                        self.take_data(now, exchange, part, bulk, outputs);
+                    }
+                }
+                Frame::Data(part, bulk) => {
+                    if part.last {
+                        self.streams.remove(&stream);
+                    }
+                    self.take_data(now, exchange, part, bulk, outputs);
+                }
+                Frame::Abort => {
+                    self.streams.remove(&stream);
+                    let worked = self.work.as_mut().and_then(|(_, work)| work.broken(exchange));
+                    self.worked(now, worked, outputs);
+                    let failed = trefoil_client::core::Failed::Lost;
+                    self.step(now, Event::Failed(exchange, failed), outputs);
+                }
+                Frame::Ask(..) | Frame::Part(..) | Frame::Hangup => {}
+            }
+        }
+        self.settle(now, outputs);
+    }
+
+    fn take_data(
+        &mut self,
+        now: BootTime,
+        exchange: ExchangeId,
+        part: DataPart,
+        bulk: Bytes,
+        outputs: &mut Vec<Output<Process>>,
+    ) {
+        let keys = self.keys.as_ref();
+        let work = self.work.as_mut();
+        let worked = work.and_then(|(_, work)| work.data(now, exchange, part, bulk, keys));
+        self.worked(now, worked, outputs);
+    }
+
+    /// Lets the work go on, however far it goes at once.
+    fn step(&mut self, now: BootTime, event: Event, outputs: &mut Vec<Output<Process>>) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            let Some((_, work)) = &mut self.work else { return };
+            let (asks, worked) = work.step(now, &mut self.routes, event);
+            for ask in asks {
+                match ask {
+                    work::Ask::Forget(exchange) => self.forget(exchange, outputs),
+                    work::Ask::Send(exchange, to, request, bulk) => {
+                        if self.send(exchange, to, request, bulk, outputs) {
+                            events.push(Event::Ended(exchange));
+                        }
+                    }
+                }
+            }
+            self.worked(now, worked, outputs);
+        }
+    }
+
+    fn worked(&mut self, now: BootTime, worked: Option<Worked>, outputs: &mut Vec<Output<Process>>) {
+        let (Some(worked), Some((operation, work))) = (worked, &mut self.work) else { return };
+        let operation = *operation;
+        if let Some(token) = work.take_token() {
+            self.tokens.end(token);
+        }
+        match worked {
+            Worked::Keys(view) => match Keys::take(self.keys.take(), self.principal, &view) {
+                Ok(keys) => {
+                    let first = self.waiting.is_none();
+                    self.keys = Some(keys);
+                    self.work = None;
+                    if first {
+                        outputs.push(Output::Observe(Seen::Prepared));
+                    }
+                }
+                Err(reason) => panic!("the custodian gave unusable keys: {reason}"),
+            },
+            // Whatever stood in the way, without keys a client can do nothing but ask again.
+            Worked::Ended(_) if operation == LEARNING => return self.learn(now, outputs),
+            Worked::Ended(ending) => {
+                self.work = None;
+                outputs.push(Output::Observe(Seen::Ended(operation, ending)));
+            }
+        }
+        for (stream, open) in std::mem::take(&mut self.streams) {
+            hang_up(self.site, stream, open.to, outputs);
+        }
+        if let Some(errand) = self.waiting.take() {
+            self.begin(now, *errand, outputs);
+        }
+    }
+
+    fn forget(&mut self, exchange: ExchangeId, outputs: &mut Vec<Output<Process>>) {
+        let found = self.streams.iter().find(|(_, open)| open.exchange == exchange).map(|(id, _)| *id);
+        if let Some(stream) = found
+            && let Some(open) = self.streams.remove(&stream)
+        {
+            hang_up(self.site, stream, open.to, outputs);
+        }
+    }
+
+    /// Opens a stream; `true` if an upload went out behind the request.
+    fn send(
+        &mut self,
+        exchange: ExchangeId,
+        to: Peer,
+        request: Box<TenantRequest>,
+        bulk: Bytes,
+        outputs: &mut Vec<Output<Process>>,
+    ) -> bool {
+        let to = self.place_of(to);
+        let principal = self.principal.expect("a client works after it learned who it is");
+        let stream = StreamId(self.next_stream);
+        self.next_stream += 1;
+        let upload = self.work.as_ref().and_then(|(_, work)| work.upload_behind(&request));
+        self.streams.insert(stream, Open { exchange, to, incoming: InOrder::default() });
+        let mut frames = vec![Frame::Ask(principal, request, bulk)];
+        if let Some((sealed, end)) = upload {
+            let step = LEAVES_PER_FRAME * LEAF_LEN as usize;
+            for at in (0..sealed.len()).step_by(step) {
+                let leaves = sealed.slice(at..sealed.len().min(at + step));
+                let first = u32::try_from(at / LEAF_LEN as usize).expect("simulated objects are small");
+                frames.push(Frame::Part(UploadPart::Leaves { first }, leaves));
+            }
+            frames.push(Frame::Part(UploadPart::End(end), Bytes::new()));
+        }
+        let streamed = frames.len() > 1;
+        for (place, frame) in (0..).zip(frames) {
+            let message = Message::Stream(stream, place, frame);
+            outputs.push(Output::Send {
+                to,
+                link: link_of(self.site, stream, to),
+                size: message.size(),
+                message,
+            });
+        }
+        streamed
+    }
+
+    fn place_of(&self, peer: Peer) -> NodeIndex {
+        let own = |number: usize| {
+            let here = (0..).map(NodeIndex).zip(roster::STORAGE).filter(|(_, (_, site))| *site == self.site);
+            here.map(|(index, _)| index).nth(number % 3).expect("three nodes stand at each data centre")
+        };
+        match peer {
+            Peer::Custodian | Peer::Endpoint(0) => roster::PLACEMENT,
+            Peer::Endpoint(number) => own(number),
+            Peer::Node(node) => roster::place_of(node).expect("a route names nodes of the roster"),
+        }
+    }
+
+    fn settle(&mut self, now: BootTime, outputs: &mut Vec<Output<Process>>) {
+        let due = self.work.as_ref().and_then(|(_, work)| work.next_wakeup());
+        match due {
+            Some(due) if self.timer != Some(due) => {
+                self.timer = Some(due);
+                outputs.push(Output::SetTimer { timer: WAKE, at_boot: due.0.max(now.0 + 1) });
+            }
+            None if self.timer.take().is_some() => outputs.push(Output::CancelTimer(WAKE)),
+            _ => {}
+        }
+    }
+}
+
+/// Clients keep one connection to a node, on a link of their choice; a new stream may take another.
+fn link_of(here: Site, stream: StreamId, to: NodeIndex) -> Link {
+    let there = roster::STORAGE.get(usize::from(to.0)).map_or(Site::W, |(_, site)| *site);
+    let links = Link::between(here, there);
+    links[usize::try_from(stream.0).unwrap_or(0) % links.len()]
+}
+
+fn hang_up(here: Site, stream: StreamId, to: NodeIndex, outputs: &mut Vec<Output<Process>>) {
+    let message = Message::Stream(stream, u32::MAX, Frame::Hangup);
+    outputs.push(Output::Send { to, link: link_of(here, stream, to), size: message.size(), message });
+}
+
+/// What an operation asks of its client, apart from its end.
+fn asks_of<O: Operation>(
+    operation: &mut O,
+    now: BootTime,
+    routes: &mut RouteCache,
+    event: Event,
+) -> (Vec<work::Ask>, Option<O::Output>) {
+    let mut asks = Vec::new();
+    let mut output = None;
+    for effect in operation.step(now, routes, event) {
+        match effect {
+            Effect::Ask { exchange, to, request, bulk } => {
+                asks.push(work::Ask::Send(exchange, to, request, bulk));
+            }
+            Effect::Forget(exchange) => asks.push(work::Ask::Forget(exchange)),
+            Effect::Done(done) => output = Some(done),
+        }
+    }
+    (asks, output)
+}
+
+/// How patient simulated clients are: as the product's are.
+fn patience() -> Patience {
+    Patience::default()
+}

@@ -1,0 +1,236 @@
+//! The one who sees everything: makes the clients' work, records what they saw, follows the logs,
+//! looks into the disks at every acknowledgement, and asks the checkers.
+//!
+//! It changes nothing but through commands to clients and to the operator's desk. What it concludes
+//! rests on what went over the wire, on durable bytes and on what clients were told, never on a
+//! node's own index; only whether a node would serve is asked of the node.
+
+mod clients;
+mod log;
+mod records;
+mod stores;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trefoil_protocol::ids::{TenantId, VersionId, VolumeId};
+use trefoil_protocol::message::admin::{AdminAnswer, ClusterStatus};
+
+use self::clients::Under;
+use self::log::VolumeLog;
+use super::process::Process;
+use super::seen::Seen;
+use crate::checkers::Violation;
+use crate::checkers::epochs::Epochs;
+use crate::checkers::erase_is_legal::EraseIsLegal;
+use crate::checkers::idempotency::Idempotency;
+use crate::checkers::no_resurrection::NoResurrection;
+use crate::checkers::single_primary::SinglePrimary;
+use crate::cluster::{Agenda, Driver, View};
+use crate::history::{History, ObjectId, VersionTag};
+use crate::network::NodeIndex;
+use crate::workload::{Workload, WorkloadShape};
+
+/// A version, as the client that made it knows it.
+#[derive(Clone, Debug)]
+struct Made {
+    object: ObjectId,
+    sealed: bytes::Bytes,
+    upload: trefoil_protocol::ids::UploadId,
+}
+
+/// The oracle of a run.
+#[derive(Debug)]
+pub struct Oracle {
+    shape: WorkloadShape,
+    workload: Workload,
+    /// No client begins anything after this.
+    ends_at: u64,
+    under_way: BTreeMap<u64, Under>,
+    /// What is still to be read back at the end, by client.
+    to_read: BTreeMap<NodeIndex, Vec<ObjectId>>,
+    reading_back: bool,
+    next_reading: u64,
+    read_back: BTreeMap<ObjectId, crate::history::Value>,
+    history: History,
+    made: BTreeMap<VersionId, Made>,
+    payloads: BTreeMap<[u8; 32], ObjectId>,
+    last_deleted: BTreeMap<ObjectId, VersionId>,
+    tenants: BTreeMap<TenantId, String>,
+    prepared: BTreeSet<NodeIndex>,
+    answers: Vec<AdminAnswer>,
+    status: Option<Box<ClusterStatus>>,
+    logs: BTreeMap<VolumeId, VolumeLog>,
+    erase: EraseIsLegal,
+    /// Deleted versions that are not certified yet.
+    condemned: BTreeSet<VersionId>,
+    past_return: BTreeSet<VersionId>,
+    certified: u64,
+    resurrection: NoResurrection,
+    idempotency: Idempotency,
+    epochs: Epochs,
+    serving: SinglePrimary,
+    protections: BTreeSet<String>,
+    fatal: Vec<String>,
+    answered: u64,
+    longest_wait: u64,
+    violations: Vec<Violation>,
+}
+
+impl Oracle {
+    /// The oracle of a seed.
+    #[must_use]
+    pub fn new(seed: u64, shape: WorkloadShape) -> Self {
+        Self {
+            workload: Workload::new(seed, shape.clone()),
+            shape,
+            ends_at: 0,
+            under_way: BTreeMap::new(),
+            to_read: BTreeMap::new(),
+            reading_back: false,
+            next_reading: 1 << 60,
+            read_back: BTreeMap::new(),
+            history: History::default(),
+            made: BTreeMap::new(),
+            payloads: BTreeMap::new(),
+            last_deleted: BTreeMap::new(),
+            tenants: BTreeMap::new(),
+            prepared: BTreeSet::new(),
+            answers: Vec::new(),
+            status: None,
+            logs: BTreeMap::new(),
+            erase: EraseIsLegal::default(),
+            condemned: BTreeSet::new(),
+            past_return: BTreeSet::new(),
+            certified: 0,
+            resurrection: NoResurrection::default(),
+            idempotency: Idempotency::default(),
+            epochs: Epochs::default(),
+            serving: SinglePrimary::default(),
+            protections: BTreeSet::new(),
+            fatal: Vec::new(),
+            answered: 0,
+            longest_wait: 0,
+            violations: Vec::new(),
+        }
+    }
+
+    /// What was found so far.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    /// What clients saw.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Operations that were answered.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.answered
+    }
+
+    /// The longest time that an answered operation took.
+    #[must_use]
+    pub fn longest_wait(&self) -> u64 {
+        self.longest_wait
+    }
+
+    /// Deletes that were certified.
+    #[must_use]
+    pub fn certified(&self) -> u64 {
+        self.certified
+    }
+
+    /// Deleted versions that are still on their way to a certificate.
+    #[must_use]
+    pub fn condemned(&self) -> usize {
+        self.condemned.len()
+    }
+
+    /// The rules under which something was acknowledged.
+    #[must_use]
+    pub fn protections(&self) -> &BTreeSet<String> {
+        &self.protections
+    }
+
+    /// Why processes ended themselves.
+    #[must_use]
+    pub fn fatal(&self) -> &[String] {
+        &self.fatal
+    }
+
+    /// Whether this node ended itself because its store is not to be believed any more.
+    #[must_use]
+    pub fn is_suspect(&self, node: &str) -> bool {
+        let said = |reason: &String| reason.starts_with(&format!("{node}: ")) && reason.contains("suspect");
+        self.fatal.iter().any(said)
+    }
+
+    /// What placement last said of the cluster.
+    #[must_use]
+    pub fn status(&self) -> Option<&ClusterStatus> {
+        self.status.as_deref()
+    }
+
+    /// Operators' answers other than a status since the last call.
+    pub(super) fn take_answers(&mut self) -> Vec<AdminAnswer> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// A tenant has this number.
+    pub(super) fn names(&mut self, tenant: TenantId, name: &str) {
+        self.tenants.insert(tenant, name.to_owned());
+    }
+
+    /// How many clients have their keys.
+    pub(super) fn prepared(&self) -> usize {
+        self.prepared.len()
+    }
+
+    /// Adds what a later look found.
+    pub(super) fn find(&mut self, found: impl IntoIterator<Item = Violation>) {
+        self.violations.extend(found);
+    }
+
+    fn object_of(&self, version: VersionId) -> String {
+        self.made.get(&version).map_or_else(|| format!("version {version}"), |made| made.object.to_string())
+    }
+}
+
+fn tag(version: VersionId) -> VersionTag {
+    VersionTag(u128::from_be_bytes(version.0))
+}
+
+impl Driver<Process> for Oracle {
+    fn observe(
+        &mut self,
+        view: &View<'_, Process>,
+        node: NodeIndex,
+        seen: Seen,
+        agenda: &mut Agenda<Process>,
+    ) {
+        match seen {
+            Seen::Prepared => {
+                self.prepared.insert(node);
+            }
+            Seen::Invoked(operation, sealed) => self.invoked(view, operation, sealed.map(|sealed| *sealed)),
+            Seen::Ended(operation, ending) => self.ended(view, node, operation, ending, agenda),
+            Seen::Acknowledged(config, answer) => self.acknowledged(view, &config, &answer),
+            Seen::Sent(message, bulk) => self.sent(view, node, &message, &bulk),
+            Seen::Fatal(reason) => {
+                self.fatal.push(format!("{}: {reason}", view.nodes[usize::from(node.0)].name()))
+            }
+            Seen::Admin(answer) => match *answer {
+                AdminAnswer::Status(status) => self.status = Some(Box::new(status)),
+                answer => self.answers.push(answer),
+            },
+        }
+    }
+
+    fn stepped(&mut self, view: &View<'_, Process>, node: NodeIndex) {
+        self.who_serves(view, node);
+    }
+}

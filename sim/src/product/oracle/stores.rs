@@ -1,0 +1,133 @@
+//! The white-box looks: into the disks at the instant of an acknowledgement, and at who would
+//! answer "latest" now.
+
+use trefoil_protocol::config::{MemberState, Protection, VolumeConfig};
+use trefoil_protocol::ids::{Lsn, NodeId, VersionId, VolumeId};
+use trefoil_protocol::message::tenant::TenantAnswer;
+use trefoil_protocol::record::INLINE_MAX;
+use trefoil_protocol::time::BootTime;
+use trefoil_protocol::tree::leaf_count;
+
+use super::Oracle;
+use crate::checkers::Violation;
+use crate::checkers::durable_at_ack::{self, Acknowledgement, Copy};
+use crate::cluster::View;
+use crate::disk::Landmark;
+use crate::network::NodeIndex;
+use crate::product::process::Process;
+use crate::product::roster;
+
+impl Oracle {
+    /// An answer that promises durability leaves a node.
+    pub(super) fn acknowledged(
+        &mut self,
+        view: &View<'_, Process>,
+        config: &VolumeConfig,
+        answer: &TenantAnswer,
+    ) {
+        let (lsn, version, stored) = match answer {
+            TenantAnswer::Stored(receipt) => (receipt.lsn, receipt.version, true),
+            TenantAnswer::Deleted { version, tombstone, .. } => (*tombstone, *version, false),
+            TenantAnswer::Undeleted { version, lsn } => (*lsn, *version, false),
+            _ => return,
+        };
+        // What is past the point of no return may be erased before a retry hears its old answer.
+        self.protections.insert(format!("{:?}", config.protection));
+        let with_payload = stored && !self.past_return.contains(&version);
+        let durable = |node: NodeId| {
+            has_lied(view, node)
+                || self.has_durably(view, node, config.volume, lsn)
+                    && (!with_payload || self.has_payload(view, node, version))
+        };
+        let copies: Vec<(Copy, MemberState)> = config
+            .members
+            .iter()
+            .map(|member| {
+                let node = member.node.as_str().to_owned();
+                let copy = Copy { node, dc: roster::site_named(member.dc), durable: durable(member.node) };
+                (copy, member.state)
+            })
+            .collect();
+        let object = self.object_of(version);
+        let lacking = copies.iter().find(|(copy, state)| *state == MemberState::InSync && !copy.durable);
+        let lacking = lacking.map(|(copy, _)| Violation {
+            checker: "durable_at_ack",
+            object: object.clone(),
+            at_ns: view.now,
+            sentence: format!("acknowledged while {} is in sync and does not have it durably", copy.node),
+        });
+        let seen = Acknowledgement {
+            at_ns: view.now,
+            object,
+            protection: match config.protection {
+                Protection::BothDcs | Protection::Restoring => durable_at_ack::Protection::BothDcs,
+                Protection::SingleDc => durable_at_ack::Protection::SingleDc,
+            },
+            copies: copies.into_iter().map(|(copy, _)| copy).collect(),
+        };
+        self.violations.extend(durable_at_ack::check(&seen).or(lacking));
+    }
+
+    fn has_durably(&self, view: &View<'_, Process>, node: NodeId, volume: VolumeId, lsn: Lsn) -> bool {
+        let Some(place) = roster::place_of(node) else { return false };
+        let landmark = Landmark::Record { volume: volume.0, lsn: lsn.0 };
+        view.nodes[usize::from(place.0)].disk().durable_landmark(&landmark).is_some()
+    }
+
+    fn has_payload(&self, view: &View<'_, Process>, node: NodeId, version: VersionId) -> bool {
+        let (Some(place), Some(made)) = (roster::place_of(node), self.made.get(&version)) else {
+            return false;
+        };
+        let length = made.sealed.len() as u64;
+        if length <= INLINE_MAX {
+            return true;
+        }
+        let disk = view.nodes[usize::from(place.0)].disk();
+        (0..leaf_count(length)).all(|index| {
+            let (version, attempt) = (made.upload.version.0, made.upload.attempt);
+            disk.durable_landmark(&Landmark::Leaf { version, attempt, index }).is_some()
+        })
+    }
+
+    /// Whether two nodes would answer "latest" of one volume, now that this one took a step.
+    pub(super) fn who_serves(&mut self, view: &View<'_, Process>, stepped: NodeIndex) {
+        let Some(name) = roster::STORAGE.get(usize::from(stepped.0)).map(|(name, _)| *name) else { return };
+        let node = &view.nodes[usize::from(stepped.0)];
+        let Some(storage) = node.program().and_then(Process::storage) else {
+            return self.serving.dies(name);
+        };
+        for volume in storage.core().volumes().keys() {
+            if !serves(view, stepped, *volume) {
+                self.serving.ends(volume.0, name);
+                continue;
+            }
+            for (other, _) in (0..).map(NodeIndex).zip(roster::STORAGE) {
+                if other != stepped && !serves(view, other, *volume) {
+                    self.serving.ends(volume.0, roster::STORAGE[usize::from(other.0)].0);
+                }
+            }
+            let found = self.serving.begins(volume.0, name, view.now);
+            // Said once, not at every step until it is over.
+            if let Some(found) = found
+                && !self
+                    .violations
+                    .iter()
+                    .any(|before| before.checker == found.checker && before.object == found.object)
+            {
+                self.violations.push(found);
+            }
+        }
+    }
+}
+
+/// A disk that lied about a write is beyond what a node can promise; other checkers see what comes
+/// of it.
+fn has_lied(view: &View<'_, Process>, node: NodeId) -> bool {
+    roster::place_of(node).is_some_and(|place| view.nodes[usize::from(place.0)].disk().has_lied())
+}
+
+fn serves(view: &View<'_, Process>, index: NodeIndex, volume: VolumeId) -> bool {
+    let node = &view.nodes[usize::from(index.0)];
+    let now = BootTime(node.clock().read(view.now).boot);
+    node.program().and_then(Process::storage).is_some_and(|storage| storage.core().serves(volume, now))
+}

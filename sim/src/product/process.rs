@@ -1,0 +1,243 @@
+//! A process of the simulated cluster: storage node, placement or client. Only starts and routes;
+//! what it runs is the production core, and its shell here is in [`storage`](super::storage),
+//! [`control`](super::control) and [`client`](super::client).
+
+use trefoil_engine::{
+    EraseError, EraseJob, EraseReport, ReadError, ReadJob, SegmentLayout, Store, StoreError, SyncError,
+    SyncJob, SyncTicket, WipeError, WipeJob,
+};
+use trefoil_placement::custodian::Keyring;
+use trefoil_placement::{Placement, Settings, VoterId};
+use trefoil_protocol::ids::{NodeId, StoreId, VolumeId};
+use trefoil_protocol::time::BootTime;
+use trefoil_storage_node::{NodeCore, NodeSettings, ReadTicket, StartError};
+
+use super::client::Client;
+use super::control::{Control, Shelf};
+use super::message::Message;
+use super::roster;
+use super::seen::{Command, Seen};
+use super::storage::{self, Storage};
+use crate::clock::NodeTime;
+use crate::cluster::{Boot, Input, Output, Program};
+use crate::disk::SimDisk;
+use crate::network::{NodeIndex, Site};
+use crate::random::Draws;
+
+/// Small segments: a run of a minute meets their ends.
+const LAYOUT: SegmentLayout = SegmentLayout {
+    segment_bytes: 4 << 20,
+    first_segment_bytes: 256 << 10,
+    reserve_bytes: 64 << 10,
+    reserve_segment_bytes: 64 << 10,
+};
+
+/// What a process is configured with.
+#[derive(Debug)]
+pub struct Spec {
+    /// What kind of process it is.
+    pub role: Role,
+    /// Whether what it sends goes through its encoding.
+    pub encodes: bool,
+}
+
+/// A kind of process.
+#[derive(Debug)]
+pub enum Role {
+    /// A storage node.
+    Storage,
+    /// The placement process, with the log that outlives it and the secrets that it was given.
+    Placement(Shelf, [u8; 32]),
+    /// A client at a site.
+    Client(Site),
+}
+
+/// Work for a disk thread.
+#[derive(Debug)]
+pub enum Job {
+    /// Make a volume's log durable.
+    Sync(VolumeId, SyncJob<SimDisk>),
+    /// Read leaves.
+    Read(ReadTicket, ReadJob<SimDisk>),
+    /// Overwrite what was purged.
+    Erase(VolumeId, EraseJob<SimDisk>),
+    /// Overwrite a whole volume.
+    Wipe(VolumeId, WipeJob<SimDisk>),
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub enum Done {
+    /// The log is durable, or the store is suspect.
+    Synced(VolumeId, SyncTicket, Result<(), SyncError>),
+    /// The leaves.
+    Read(ReadTicket, Result<Vec<bytes::Bytes>, ReadError>),
+    /// What was overwritten.
+    Erased(VolumeId, Result<EraseReport, EraseError>),
+    /// The volume is gone.
+    Wiped(VolumeId, Result<(), WipeError>),
+}
+
+/// A process.
+#[derive(Debug)]
+pub struct Process {
+    encodes: bool,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Storage(Box<Storage>),
+    Placement(Box<Control>),
+    Client(Box<Client>),
+    /// It could not start and ends at once.
+    Stillborn(String),
+}
+
+impl Process {
+    /// The storage node's core, if it is one.
+    #[must_use]
+    pub fn storage(&self) -> Option<&Storage> {
+        match &self.kind {
+            Kind::Storage(storage) => Some(storage),
+            _ => None,
+        }
+    }
+
+    /// The client, if it is one.
+    #[must_use]
+    pub fn client(&self) -> Option<&Client> {
+        match &self.kind {
+            Kind::Client(client) => Some(client),
+            _ => None,
+        }
+    }
+}
+
+impl Program for Process {
+    type Spec = Spec;
+    type Message = Message;
+    type Command = Command;
+    type Job = Job;
+    type Done = Done;
+    type Observation = Seen;
+
+    fn start(spec: &Spec, boot: Boot) -> Self {
+        let kind = match &spec.role {
+            Role::Storage => start_storage(boot),
+            Role::Placement(shelf, secret) => start_placement(shelf.clone(), secret, boot),
+            Role::Client(site) => Kind::Client(Box::new(Client::new(*site, boot.draws))),
+        };
+        Self { encodes: spec.encodes, kind }
+    }
+
+    fn run(job: Job) -> Done {
+        storage::run(job)
+    }
+
+    fn step(&mut self, now: NodeTime, input: Input<Self>, outputs: &mut Vec<Output<Self>>) {
+        let now = BootTime(now.boot);
+        match &mut self.kind {
+            Kind::Storage(storage) => match input {
+                Input::Started => storage.started(now, outputs),
+                Input::Message { from, link, message } => storage.message(now, from, link, message, outputs),
+                Input::Timer(_) => storage.timer(now, outputs),
+                Input::Done(done) => storage.done(now, done, outputs),
+                Input::Command(_) => {}
+            },
+            Kind::Placement(placement) => match input {
+                Input::Started | Input::Timer(_) => placement.wake(now, outputs),
+                Input::Message { from, link, message } => {
+                    placement.message(now, from, link, message, outputs);
+                }
+                Input::Command(Command::Admin(request)) => placement.operator(now, request, outputs),
+                Input::Command(_) | Input::Done(_) => {}
+            },
+            Kind::Client(client) => match input {
+                Input::Message { from, message, .. } => client.message(now, from, message, outputs),
+                Input::Timer(_) => client.wake(now, outputs),
+                Input::Command(command) => client.command(now, command, outputs),
+                Input::Started | Input::Done(_) => {}
+            },
+            Kind::Stillborn(reason) => {
+                outputs.push(Output::Observe(Seen::Fatal(std::mem::take(reason))));
+                outputs.push(Output::Exit);
+            }
+        }
+        if self.encodes {
+            encode(outputs);
+        }
+    }
+}
+
+fn encode(outputs: &mut [Output<Process>]) {
+    for output in outputs {
+        if let Output::Send { message, .. } = output {
+            let sent = std::mem::replace(message, Message::Probe(0));
+            *message = sent.through_the_codec();
+        }
+    }
+}
+
+fn start_storage(mut boot: Boot) -> Kind {
+    let node = roster::node_at(boot.node).expect("a storage node stands at a place of the roster");
+    match open_storage(node, &mut boot) {
+        Ok(core) => Kind::Storage(Box::new(Storage::new(core, boot.node, BootTime(boot.now.boot)))),
+        Err(error) => Kind::Stillborn(error.to_string()),
+    }
+}
+
+fn open_storage(node: NodeId, boot: &mut Boot) -> Result<NodeCore<SimDisk>, StartError> {
+    match Store::open(&boot.disk, LAYOUT) {
+        Err(StoreError::NotFormatted) => {
+            let id = StoreId(*random(&mut boot.draws).first_chunk().expect("16 of 32 bytes"));
+            Store::format(&boot.disk, id, node, &random(&mut boot.draws))?;
+        }
+        opened => drop(opened?),
+    }
+    let settings = NodeSettings {
+        node,
+        dc: roster::dc_of(roster::site_of(node).expect("it is in the roster")),
+        rack: node.as_str().parse().expect("a node's name is a rack's too"),
+        capacity: 1 << 40,
+        addresses: Vec::new(),
+        pid: u32::try_from(boot.incarnation).unwrap_or(0),
+    };
+    NodeCore::open(&boot.disk, LAYOUT, settings, random(&mut boot.draws), BootTime(boot.now.boot))
+}
+
+fn start_placement(shelf: Shelf, secret: &[u8; 32], mut boot: Boot) -> Kind {
+    shelf.crash();
+    let settings = Settings {
+        cluster: "sim".to_owned(),
+        voter: VoterId(1),
+        voters: vec![VoterId(1)],
+        placement_keys: std::collections::BTreeSet::new(),
+    };
+    let keyring = Keyring::from_secrets(secret, blake3::hash(secret).as_bytes());
+    let now = BootTime(boot.now.boot);
+    let entropy = move |bytes: &mut [u8]| fill(&mut boot.draws, bytes);
+    match Placement::open(settings, keyring, shelf, Box::new(entropy), now) {
+        Ok(core) => Kind::Placement(Box::new(Control::new(core))),
+        Err(error) => Kind::Stillborn(error.to_string()),
+    }
+}
+
+/// Keyed bytes in the place of the system's random ones.
+pub(super) fn fill(draws: &mut Draws, bytes: &mut [u8]) {
+    for chunk in bytes.chunks_mut(8) {
+        chunk.copy_from_slice(&draws.next().to_le_bytes()[..chunk.len()]);
+    }
+}
+
+fn random(draws: &mut Draws) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    fill(draws, &mut bytes);
+    bytes
+}
+
+/// The place of the n-th client.
+#[must_use]
+pub fn client_at(number: u32) -> NodeIndex {
+    NodeIndex(roster::FIRST_CLIENT.0 + u16::try_from(number).expect("far fewer than 65 536 clients"))
+}

@@ -1,0 +1,407 @@
+//! One run: a cluster is set up, worked with while its faults strike, healed, and must then be
+//! whole again, with everything in it that was acknowledged and nothing that was certified as gone.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use trefoil_protocol::ids::TenantName;
+use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, ClusterStatus};
+use trefoil_protocol::time::Millis;
+
+use super::control::Shelf;
+use super::oracle::Oracle;
+use super::process::{Process, Role, Spec, client_at};
+use super::roster;
+use super::seen::Command;
+use crate::checkers::Violation;
+use crate::cluster::Cluster;
+use crate::disk::DiskModel;
+use crate::faults::{Action, Budget, Fault, FaultPlan, Trigger};
+use crate::kernel::{MILLISECOND, SECOND};
+use crate::network::Site;
+use crate::random::{Draws, Stream};
+use crate::trace::{Trace, TraceSummary};
+use crate::workload::WorkloadShape;
+
+/// The cluster looks at its clock this often while it waits for something.
+const SLICE: u64 = 250 * MILLISECOND;
+
+/// How long the setting-up of a healthy cluster may take.
+const SETUP_MAX: u64 = 30 * SECOND;
+
+/// What a run is made of, besides its seed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The clients' work.
+    pub shape: WorkloadShape,
+    /// For how long they begin new work.
+    pub horizon: u64,
+    /// The faults; their times count from the moment the clients begin.
+    pub plan: FaultPlan,
+    /// How long a delete can be undone.
+    pub window: u64,
+    /// Volumes of each tenant.
+    pub volumes: u32,
+    /// Whether messages go through their encoding.
+    pub encodes: bool,
+    /// The most that a boot clock may be wrong.
+    pub rate_ppm_max: u32,
+    /// How long the healed cluster may take until it is whole, with every delete certified.
+    pub recovery_max: u64,
+    /// Whether the run ends at its first violation.
+    pub ends_at_first: bool,
+}
+
+impl Setting {
+    /// What a seed draws.
+    #[must_use]
+    pub fn drawn(seed: u64) -> Self {
+        let mut draws = Draws::new(seed, Stream::Workload, u64::MAX - 1);
+        let budget = Budget { faults: 8, horizon: 20 * SECOND, ..Budget::default() };
+        Self {
+            shape: WorkloadShape {
+                think_mean: 40 * MILLISECOND + draws.exponential(120 * MILLISECOND),
+                ..WorkloadShape::drawn(seed)
+            },
+            horizon: budget.horizon,
+            plan: roster::generator().draw(seed, &budget),
+            window: draws.between(1, 6) * SECOND,
+            volumes: if draws.chance(500_000) { 1 } else { 2 },
+            encodes: draws.chance(50_000),
+            rate_ppm_max: budget.rate_ppm_max,
+            recovery_max: 120 * SECOND,
+            ends_at_first: false,
+        }
+    }
+
+    /// The same without faults.
+    #[must_use]
+    pub fn healthy(seed: u64) -> Self {
+        Self { plan: FaultPlan::default(), ..Self::drawn(seed) }
+    }
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// The trace.
+    pub trace: TraceSummary,
+    /// Virtual time.
+    pub sim_time: u64,
+    /// Operations that clients began.
+    pub operations: u64,
+    /// How many of them were answered.
+    pub answered: u64,
+    /// Faults that did damage.
+    pub faults: usize,
+    /// The longest time that an answered operation took.
+    pub longest_wait: u64,
+    /// Deletes that were certified.
+    pub certified: u64,
+    /// Objects whose history was too tangled to judge.
+    pub undecided: u64,
+    /// The rules under which something was acknowledged.
+    pub protections: BTreeSet<String>,
+    /// Why processes ended themselves.
+    pub fatal: Vec<String>,
+    /// What is wrong.
+    pub violations: Vec<Violation>,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.violations.is_empty()
+    }
+}
+
+/// Why a run could not be begun.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The trace file cannot be made.
+    #[error("cannot write the trace: {0}")]
+    Trace(#[from] std::io::Error),
+    /// The plan does not fit this cluster.
+    #[error(transparent)]
+    Plan(#[from] crate::cluster::UnknownName),
+}
+
+/// Runs one seed in one setting.
+///
+/// # Errors
+/// If the plan names what the cluster does not have, or the trace cannot be written.
+pub fn run(seed: u64, setting: &Setting, trace: Option<&Path>) -> Result<Report, RunError> {
+    let trace = trace.map_or_else(|| Ok(Trace::silent()), Trace::written_to)?;
+    Stage::new(seed, setting, trace).play()
+}
+
+struct Stage<'s> {
+    seed: u64,
+    setting: &'s Setting,
+    cluster: Cluster<Process>,
+    oracle: Oracle,
+}
+
+impl<'s> Stage<'s> {
+    fn new(seed: u64, setting: &'s Setting, trace: Trace) -> Self {
+        let mut cluster = Cluster::new(seed, trace, setting.rate_ppm_max);
+        let spec = |role| Spec { role, encodes: setting.encodes };
+        for (name, site) in roster::STORAGE {
+            cluster.add_node(name, site, spec(Role::Storage), DiskModel::default());
+        }
+        let secret = *blake3::hash(&seed.to_le_bytes()).as_bytes();
+        let placement = Role::Placement(Shelf::default(), secret);
+        cluster.add_node(roster::PLACEMENT_NAME, Site::W, spec(placement), DiskModel::default());
+        let oracle = Oracle::new(seed, setting.shape.clone());
+        for client in 0..clients(setting) {
+            let site = if client % 2 == 0 { Site::A } else { Site::B };
+            let name = format!("c{client}");
+            cluster.add_node(&name, site, spec(Role::Client(site)), DiskModel::default());
+        }
+        Self { seed, setting, cluster, oracle }
+    }
+
+    fn play(mut self) -> Result<Report, RunError> {
+        self.cluster.start_all(&mut self.oracle);
+        if !self.set_up() {
+            let sentence = self.what_is_missing();
+            return Ok(self.report_with("a healthy cluster did not start", sentence));
+        }
+        let began = self.cluster.now();
+        self.cluster.load(&shifted(&self.setting.plan, began))?;
+        let ends_at = began + self.setting.horizon;
+        for (at, node, command) in self.oracle.begin(began, ends_at) {
+            self.cluster.command(at, node, command);
+        }
+        while self.cluster.now() < ends_at && self.goes_on() {
+            self.cluster.run_until((self.cluster.now() + SLICE).min(ends_at), &mut self.oracle);
+        }
+        if self.goes_on() {
+            self.heal();
+            self.recover();
+        }
+        Ok(self.report())
+    }
+
+    fn goes_on(&self) -> bool {
+        !self.setting.ends_at_first || self.oracle.violations().is_empty()
+    }
+
+    // ---- setting up ----
+
+    fn set_up(&mut self) -> bool {
+        self.wait_for(SETUP_MAX, |stage| stage.nodes_up() == roster::STORAGE.len())
+            && self.create_tenants()
+            && self.wait_for(SETUP_MAX, |stage| stage.oracle.prepared() == clients(stage.setting) as usize)
+            && self.wait_for(SETUP_MAX, Self::is_whole)
+    }
+
+    fn create_tenants(&mut self) -> bool {
+        let tenants = self.setting.shape.tenants.clone();
+        for (number, name) in (0..).zip(tenants) {
+            let tenant: TenantName = name.parse().expect("a workload's tenants have proper names");
+            let window = Millis(self.setting.window / MILLISECOND);
+            let create = AdminRequest::CreateTenant {
+                name: tenant,
+                volumes: self.setting.volumes,
+                window,
+                first_copy_retention: Millis(0),
+            };
+            let Some(AdminAnswer::Tenant(entry)) = self.ask_operator(create) else { return false };
+            self.oracle.names(entry.tenant, &name);
+            for client in 0..self.setting.shape.clients_per_tenant {
+                let request = AdminRequest::CreatePrincipal { tenant };
+                let Some(AdminAnswer::Principal { tenant, principal }) = self.ask_operator(request) else {
+                    return false;
+                };
+                let node = client_at(number * self.setting.shape.clients_per_tenant + client);
+                let now = self.cluster.now();
+                self.cluster.command(now, node, Command::Become(tenant, principal));
+            }
+        }
+        true
+    }
+
+    /// Asks placement as an operator does: again, until it is done.
+    fn ask_operator(&mut self, request: AdminRequest) -> Option<AdminAnswer> {
+        for _ in 0..20 {
+            self.oracle.take_answers();
+            self.operator(request.clone());
+            self.pass(SLICE);
+            let answer = self.oracle.take_answers().pop();
+            if let Some(answer) = answer.filter(|answer| !matches!(answer, AdminAnswer::Refused(_))) {
+                return Some(answer);
+            }
+        }
+        None
+    }
+
+    fn operator(&mut self, request: AdminRequest) {
+        let now = self.cluster.now();
+        self.cluster.command(now, roster::PLACEMENT, Command::Admin(request));
+    }
+
+    fn pass(&mut self, time: u64) {
+        self.cluster.run_until(self.cluster.now() + time, &mut self.oracle);
+    }
+
+    fn wait_for(&mut self, most: u64, reached: impl Fn(&Self) -> bool) -> bool {
+        let until = self.cluster.now() + most;
+        while self.cluster.now() < until && self.goes_on() {
+            self.operator(AdminRequest::Status);
+            self.pass(SLICE);
+            if reached(self) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn nodes_up(&self) -> usize {
+        let up = trefoil_protocol::config::NodeState::Up;
+        let count = |status: &ClusterStatus| status.nodes.iter().filter(|node| node.state == up).count();
+        self.oracle.status().map_or(0, count)
+    }
+
+    // ---- the end ----
+
+    /// Takes every fault away.
+    fn heal(&mut self) {
+        let all = || vec!["all".to_owned()];
+        for action in [Action::Heal(all()), Action::Repair(all()), Action::Restart(all())] {
+            self.cluster.act(action, &mut self.oracle);
+        }
+    }
+
+    /// What an operator does about stores that failed for ever: fences them, so that nobody waits
+    /// for them.
+    fn fence_the_suspect(&mut self) {
+        self.wait_for(SLICE, |_| true);
+        let suspects: Vec<trefoil_protocol::ids::StoreId> =
+            self.oracle.status().map_or_else(Vec::new, |status| {
+                let suspect =
+                    |node: &&trefoil_protocol::config::NodeEntry| self.oracle.is_suspect(node.node.as_str());
+                status.nodes.iter().filter(suspect).map(|node| node.store).collect()
+            });
+        for store in suspects {
+            self.ask_operator(AdminRequest::FenceStore { store });
+        }
+    }
+
+    fn recover(&mut self) {
+        self.fence_the_suspect();
+        // Clients that asked during the last fault are as patient as their deadline allows.
+        let done = self.wait_for(self.setting.recovery_max, |stage| {
+            stage.oracle.is_idle() && stage.is_whole() && stage.oracle.condemned() == 0
+        });
+        if !self.goes_on() {
+            return;
+        }
+        if !done {
+            let sentence = self.what_is_missing();
+            return self.not_live("the healed cluster did not become whole", sentence);
+        }
+        for (at, node, command) in self.oracle.read_everything_back(self.cluster.now()) {
+            self.cluster.command(at, node, command);
+        }
+        if !self.wait_for(self.setting.recovery_max, |stage| stage.oracle.has_read_back()) {
+            let sentence = self.what_is_missing();
+            self.not_live("not everything could be read back", sentence);
+        }
+    }
+
+    /// Three in-sync copies of every volume under an activated epoch that keeps both data centres.
+    fn is_whole(&self) -> bool {
+        let expected = self.setting.volumes as usize * self.setting.shape.tenants.len();
+        self.oracle.status().is_some_and(|status| {
+            status.volumes.len() == expected
+                && status.volumes.iter().all(|volume| {
+                    let protection = trefoil_protocol::config::Protection::BothDcs;
+                    volume.activated
+                        && volume.primary.is_some()
+                        && volume.in_sync().count() >= 3
+                        && volume.protection == protection
+                })
+        })
+    }
+
+    fn what_is_missing(&self) -> String {
+        let volumes = self.oracle.status().map_or_else(Vec::new, |status| {
+            let short = |volume: &trefoil_protocol::config::VolumeConfig| {
+                let members: Vec<String> = volume
+                    .members
+                    .iter()
+                    .map(|member| format!("{} {:?}", member.node, member.state))
+                    .collect();
+                format!(
+                    "volume {} at epoch {}{}, primary {:?}, {}, {:?}",
+                    volume.volume,
+                    volume.epoch,
+                    if volume.activated { "" } else { " (not activated)" },
+                    volume.primary,
+                    members.join(" "),
+                    volume.protection
+                )
+            };
+            status.volumes.iter().map(short).collect()
+        });
+        let (condemned, idle) = (self.oracle.condemned(), self.oracle.is_idle());
+        format!(
+            "{} nodes up; {}; {condemned} deletes not certified; clients {}; fatal: {:?}",
+            self.nodes_up(),
+            volumes.join("; "),
+            if idle { "idle" } else { "waiting" },
+            self.oracle.fatal()
+        )
+    }
+
+    fn not_live(&mut self, what: &str, detail: String) {
+        let at_ns = self.cluster.now();
+        let sentence = format!("{what}: {detail}");
+        self.oracle.find([Violation { checker: "liveness", object: "cluster".to_owned(), at_ns, sentence }]);
+    }
+
+    fn report_with(mut self, what: &str, detail: String) -> Report {
+        self.not_live(what, detail);
+        self.report()
+    }
+
+    fn report(mut self) -> Report {
+        let undecided = self.oracle.conclude(&self.cluster.view());
+        let sim_time = self.cluster.now();
+        Report {
+            seed: self.seed,
+            trace: self.cluster.finish(),
+            sim_time,
+            operations: self.oracle.history().operations(),
+            answered: self.oracle.answered(),
+            faults: self.setting.plan.damaging(),
+            longest_wait: self.oracle.longest_wait(),
+            certified: self.oracle.certified(),
+            undecided,
+            protections: self.oracle.protections().clone(),
+            fatal: self.oracle.fatal().to_vec(),
+            violations: self.oracle.violations().to_vec(),
+        }
+    }
+}
+
+fn clients(setting: &Setting) -> u32 {
+    let tenants = u32::try_from(setting.shape.tenants.len()).expect("few tenants");
+    tenants * setting.shape.clients_per_tenant
+}
+
+/// The plan, later by `by`.
+fn shifted(plan: &FaultPlan, by: u64) -> FaultPlan {
+    let shift = |fault: &Fault| {
+        let trigger = match &fault.trigger {
+            Trigger::At(at) => Trigger::At(crate::faults::Duration(at.0 + by)),
+            when @ Trigger::When { .. } => when.clone(),
+        };
+        Fault { trigger, action: fault.action.clone() }
+    };
+    FaultPlan { faults: plan.faults.iter().map(shift).collect() }
+}

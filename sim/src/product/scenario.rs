@@ -1,0 +1,230 @@
+//! Scenarios: a name, a setting, faults and what must come of them, in one TOML file. Every scenario
+//! in `sim/scenarios` is a regression test; a found bug becomes one.
+//!
+//! ```
+//! let text = r#"
+//! name = "a backup loses power and comes back"
+//! seeds = 2
+//! horizon = "6s"
+//! [work]
+//! clients_per_tenant = 1
+//! [expect]
+//! longest_wait = "10s"
+//! [[fault]]
+//! at = "1s"
+//! crash = { nodes = ["a2"] }
+//! "#;
+//! let scenario = trefoil_sim::product::scenario::Scenario::parse(text).unwrap();
+//! assert_eq!(scenario.seeds().count(), 2);
+//! ```
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::run::{Report, RunError, Setting, run};
+use crate::checkers::Violation;
+use crate::faults::{Duration, FaultPlan, PlanError};
+use crate::kernel::{MILLISECOND, SECOND};
+use crate::workload::{Weights, WorkloadShape};
+
+/// Why a file is no scenario.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// It is not of the form.
+    #[error(transparent)]
+    Form(#[from] toml::de::Error),
+    /// Its faults cannot be written down for the plan's reader.
+    #[error(transparent)]
+    Faults(#[from] toml::ser::Error),
+    /// Its faults are no plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    name: String,
+    #[serde(default)]
+    first_seed: u64,
+    #[serde(default = "one")]
+    seeds: u64,
+    #[serde(default = "twenty_seconds")]
+    horizon: Duration,
+    #[serde(default = "three_seconds")]
+    window: Duration,
+    #[serde(default = "one_volume")]
+    volumes: u32,
+    #[serde(default = "usual_rate")]
+    rate_ppm_max: u32,
+    #[serde(default)]
+    work: Work,
+    #[serde(default)]
+    expect: Expect,
+    #[serde(default)]
+    fault: Vec<toml::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Work {
+    tenants: Vec<String>,
+    clients_per_tenant: u32,
+    keys: u64,
+    think: Duration,
+    put: u64,
+    get: u64,
+    head: u64,
+    list: u64,
+    delete: u64,
+    undelete: u64,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        let shape = WorkloadShape::default();
+        let Weights { put, get, head, list, delete, undelete } = shape.weights;
+        Self {
+            tenants: shape.tenants,
+            clients_per_tenant: shape.clients_per_tenant,
+            keys: shape.keys,
+            think: Duration(100 * MILLISECOND),
+            put,
+            get,
+            head,
+            list,
+            delete,
+            undelete,
+        }
+    }
+}
+
+/// What must come of a scenario, besides no violation.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Expect {
+    /// No answered operation took longer.
+    pub longest_wait: Option<Duration>,
+    /// At least so many operations were answered.
+    pub answered: u64,
+    /// At least so many deletes were certified.
+    pub certified: u64,
+    /// Acknowledgements were given under these rules.
+    pub protections: Vec<String>,
+    /// So many processes ended themselves at least.
+    pub fatal: usize,
+}
+
+/// A scenario.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// What happens, in a sentence.
+    pub name: String,
+    /// The setting.
+    pub setting: Setting,
+    /// What must come of it.
+    pub expect: Expect,
+    first_seed: u64,
+    seeds: u64,
+}
+
+impl Scenario {
+    /// Reads a scenario.
+    ///
+    /// # Errors
+    /// If the text is none.
+    pub fn parse(text: &str) -> Result<Self, ScenarioError> {
+        let text: Text = toml::from_str(text)?;
+        let mut faults = toml::Table::new();
+        faults.insert("fault".to_owned(), toml::Value::Array(text.fault));
+        let plan = FaultPlan::parse(&toml::to_string(&faults)?)?;
+        let Work { put, get, head, list, delete, undelete, .. } = text.work;
+        let shape = WorkloadShape {
+            tenants: text.work.tenants,
+            clients_per_tenant: text.work.clients_per_tenant,
+            keys: text.work.keys,
+            think_mean: text.work.think.0,
+            weights: Weights { put, get, head, list, delete, undelete },
+            ..WorkloadShape::default()
+        };
+        let setting = Setting {
+            shape,
+            horizon: text.horizon.0,
+            plan,
+            window: text.window.0,
+            volumes: text.volumes,
+            encodes: false,
+            rate_ppm_max: text.rate_ppm_max,
+            recovery_max: 120 * SECOND,
+            ends_at_first: false,
+        };
+        let (name, expect) = (text.name, text.expect);
+        Ok(Self { name, setting, expect, first_seed: text.first_seed, seeds: text.seeds })
+    }
+
+    /// The seeds under which it runs.
+    pub fn seeds(&self) -> impl Iterator<Item = u64> + use<> {
+        self.first_seed..self.first_seed + self.seeds
+    }
+
+    /// Runs one seed of it; what was expected and did not come is a violation too.
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub fn run(&self, seed: u64, trace: Option<&Path>) -> Result<Report, RunError> {
+        let mut report = run(seed, &self.setting, trace)?;
+        let missing = self.expect.missing(&report);
+        let at_ns = report.sim_time;
+        let object = self.name.clone();
+        let violation =
+            |sentence| Violation { checker: "expectation", object: object.clone(), at_ns, sentence };
+        report.violations.extend(missing.into_iter().map(violation));
+        Ok(report)
+    }
+}
+
+impl Expect {
+    fn missing(&self, report: &Report) -> Vec<String> {
+        let mut missing = Vec::new();
+        if let Some(most) = self.longest_wait.filter(|most| report.longest_wait > most.0) {
+            let (took, most) = (report.longest_wait / MILLISECOND, most.0 / MILLISECOND);
+            missing.push(format!("an operation took {took} ms, at most {most} ms were expected"));
+        }
+        for (what, got, least) in [
+            ("operations were answered", report.answered, self.answered),
+            ("deletes were certified", report.certified, self.certified),
+            ("processes ended themselves", report.fatal.len() as u64, self.fatal as u64),
+        ] {
+            if got < least {
+                missing.push(format!("{got} {what}, at least {least} were expected"));
+            }
+        }
+        for protection in &self.protections {
+            if !report.protections.contains(protection) {
+                missing.push(format!("nothing was acknowledged under {protection}"));
+            }
+        }
+        missing
+    }
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn one_volume() -> u32 {
+    1
+}
+
+fn usual_rate() -> u32 {
+    200
+}
+
+fn twenty_seconds() -> Duration {
+    Duration(20 * SECOND)
+}
+
+fn three_seconds() -> Duration {
+    Duration(3 * SECOND)
+}

@@ -1,0 +1,316 @@
+//! A storage node's process: the production core on a simulated disk, with a shell that is as thin
+//! as the real one. It numbers requests, keeps streams in order, gives the core's disk work to the
+//! kernel, and tells the core when the control plane is silent. It decides nothing.
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+use trefoil_protocol::config::VolumeConfig;
+use trefoil_protocol::ids::VolumeId;
+use trefoil_protocol::message::control::{ControlAnswer, ControlRequest, News};
+use trefoil_protocol::message::peer::{PeerBody, PeerMessage};
+use trefoil_protocol::message::tenant::{TenantAnswer, TenantResponse};
+use trefoil_protocol::time::BootTime;
+use trefoil_storage_node::{ControlTicket, ControlUnreachable, Effect, Event, NodeCore, RequestId};
+
+use super::links::Links;
+use super::message::{Frame, Message};
+use super::process::{Done, Job, Process};
+use super::roster;
+use super::seen::Seen;
+use super::streams::{Desk, Heard};
+use crate::cluster::{Output, TimerId};
+use crate::disk::SimDisk;
+use crate::network::{Link, NodeIndex};
+
+/// After this long the control plane is taken for unreachable.
+const CONTROL_SILENCE: std::time::Duration = std::time::Duration::from_secs(3);
+
+const WAKE: TimerId = TimerId(0);
+
+/// The process.
+pub struct Storage {
+    core: NodeCore<SimDisk>,
+    me: NodeIndex,
+    links: Links,
+    desk: Desk,
+    volumes: BTreeMap<RequestId, VolumeId>,
+    configs: BTreeMap<VolumeId, VolumeConfig>,
+    /// Control requests without an answer, and when they are given up.
+    asked: BTreeMap<u64, BootTime>,
+    timer: Option<BootTime>,
+}
+
+impl std::fmt::Debug for Storage {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Storage({})", self.me.0)
+    }
+}
+
+impl Storage {
+    pub(super) fn new(core: NodeCore<SimDisk>, me: NodeIndex, now: BootTime) -> Self {
+        Self {
+            core,
+            me,
+            links: Links::of(me, now),
+            desk: Desk::default(),
+            volumes: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            timer: None,
+        }
+    }
+
+    /// The core, for the oracle.
+    #[must_use]
+    pub fn core(&self) -> &NodeCore<SimDisk> {
+        &self.core
+    }
+
+    pub(super) fn started(&mut self, now: BootTime, outputs: &mut Vec<Output<Process>>) {
+        self.feed(now, Event::Wakeup, outputs);
+        self.settle(now, outputs);
+    }
+
+    pub(super) fn timer(&mut self, now: BootTime, outputs: &mut Vec<Output<Process>>) {
+        self.timer = None;
+        self.links.probe(now, outputs);
+        let over = |(_, until): &(&u64, &BootTime)| **until <= now;
+        let silent: Vec<u64> = self.asked.iter().filter(over).map(|(ticket, _)| *ticket).collect();
+        for ticket in silent {
+            self.asked.remove(&ticket);
+            let answer = Err(ControlUnreachable);
+            self.feed(now, Event::Control { ticket: ControlTicket(ticket), answer }, outputs);
+        }
+        self.feed(now, Event::Wakeup, outputs);
+        self.settle(now, outputs);
+    }
+
+    pub(super) fn done(&mut self, now: BootTime, done: Done, outputs: &mut Vec<Output<Process>>) {
+        let event = match done {
+            Done::Synced(volume, ticket, result) => Event::Synced { volume, ticket, result },
+            Done::Read(ticket, result) => Event::Read { ticket, result },
+            Done::Erased(volume, result) => Event::Erased { volume, result },
+            Done::Wiped(volume, result) => Event::Wiped { volume, result },
+        };
+        self.feed(now, event, outputs);
+        self.settle(now, outputs);
+    }
+
+    pub(super) fn message(
+        &mut self,
+        now: BootTime,
+        from: NodeIndex,
+        link: Link,
+        message: Message,
+        outputs: &mut Vec<Output<Process>>,
+    ) {
+        match message {
+            Message::Peer(message, bulk) => {
+                let from = roster::node_at(from).expect("only storage nodes send peer messages");
+                self.feed(now, Event::Peer { from, message: *message, bulk }, outputs);
+            }
+            Message::Probe(number) => {
+                let message = Message::ProbeAnswer(number);
+                outputs.push(Output::Send { to: from, link, size: message.size(), message });
+                return;
+            }
+            Message::ProbeAnswer(number) => return self.links.answered(number, now),
+            Message::ControlAnswer(ticket, answer) => {
+                // Too late an answer was given up already.
+                if self.asked.remove(&ticket).is_some() {
+                    self.remember(&answer);
+                    let ticket = ControlTicket(ticket);
+                    self.feed(now, Event::Control { ticket, answer: Ok(*answer) }, outputs);
+                }
+            }
+            Message::Stream(stream, place, frame) => {
+                for heard in self.desk.take(from, link, stream, place, frame) {
+                    self.heard(now, heard, outputs);
+                }
+            }
+            Message::Control(..) => {}
+        }
+        self.settle(now, outputs);
+    }
+
+    fn heard(&mut self, now: BootTime, heard: Heard, outputs: &mut Vec<Output<Process>>) {
+        let event = match heard {
+            Heard::Frame(number, Frame::Ask(principal, body, bulk)) => {
+                self.volumes.insert(RequestId(number), body.volume);
+                Event::Request { request: RequestId(number), principal, body: *body, bulk }
+            }
+            Heard::Frame(number, Frame::Part(part, bulk)) => {
+                Event::Upload { request: RequestId(number), part, bulk }
+            }
+            Heard::Frame(..) => return,
+            Heard::Gone(number) => {
+                self.volumes.remove(&RequestId(number));
+                Event::Gone { request: RequestId(number) }
+            }
+        };
+        self.feed(now, event, outputs);
+    }
+
+    fn feed(&mut self, now: BootTime, event: Event, outputs: &mut Vec<Output<Process>>) {
+        for effect in self.core.step(now, event) {
+            self.carry_out(now, effect, outputs);
+        }
+    }
+
+    fn carry_out(&mut self, now: BootTime, effect: Effect<SimDisk>, outputs: &mut Vec<Output<Process>>) {
+        match effect {
+            Effect::SendPeer { to, message, bulk, .. } => self.send_peer(now, to, message, bulk, outputs),
+            Effect::Reply { request, response, bulk, last } => {
+                self.observe_answer(request, &response, outputs);
+                self.desk.send(request.0, Frame::Answer(Box::new(response), bulk, last), last, outputs);
+                if last {
+                    self.volumes.remove(&request);
+                }
+            }
+            Effect::Data { request, part, bulk } => {
+                let last = part.last;
+                self.desk.send(request.0, Frame::Data(part, joined(bulk)), last, outputs);
+            }
+            Effect::Abort { request } => self.desk.send(request.0, Frame::Abort, true, outputs),
+            // Simulated uploads are shorter than the window: nobody waits for room.
+            Effect::Taken { .. } => {}
+            Effect::Control { ticket, request } => {
+                outputs.extend(mark_of_request(&request).map(Output::Mark));
+                self.asked.insert(ticket.0, now + CONTROL_SILENCE);
+                let message = Message::Control(ticket.0, Box::new(request));
+                let link = Link::Witness(roster::STORAGE[usize::from(self.me.0)].1);
+                outputs.push(Output::Send { to: roster::PLACEMENT, link, size: message.size(), message });
+            }
+            Effect::Sync { volume, job } => outputs.push(Output::Work(Job::Sync(volume, job))),
+            Effect::Read { ticket, job } => outputs.push(Output::Work(Job::Read(ticket, job))),
+            Effect::Erase { volume, job } => outputs.push(Output::Work(Job::Erase(volume, job))),
+            Effect::Wipe { volume, job } => outputs.push(Output::Work(Job::Wipe(volume, job))),
+            Effect::Fatal(reason) => {
+                outputs.push(Output::Observe(Seen::Fatal(reason.to_string())));
+                outputs.push(Output::Exit);
+            }
+        }
+    }
+
+    fn send_peer(
+        &mut self,
+        now: BootTime,
+        to: trefoil_protocol::ids::NodeId,
+        message: PeerMessage,
+        bulk: Vec<Bytes>,
+        outputs: &mut Vec<Output<Process>>,
+    ) {
+        let Some(to) = roster::place_of(to) else { return };
+        let bulk = joined(bulk);
+        outputs.push(Output::Observe(Seen::Sent(Box::new(message.clone()), bulk.clone())));
+        outputs.extend(mark_of_message(&message).map(Output::Mark));
+        let message = Message::Peer(Box::new(message), bulk);
+        let link = self.links.choose(to, now);
+        outputs.push(Output::Send { to, link, size: message.size(), message });
+    }
+
+    fn observe_answer(
+        &self,
+        request: RequestId,
+        response: &TenantResponse,
+        outputs: &mut Vec<Output<Process>>,
+    ) {
+        let Ok(answer) = response else { return };
+        let (mark, answer) = match answer {
+            TenantAnswer::Applied(answer) => (mark_of_answer(answer), answer.as_ref()),
+            answer => (mark_of_answer(answer), answer),
+        };
+        let Some(mark) = mark else { return };
+        outputs.push(Output::Mark(mark));
+        let config = self.volumes.get(&request).and_then(|volume| self.configs.get(volume));
+        if let Some(config) = config {
+            let seen = Seen::Acknowledged(Box::new(config.clone()), Box::new(answer.clone()));
+            outputs.push(Output::Observe(seen));
+        }
+    }
+
+    /// The oracle needs to know by which rule an acknowledgement counts.
+    fn remember(&mut self, answer: &ControlAnswer) {
+        let (ControlAnswer::Granted { news, .. } | ControlAnswer::News(news)) = answer else { return };
+        let News { volumes, .. } = news;
+        for config in volumes {
+            let known = self.configs.get(&config.volume);
+            if known.is_none_or(|known| (known.epoch, known.changed) < (config.epoch, config.changed)) {
+                self.configs.insert(config.volume, config.clone());
+            }
+        }
+    }
+
+    /// Sets the timer for whatever comes next.
+    fn settle(&mut self, now: BootTime, outputs: &mut Vec<Output<Process>>) {
+        let silence = self.asked.values().min().copied();
+        let due = [Some(self.links.due()), self.core.next_wakeup(), silence].into_iter().flatten().min();
+        let Some(due) = due else { return };
+        if self.timer != Some(due) {
+            self.timer = Some(due);
+            // A core that wants to be woken in the past is woken at once, and time goes on.
+            let at_boot = due.0.max(now.0 + 1);
+            outputs.push(Output::SetTimer { timer: WAKE, at_boot });
+        }
+    }
+}
+
+fn joined(mut bulk: Vec<Bytes>) -> Bytes {
+    match bulk.len() {
+        0 => Bytes::new(),
+        1 => bulk.swap_remove(0),
+        _ => {
+            let mut all = BytesMut::new();
+            bulk.iter().for_each(|part| all.extend_from_slice(part));
+            all.freeze()
+        }
+    }
+}
+
+fn mark_of_answer(answer: &TenantAnswer) -> Option<&'static str> {
+    match answer {
+        TenantAnswer::Stored(_) => Some("stored"),
+        TenantAnswer::Deleted { .. } => Some("deleted"),
+        TenantAnswer::Undeleted { .. } => Some("undeleted"),
+        _ => None,
+    }
+}
+
+fn mark_of_message(message: &PeerMessage) -> Option<&'static str> {
+    match &message.body {
+        PeerBody::Append { count, .. } if *count > 0 => Some("appended"),
+        PeerBody::Payload { fetched: true, .. } => Some("payload.backfilled"),
+        PeerBody::Payload { .. } => Some("payload.sent"),
+        PeerBody::Peer => Some("peering"),
+        PeerBody::Erase { .. } => Some("erase.ordered"),
+        PeerBody::Erased { .. } => Some("erased"),
+        _ => None,
+    }
+}
+
+fn mark_of_request(request: &ControlRequest) -> Option<&'static str> {
+    match request {
+        ControlRequest::Ready { .. } => Some("ready"),
+        ControlRequest::Lagging { .. } => Some("lagging"),
+        ControlRequest::Complete { .. } => Some("complete"),
+        ControlRequest::Restored { .. } => Some("restored"),
+        ControlRequest::RequestPurge { .. } => Some("purge.requested"),
+        ControlRequest::Certify { .. } => Some("certify"),
+        ControlRequest::Retired { .. } => Some("retired"),
+        _ => None,
+    }
+}
+
+/// Runs disk work, as a disk thread would.
+pub(super) fn run(job: Job) -> Done {
+    match job {
+        Job::Sync(volume, job) => {
+            let ticket = job.ticket();
+            Done::Synced(volume, ticket, job.run())
+        }
+        Job::Read(ticket, job) => Done::Read(ticket, job.run()),
+        Job::Erase(volume, job) => Done::Erased(volume, job.run()),
+        Job::Wipe(volume, job) => Done::Wiped(volume, job.run()),
+    }
+}

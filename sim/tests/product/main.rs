@@ -1,0 +1,20 @@
+//! The product in the simulator: what every change must keep.
+
+use trefoil_sim::product::run::{Setting, run};
+
+#[test]
+fn a_healthy_cluster_keeps_every_promise() {
+    for seed in 0..4 {
+        let report = run(seed, &Setting::healthy(seed), None).expect("no plan, no trace");
+        assert_eq!(report.violations, [], "seed {seed}");
+        assert!(report.answered > 50, "seed {seed}: {} answers", report.answered);
+    }
+}
+
+#[test]
+fn r119_a_seed_of_the_product_is_one_run() {
+    for seed in [3, 4] {
+        let trace = || run(seed, &Setting::drawn(seed), None).expect("a drawn plan fits").trace;
+        assert_eq!(trace(), trace(), "seed {seed}");
+    }
+}
