@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Mutex as AsyncMutex;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use trefoil_protocol::codec;
 use trefoil_protocol::message::tenant::{TenantRequest, TenantResponse};
 use trefoil_transport::{
@@ -25,6 +25,9 @@ use crate::core::{Failed, Peer};
 
 /// How long one address may take to answer a handshake.
 const DIAL_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// How long an endpoint is waited for before the next one is dialled beside it.
+const STAGGER: Duration = Duration::from_millis(100);
 
 /// The first frame of an answer, and the stream that the rest comes from.
 pub(super) struct Reply {
@@ -121,17 +124,23 @@ impl Connections {
         let turn = slot.turn.load(Ordering::Relaxed);
         let dialled = match peer {
             Peer::Node(node) => self.dial_any(addresses, turn, Some(Identity::Node(node)), None).await,
-            Peer::Endpoint(place) => self.dial_endpoint(place, turn, None).await,
-            Peer::Custodian => self.dial_custodian().await,
+            // One endpoint is as good as another for what is asked of it.
+            Peer::Endpoint(place) => self.dial_first(place + turn, None).await,
+            Peer::Custodian => self.dial_first(turn, Some(Role::Placement)).await,
         };
         *live = dialled.as_ref().ok().cloned();
         dialled
     }
 
-    /// Dials all endpoints at once: any of them may be the custodian, and any of them may be dead.
-    async fn dial_custodian(&self) -> Result<Connection, Failed> {
-        let dial = |place| self.dial_endpoint(place, 0, Some(Role::Placement));
-        let mut dials: Vec<_> = (0..self.endpoints.len()).map(|place| Box::pin(dial(place))).collect();
+    /// Dials the endpoints from `first` on, each a little after the one before, and takes whoever of
+    /// that role answers first: any of them may be dead.
+    async fn dial_first(&self, first: usize, role: Option<Role>) -> Result<Connection, Failed> {
+        let count = self.endpoints.len();
+        let dial = async |n: u32| {
+            sleep(STAGGER * n).await;
+            self.dial_endpoint((first + n as usize) % count, role).await
+        };
+        let mut dials: Vec<_> = (0..).take(count).map(|n| Box::pin(dial(n))).collect();
         let mut failed = Failed::Unreachable;
         poll_fn(|context| {
             let mut place = 0;
@@ -150,12 +159,7 @@ impl Connections {
         .await
     }
 
-    async fn dial_endpoint(
-        &self,
-        place: usize,
-        turn: usize,
-        role: Option<Role>,
-    ) -> Result<Connection, Failed> {
+    async fn dial_endpoint(&self, place: usize, role: Option<Role>) -> Result<Connection, Failed> {
         let name = self.endpoints.get(place).ok_or(Failed::Unreachable)?;
         let addresses: Vec<SocketAddr> = match timeout(DIAL_TIME_MAX, tokio::net::lookup_host(name)).await {
             Ok(Ok(addresses)) => addresses.collect(),
@@ -164,7 +168,7 @@ impl Connections {
                 return Err(Failed::Unreachable);
             }
         };
-        self.dial_any(&addresses, turn, None, role).await
+        self.dial_any(&addresses, 0, None, role).await
     }
 
     async fn dial_any(
