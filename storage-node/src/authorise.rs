@@ -1,10 +1,11 @@
 //! Who may touch what: the only place where a [`TenantScope`] is made. Every tenant operation on a
 //! volume takes one, so no path can forget the check.
 //!
-//! Another tenant's volume, an unknown volume and an unknown object are refused alike.
+//! Another tenant's volume is refused exactly like a volume that this node does not have. That is no
+//! `NotFound`: a node that lost its place, or has not heard of it yet, knows nothing of the object.
 
 use trefoil_protocol::config::VolumeConfig;
-use trefoil_protocol::ids::{PrincipalId, TenantId, VolumeId};
+use trefoil_protocol::ids::{Epoch, PrincipalId, TenantId, VolumeId};
 use trefoil_protocol::message::tenant::Refusal;
 
 use crate::event::VerifiedPrincipal;
@@ -34,12 +35,12 @@ impl TenantScope {
     }
 }
 
-/// Mints the proof, or refuses exactly as for an object that does not exist.
+/// Mints the proof, or refuses as for a volume that is not here.
 pub fn authorise(who: VerifiedPrincipal, config: Option<&VolumeConfig>) -> Result<TenantScope, Refusal> {
     match config {
         Some(config) if config.tenant == who.tenant => {
             Ok(TenantScope { tenant: who.tenant, principal: who.principal, volume: config.volume })
         }
-        _ => Err(Refusal::NotFound),
+        _ => Err(Refusal::NotPrimary { epoch: Epoch(0), primary: None }),
     }
 }

@@ -18,13 +18,24 @@ pub struct Batch {
     pub order: SignedPurgeOrder,
     /// Exactly the order's items.
     pub items: Vec<PurgeItem>,
-    /// The store that erases last.
+    /// The store that erases last, as the latest record names it.
     pub retained: StoreId,
     /// When all others were done.
     pub others_erased: Option<CpTime>,
     /// The permission for the retained store, and the record that holds it.
     pub first_copy: Option<(Lsn, SignedPurgeOrder)>,
     certified: usize,
+}
+
+impl Batch {
+    /// The order that a store's receipts must name.
+    pub fn order_for(&self, store: StoreId) -> Option<OrderId> {
+        match &self.first_copy {
+            _ if store != self.retained => Some(self.order.order.id),
+            Some((_, order)) => Some(order.order.id),
+            None => None,
+        }
+    }
 }
 
 /// The purges of a volume that are not over, by the order for the others.
@@ -51,6 +62,9 @@ impl Batches {
                 PurgeScope::FirstCopy => {
                     let same = |batch: &&mut Batch| batch.items == purging.items;
                     if let Some(batch) = self.0.values_mut().find(same) {
+                        // The store that was to erase last may be lost for ever: then the record
+                        // names another one.
+                        batch.retained = purging.retained;
                         batch.first_copy = Some((record.lsn(), purging.order.clone()));
                     }
                 }

@@ -108,7 +108,8 @@ impl Purges {
             let ours = (receipt.tenant, receipt.volume) == (desk.config.tenant, desk.config.volume);
             let key = cx.view.node_of_store(receipt.store).map(|node| node.store_key);
             let signed_by_store = signed.signature.verify(receipt, |by| Some(*by) == key).is_ok();
-            if ours && signed_by_store && batch.items.contains(&item) {
+            let named = batch.order_for(receipt.store) == Some(receipt.order);
+            if ours && signed_by_store && named && batch.items.contains(&item) {
                 let drive = self.drives.entry(batch.order.order.id).or_default();
                 drive.receipts.insert((receipt.store, receipt.version), signed);
             }
@@ -192,9 +193,25 @@ impl Purges {
             return;
         }
         let Some((order, items)) = self.in_hand.take() else { return };
-        let retained = retained_of(&items, desk).unwrap_or(desk.me.store);
+        let retained = self.retained_for(&order, &items, desk);
         let body = RecordBody::Purging(Purging { order, items, retained });
         self.record = mutations.append_own(body, keys, desk, cx);
+    }
+
+    /// The store that erases last: the one that the purge named when it began. If that one is lost
+    /// for ever, the delete ends early, and this store stands in for it.
+    fn retained_for<D: Disk>(
+        &self,
+        order: &SignedPurgeOrder,
+        items: &[PurgeItem],
+        desk: &Desk<'_, D>,
+    ) -> StoreId {
+        let named = match order.order.scope {
+            PurgeScope::Others => None,
+            PurgeScope::FirstCopy => items.first().and_then(|item| batch_of(*item, desk)),
+        };
+        let named = named.map(|batch| batch.retained).filter(|store| desk.config.ever_held.contains(store));
+        named.unwrap_or(desk.me.store)
     }
 
     fn drive<D: Disk>(
@@ -224,10 +241,7 @@ impl Purges {
             }
             return;
         }
-        if stores.contains(&batch.retained) && !self.first_copy(order, batch, desk, own, cx) {
-            return;
-        }
-        if others_done {
+        if self.first_copy(order, batch, desk, own, cx) && others_done {
             self.certify(order, batch, mutations, desk, cx);
         }
     }
@@ -241,15 +255,16 @@ impl Purges {
         own: &mut Vec<OwnErase>,
         cx: &mut Context<'_, D>,
     ) -> bool {
+        let is_lost = !desk.config.ever_held.contains(&batch.retained);
         let drive = self.drives.entry(of).or_default();
-        if let Some((record, order)) = &batch.first_copy {
+        if let Some((record, order)) = batch.first_copy.as_ref().filter(|_| !is_lost) {
             drive.tell(batch.retained, (*record, order), batch, desk.config, own, cx);
             return drive.has_all(batch.retained, batch);
         }
         let (Some(at), retention) = (batch.others_erased, desk.config.first_copy_retention) else {
             return false;
         };
-        let over = cx.view.now >= at + retention.into();
+        let over = is_lost || cx.view.now >= at + retention.into();
         if over && self.in_hand.is_none() && is_due(drive.asked_at, ASK_EVERY, cx.now) {
             drive.asked_at = Some(cx.now);
             let claim = |item: &PurgeItem| PurgeClaim { item: *item, deleted_at: at, window: retention };
@@ -312,7 +327,12 @@ impl Purges {
 
 impl Drive {
     fn has_all(&self, store: StoreId, batch: &Batch) -> bool {
-        batch.items.iter().all(|item| self.receipts.contains_key(&(store, item.version)))
+        batch.items.iter().all(|item| self.has(store, item.version, batch))
+    }
+
+    fn has(&self, store: StoreId, version: VersionId, batch: &Batch) -> bool {
+        let receipt = self.receipts.get(&(store, version));
+        receipt.is_some_and(|signed| batch.order_for(store) == Some(signed.receipt.order))
     }
 
     /// Tells a store to erase what it has not receipted. A store that is no member any more has no
@@ -326,7 +346,7 @@ impl Drive {
         own: &mut Vec<OwnErase>,
         cx: &mut Context<'_, D>,
     ) {
-        let lacking = |item: &&PurgeItem| !self.receipts.contains_key(&(store, item.version));
+        let lacking = |item: &&PurgeItem| !self.has(store, item.version, batch);
         let items: Vec<PurgeItem> = batch.items.iter().filter(lacking).copied().collect();
         if items.is_empty() || !is_due(self.told.get(&store).copied(), ASK_EVERY, cx.now) {
             return;
@@ -344,7 +364,9 @@ impl Drive {
         let VersionState::OthersErased { tombstone, .. } = object.state else { return None };
         let first = batch.first_copy.as_ref().map(|(_, order)| order.order.id);
         let receipts = self.receipts.iter().filter(|((store, version), _)| {
-            *version == item.version && desk.config.ever_held.contains(store)
+            self.has(*store, *version, batch)
+                && *version == item.version
+                && desk.config.ever_held.contains(store)
         });
         Some(PurgeEvidence {
             version: item.version,
@@ -388,18 +410,17 @@ fn still_stands<D: Disk>(item: PurgeItem, scope: PurgeScope, desk: &Desk<'_, D>)
         }
         (PurgeScope::Others, Some(VersionState::Live)) => crate::mutant::mutant!(M13, false, true),
         (PurgeScope::FirstCopy, Some(VersionState::OthersErased { tombstone, first_copy_order, .. })) => {
-            tombstone.lsn == item.tombstone && first_copy_order.is_none()
+            let is_lost = batch_of(item, desk).is_some_and(|b| !desk.config.ever_held.contains(&b.retained));
+            tombstone.lsn == item.tombstone && (first_copy_order.is_none() || is_lost)
         }
         _ => false,
     }
 }
 
-/// The store that an earlier record of this purge named.
-fn retained_of<D: Disk>(items: &[PurgeItem], desk: &Desk<'_, D>) -> Option<StoreId> {
-    let object = desk.holding.index().version(items.first()?.version)?;
-    match object.state {
-        VersionState::Purging { retained, .. } | VersionState::OthersErased { retained, .. } => {
-            Some(retained)
+fn batch_of<'d, D: Disk>(item: PurgeItem, desk: &'d Desk<'_, D>) -> Option<&'d Batch> {
+    match desk.holding.index().version(item.version)?.state {
+        VersionState::Purging { order, .. } | VersionState::OthersErased { order, .. } => {
+            desk.holding.batches().of_order(order)
         }
         _ => None,
     }
