@@ -1,14 +1,16 @@
 //! The connections to other nodes: an address book fed by the control plane's news, links kept per
 //! peer, and an inbox for what peers say. Which link carries a message is the transport's choice.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Mutex;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::{Mutex, Notify};
+use tokio::time::timeout;
 use trefoil_protocol::codec;
 use trefoil_protocol::config::{NodeEntry, NodeState};
 use trefoil_protocol::ids::{DcId, LinkId, NodeId};
@@ -27,6 +29,12 @@ use crate::event::Event;
 /// Frames that peers may have sent before the core looked at them.
 const INBOX_FRAMES: usize = 256;
 
+/// Payload that may wait for all peers together before clients' uploads are held up.
+const BACKLOG_BYTES_MAX: usize = 64 << 20;
+
+/// How long one message of payload may wait for room in its lane.
+const PAYLOAD_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// Everyone this node may speak to.
 pub(super) struct Peers {
     own: NodeId,
@@ -36,6 +44,7 @@ pub(super) struct Peers {
     known: RefCell<BTreeMap<NodeId, Peer>>,
     connections: UnboundedSender<Connection>,
     inbox: Mutex<mpsc::Receiver<Event>>,
+    backlog: Rc<Backlog>,
 }
 
 struct Peer {
@@ -45,6 +54,32 @@ struct Peer {
     links: Rc<PeerLinks>,
     /// Payload waits, in order, for room in its lane; the task behind this does the waiting.
     payload: UnboundedSender<(Queue, Bytes, Bytes)>,
+}
+
+/// Payload that waits for peers to take it, in bytes, over all of them: clients' uploads are read
+/// only while it is small, so a slow peer slows its clients and never fills this node's memory.
+#[derive(Default)]
+pub(super) struct Backlog {
+    bytes: Cell<usize>,
+    less: Notify,
+}
+
+impl Backlog {
+    fn add(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() + bytes);
+    }
+
+    fn remove(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() - bytes);
+        self.less.notify_waiters();
+    }
+
+    /// Waits until an upload may go on.
+    pub(super) async fn room(&self) {
+        while self.bytes.get() >= BACKLOG_BYTES_MAX {
+            self.less.notified().await;
+        }
+    }
 }
 
 impl Peers {
@@ -61,7 +96,13 @@ impl Peers {
             known: RefCell::default(),
             connections,
             inbox: Mutex::new(inbox),
+            backlog: Rc::default(),
         }
+    }
+
+    /// The payload that waits for peers.
+    pub(super) fn backlog(&self) -> &Backlog {
+        &self.backlog
     }
 
     /// Listens to an accepted connection of the node plane.
@@ -99,8 +140,9 @@ impl Peers {
         let bulk = joined(bulk);
         match (lane, &message.body) {
             (Lane::Payload | Lane::Background, PeerBody::Payload { upload, .. }) => {
-                // The task ends only with the peer's entry.
-                let _ = peer.payload.send((Queue::Upload(*upload), body, bulk));
+                self.backlog.add(bulk.len());
+                let waiting = (Queue::Upload(*upload), body, bulk);
+                peer.payload.send(waiting).expect("its task ends with the peer's entry");
             }
             _ => {
                 if let Err(error) = peer.links.try_send(Queue::Control, body, bulk) {
@@ -144,7 +186,7 @@ impl Peers {
         let paths = addresses.iter().filter_map(path).collect();
         let links = Rc::new(PeerLinks::open(Identity::Node(node.node), Plane::Node, paths));
         let (payload, waiting) = mpsc::unbounded_channel();
-        tokio::task::spawn_local(send_payload(Rc::clone(&links), waiting));
+        tokio::task::spawn_local(send_payload(Rc::clone(&links), waiting, Rc::clone(&self.backlog)));
         Peer { dc: node.dc, up: true, addresses, links, payload }
     }
 }
@@ -153,11 +195,23 @@ fn count(peers: usize) -> u32 {
     u32::try_from(peers).unwrap_or(u32::MAX)
 }
 
-async fn send_payload(links: Rc<PeerLinks>, mut waiting: UnboundedReceiver<(Queue, Bytes, Bytes)>) {
+/// Sends payload as the lanes take it. What a peer does not take in time, or while none of its links
+/// answers, is dropped: a member asks again for what it lacks, and nobody else may wait for it.
+async fn send_payload(
+    links: Rc<PeerLinks>,
+    mut waiting: UnboundedReceiver<(Queue, Bytes, Bytes)>,
+    backlog: Rc<Backlog>,
+) {
     while let Some((queue, body, bulk)) = waiting.recv().await {
-        if let Err(error) = links.send(queue, body, bulk).await {
-            tracing::warn!(peer = %links.peer(), %error, "payload not sent");
+        let bytes = bulk.len();
+        if LinkId::ALL.into_iter().any(|link| links.health(link).up) {
+            match timeout(PAYLOAD_TIME_MAX, links.send(queue, body, bulk)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(peer = %links.peer(), %error, "payload not sent"),
+                Err(_) => tracing::warn!(peer = %links.peer(), "payload not taken in time"),
+            }
         }
+        backlog.remove(bytes);
     }
 }
 

@@ -232,6 +232,7 @@ async fn read_upload(
 ) {
     loop {
         held.room().await;
+        driver.peers().backlog().room().await;
         let frame = match recv.read_frame().await {
             Ok(Some(frame)) => frame,
             Ok(None) | Err(_) => return,

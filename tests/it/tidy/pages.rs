@@ -38,6 +38,27 @@ fn every_path_on_the_map_exists() {
     none("docs/architecture.md", missing.map(str::to_owned).collect());
 }
 
+/// On the map, "`file.rs`: `function`" says where a step happens; further functions of the same file
+/// follow in the same sentence.
+#[test]
+fn every_function_on_the_map_is_in_its_file() {
+    let map = std::fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let mut findings = Vec::new();
+    let mut steps = 0;
+    for (at, _) in map.match_indices(".rs`:") {
+        let file = map[..at + 3].rsplit('`').next().unwrap_or_default();
+        let function = map[at + 5..].split('`').nth(1).unwrap_or_default();
+        let source = std::fs::read_to_string(root().join(file)).unwrap_or_default();
+        let defined = [format!("fn {function}("), format!("fn {function}<")];
+        if file != "file.rs" && !defined.iter().any(|definition| source.contains(definition)) {
+            findings.push(format!("{file}: {function}"));
+        }
+        steps += 1;
+    }
+    assert!(steps > 20, "the map names {steps} functions only: has its form changed?");
+    none("docs/architecture.md names functions that are not there", findings);
+}
+
 #[test]
 fn the_commands_of_the_readme_are_the_ones_that_ci_runs() {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
