@@ -4,7 +4,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
 
@@ -48,29 +48,35 @@ pub(super) enum Halt {
 /// An exchange under way.
 pub(super) type Carried<'a> = Pin<Box<dyn Future<Output = Result<Reply, Halt>> + Send + 'a>>;
 
-/// How an upload does, read by its driver while the upload runs.
-#[derive(Default)]
+/// How an upload does, read by its driver when it next looks. The times are those of the upload, so that
+/// a driver that looks late does not take a silence for progress.
 pub(super) struct Gauge {
-    frames: AtomicU64,
-    ended: AtomicBool,
+    clock: Clock,
+    /// Nanoseconds of the clock; 0 for never, or told already.
+    moved: AtomicU64,
+    ended: AtomicU64,
 }
 
 impl Gauge {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self { clock, moved: AtomicU64::new(0), ended: AtomicU64::new(0) }
+    }
+
     /// Another frame was taken by the network.
     pub(super) fn moved(&self) {
-        self.frames.fetch_add(1, Ordering::Relaxed);
+        self.moved.store(self.clock.now().0, Ordering::Relaxed);
     }
 
     /// The last frame is about to be handed to the network.
     pub(super) fn ended(&self) {
-        self.ended.store(true, Ordering::Relaxed);
+        self.ended.store(self.clock.now().0, Ordering::Relaxed);
     }
 
-    fn take(&self, exchange: ExchangeId) -> impl Iterator<Item = Event> {
-        let moved = self.frames.swap(0, Ordering::Relaxed) > 0;
-        let ended = self.ended.swap(false, Ordering::Relaxed);
-        let moved = moved.then_some(Event::Progress(exchange));
-        moved.into_iter().chain(ended.then_some(Event::Ended(exchange)))
+    fn take(&self, exchange: ExchangeId) -> impl Iterator<Item = (BootTime, Event)> {
+        let told = |time: &AtomicU64| Some(BootTime(time.swap(0, Ordering::Relaxed))).filter(|at| at.0 > 0);
+        let moved = told(&self.moved).map(|at| (at, Event::Progress(exchange)));
+        let ended = told(&self.ended).map(|at| (at, Event::Ended(exchange)));
+        moved.into_iter().chain(ended)
     }
 }
 
@@ -106,10 +112,10 @@ impl<'a> Driver<'a> {
     ) -> Option<Driven<O::Output>> {
         let mut open: Vec<Open<'a>> = Vec::new();
         let (mut bulk, mut rest) = (Bytes::new(), None);
-        let mut events = vec![Event::Wakeup];
+        let mut events = vec![(self.clock.now(), Event::Wakeup)];
         loop {
-            for event in events.drain(..) {
-                for effect in self.step(operation, event) {
+            for (at, event) in events.drain(..) {
+                for effect in self.step(operation, at, event) {
                     match effect {
                         Effect::Ask { exchange, to, request, bulk } => {
                             let future = carry(to, *request, bulk);
@@ -130,7 +136,7 @@ impl<'a> Driver<'a> {
                 () = sleep_until(self.clock.instant(wakeup)) => (open.last().map(|o| o.exchange), None),
             };
             events.extend(exchange.into_iter().flat_map(|exchange| self.gauge.take(exchange)));
-            events.push(match (exchange, outcome) {
+            let event = match (exchange, outcome) {
                 (Some(exchange), Some(Ok(reply))) => {
                     (bulk, rest) = (reply.bulk, Some(reply.rest));
                     Event::Answered(exchange, Box::new(reply.response))
@@ -138,13 +144,14 @@ impl<'a> Driver<'a> {
                 (Some(exchange), Some(Err(Halt::Failed(failed)))) => Event::Failed(exchange, failed),
                 (_, Some(Err(Halt::Aborted))) => return None,
                 _ => Event::Wakeup,
-            });
+            };
+            events.push((self.clock.now(), event));
         }
     }
 
-    fn step<O: Operation>(&self, operation: &mut O, event: Event) -> Vec<Effect<O::Output>> {
+    fn step<O: Operation>(&self, operation: &mut O, at: BootTime, event: Event) -> Vec<Effect<O::Output>> {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        operation.step(self.clock.now(), &mut routes, event)
+        operation.step(at, &mut routes, event)
     }
 }
 

@@ -56,7 +56,7 @@ impl Network {
     }
 
     async fn drive<O: Operation>(&self, operation: &mut O) -> Driven<O::Output> {
-        let gauge = Gauge::default();
+        let gauge = Gauge::new(self.clock);
         let driver = Driver { clock: self.clock, routes: &self.routes, gauge: &gauge };
         let carry = |peer, request, bulk| -> Carried<'_> {
             Box::pin(self.explained(peer, self.exchange(peer, request, bulk)))
@@ -72,7 +72,7 @@ impl Network {
         mutation: &mut Mutation,
         upload: &AsyncMutex<Upload<'_, S>>,
     ) -> Option<Result<TenantAnswer, MutationFailure>> {
-        let gauge = Gauge::default();
+        let gauge = Gauge::new(self.clock);
         let driver = Driver { clock: self.clock, routes: &self.routes, gauge: &gauge };
         let carry = |peer, request: TenantRequest, bulk| -> Carried<'_> {
             match request.call {
