@@ -59,15 +59,22 @@ pub struct Wanted {
 }
 
 impl Backfill {
-    /// Asks for what is missing.
-    pub fn fetch<D: Disk>(&mut self, holding: &Holding<D>, config: &VolumeConfig, cx: &mut Context<'_, D>) {
+    /// Asks for what is missing: the in-sync members, and `others` that may have it.
+    pub fn fetch<D: Disk>(
+        &mut self,
+        holding: &Holding<D>,
+        config: &VolumeConfig,
+        others: Vec<NodeId>,
+        cx: &mut Context<'_, D>,
+    ) {
         let now = cx.now;
         let before = self.under_way.len();
         self.under_way.retain(|_, asked| now.since(*asked) < AGAIN_AFTER);
         if self.under_way.len() < before {
             self.turn += 1;
         }
-        let sources = sources(config, cx.identity.node);
+        let mut sources = sources(config, cx.identity.node);
+        sources.extend(others);
         let due = holding.unpaid().values().filter(|unpaid| now.since(unpaid.since) >= PATIENCE);
         for unpaid in due {
             self.looked_at = now;

@@ -112,7 +112,7 @@ impl Peering {
         if !holding.has_promised(config.epoch) {
             return Ok(Progress::Waiting);
         }
-        self.ask(config, cx);
+        self.ask(is_in_doubt(holding), config, cx);
         let silent = self.silent(config, cx.identity.store);
         if !silent.is_empty() {
             self.report_silent(silent, config, cx);
@@ -133,13 +133,18 @@ impl Peering {
         Ok(Progress::Ready)
     }
 
-    fn ask<D: Disk>(&mut self, config: &VolumeConfig, cx: &mut Context<'_, D>) {
+    fn ask<D: Disk>(&mut self, in_doubt: bool, config: &VolumeConfig, cx: &mut Context<'_, D>) {
         if !is_due(self.asked_at, ASK_EVERY, cx.now) {
             return;
         }
-        let me = cx.identity.store;
-        let unheard = |member: &&Member| member.store != me && !self.reports.contains_key(&member.store);
-        let unheard: Vec<NodeId> = config.members.iter().filter(unheard).map(|m| m.node).collect();
+        let unheard = |store: &StoreId| *store != cx.identity.store && !self.reports.contains_key(store);
+        let members = config.members.iter().filter(|member| unheard(&member.store)).map(|m| m.node);
+        let mut unheard: Vec<NodeId> = witnesses(config)
+            .into_iter()
+            .filter(|store| in_doubt && unheard(store))
+            .filter_map(|store| cx.view.node_of_store(store).map(|node| node.node))
+            .collect();
+        unheard.extend(members);
         if !unheard.is_empty() {
             self.asked_at = Some(cx.now);
         }
@@ -166,16 +171,21 @@ impl Peering {
         }
     }
 
-    /// Reports of the other in-sync members.
+    /// Reports of the other in-sync members and of the witnesses.
     fn peers<'p>(
         &'p self,
         config: &'p VolumeConfig,
         me: StoreId,
-    ) -> impl Iterator<Item = (&'p Member, &'p StoreReport)> {
-        let others = config.members.iter().filter(move |member| member.store != me);
-        others
-            .filter(|member| member.state == MemberState::InSync)
-            .filter_map(|member| Some((member, &self.reports.get(&member.store)?.1)))
+    ) -> impl Iterator<Item = (StoreId, &'p StoreReport)> {
+        let in_sync = config.in_sync().map(|member| member.store);
+        let stores: BTreeSet<StoreId> = in_sync.chain(witnesses(config)).filter(|s| *s != me).collect();
+        stores.into_iter().filter_map(|store| Some((store, &self.reports.get(&store)?.1)))
+    }
+
+    /// Where missing payload may be fetched beside the in-sync members.
+    pub fn witness_nodes<D: Disk>(&self, config: &VolumeConfig, cx: &Context<'_, D>) -> Vec<NodeId> {
+        let heard = witnesses(config).into_iter().filter(|store| self.reports.contains_key(store));
+        heard.filter_map(|store| cx.view.node_of_store(store).map(|node| node.node)).collect()
     }
 
     /// The best log is the one whose last record has the highest (epoch, lsn).
@@ -187,7 +197,7 @@ impl Peering {
     ) -> bool {
         let rank = |report: &StoreReport| (report.last.epoch, report.last.lsn);
         let best = self.peers(config, cx.identity.store).max_by_key(|(_, report)| rank(report));
-        let Some((member, report)) = best.map(|(member, report)| (*member, *report)) else {
+        let Some((store, report)) = best.map(|(store, report)| (store, *report)) else {
             return holding.hole().is_none();
         };
         let own = holding.last();
@@ -196,7 +206,9 @@ impl Peering {
         let Some(after) = self.fetch_from(holding, behind) else { return true };
         if is_due(self.fetched_at, ASK_EVERY, cx.now) {
             self.fetched_at = Some(cx.now);
-            cx.tell(config, member.node, PeerBody::FetchLog { after });
+            if let Some(node) = cx.view.node_of_store(store).map(|node| node.node) {
+                cx.tell(config, node, PeerBody::FetchLog { after });
+            }
         }
         false
     }
@@ -210,9 +222,14 @@ impl Peering {
         }
     }
 
-    /// A log whose end is in doubt counts only after comparison with another in-sync member's.
+    /// A log whose end is in doubt counts only after comparison with another such store's.
     fn is_certain<D: Disk>(&self, holding: &Holding<D>, config: &VolumeConfig, me: StoreId) -> bool {
-        holding.is_verified() || self.peers(config, me).next().is_some()
+        let heard = |store: &StoreId| *store == me || self.reports.contains_key(store);
+        // Under the present epoch what was acknowledged is on some of the members that catch up.
+        let all_heard = config.members.iter().all(|member| heard(&member.store));
+        holding.is_verified()
+            || self.silent(config, me).is_empty() && config.in_sync().count() > 1
+            || self.peers(config, me).next().is_some() && (all_heard || !config.activated)
     }
 
     /// Cuts the log at a record whose payload no in-sync member has: none of them can have
@@ -224,7 +241,10 @@ impl Peering {
         me: StoreId,
     ) -> Result<bool, StageError> {
         let known = self.known_committed(holding);
-        let others: BTreeSet<StoreId> = self.peers(config, me).map(|(member, _)| member.store).collect();
+        let others: BTreeSet<StoreId> = self.peers(config, me).map(|(store, _)| store).collect();
+        if others.is_empty() && is_in_doubt(holding) {
+            return Ok(false);
+        }
         let unobtainable = holding.unpaid().range(known.next()..).find(|(_, unpaid)| {
             others.iter().all(|s| self.without.get(&unpaid.upload).is_some_and(|w| w.contains(s)))
         });
@@ -256,4 +276,26 @@ impl Peering {
         let fetched = self.fetched_at.map(|at| at + ASK_EVERY);
         fetched.into_iter().chain([asked]).min()
     }
+}
+
+/// Whether something at the end or in the middle of this log may be lost.
+fn is_in_doubt<D: Disk>(holding: &Holding<D>) -> bool {
+    !holding.is_verified() || holding.hole().is_some()
+}
+
+/// Stores that are no in-sync members and still know what was acknowledged last. Before anything was
+/// acknowledged under the present epoch: those that were in sync under the last one that could; each
+/// of them has every acknowledged record. Afterwards: the members that catch up; each record is on
+/// some of them.
+pub(super) fn witnesses(config: &VolumeConfig) -> Vec<StoreId> {
+    let catching_up = |member: &&Member| member.state == MemberState::CatchingUp;
+    if config.activated {
+        return config.members.iter().filter(catching_up).map(|member| member.store).collect();
+    }
+    let last = config.intervals.iter().rev().find(|interval| interval.activated);
+    let is_in_sync = |store: StoreId| {
+        config.member_of_store(store).is_some_and(|member| member.state == MemberState::InSync)
+    };
+    let in_sync = last.into_iter().flat_map(|interval| interval.in_sync.iter().copied());
+    in_sync.filter(|store| !is_in_sync(*store)).collect()
 }

@@ -23,7 +23,7 @@ use super::erasing::Erasing;
 use super::holding::Holding;
 use super::member::{FollowError, Member};
 use super::mutations::{self, Desk, Intent, Mutation, Mutations, request_hash};
-use super::peering::{Peering, Progress};
+use super::peering::{Peering, Progress, witnesses};
 use super::primary::Primary;
 use super::purge::Purges;
 use super::reads::{self, Counter, Reads};
@@ -66,6 +66,8 @@ pub struct Replica<D: Disk> {
     erasing: Erasing,
     /// The latest run of each store that spoke: what an earlier run said is void.
     runs: BTreeMap<StoreId, Incarnation>,
+    /// A primary in doubt asked where this store is, which is no member.
+    testimony_due: bool,
 }
 
 impl<D: Disk> Replica<D> {
@@ -82,6 +84,7 @@ impl<D: Disk> Replica<D> {
             purges: Purges::default(),
             erasing: Erasing::default(),
             runs: BTreeMap::new(),
+            testimony_due: false,
         }
     }
 
@@ -184,10 +187,16 @@ impl<D: Disk> Replica<D> {
             return cx.out.want_news();
         }
         let is_member = self.config.member_of_store(message.store).is_some_and(|m| m.node == from);
-        if !is_member || matches!(self.role, Role::Absent | Role::Stopped(_)) {
-            return;
+        match &self.role {
+            Role::Stopped(_) => return,
+            Role::Absent if is_member && self.is_led_by(from) => self.testify(from, message.body, cx),
+            Role::Absent => return,
+            Role::Peering(_) if is_member || self.is_witness(&message, from, cx) => {
+                self.route(from, message, bulk, cx);
+            }
+            _ if is_member => self.route(from, message, bulk, cx),
+            _ => return,
         }
-        self.route(from, message, bulk, cx);
         self.settle(cx);
     }
 
@@ -290,6 +299,31 @@ impl<D: Disk> Replica<D> {
             Err(error @ FollowError::CommittedDiffers { .. }) => self.stop(error, cx),
             Err(FollowError::Stage(StageError::Disk(trefoil_engine::DiskError::Full { .. }))) => {}
             Err(FollowError::Stage(error)) => cx.out.fail_store(error),
+        }
+    }
+
+    fn is_witness(&self, message: &PeerMessage, from: NodeId, cx: &Context<'_, D>) -> bool {
+        let runs_it = cx.view.node_of_store(message.store).is_some_and(|node| node.node == from);
+        runs_it && witnesses(&self.config).contains(&message.store)
+    }
+
+    /// No member any more, but what this store holds may settle what was acknowledged last.
+    fn testify(&mut self, primary: NodeId, body: PeerBody, cx: &mut Context<'_, D>) {
+        match body {
+            PeerBody::Peer => {
+                if let Err(error) = self.holding.promise(self.config.epoch) {
+                    return cx.out.fail_store(error);
+                }
+                self.testimony_due = true;
+            }
+            PeerBody::FetchLog { after } if self.holding.has_promised(self.config.epoch) => {
+                self.serve_log(primary, after, cx);
+            }
+            PeerBody::FetchPayload { upload, first, count } => {
+                let wanted = Wanted { upload, first, count };
+                self.backfill.serve(primary, wanted, &self.holding, &self.config, cx);
+            }
+            _ => {}
         }
     }
 
@@ -531,10 +565,21 @@ impl<D: Disk> Replica<D> {
     /// Lets every protocol do what can be done now, until nothing changes.
     pub fn settle(&mut self, cx: &mut Context<'_, D>) {
         if matches!(self.role, Role::Absent | Role::Stopped(_)) {
+            if let Some(primary) = self.config.primary
+                && self.testimony_due
+                && self.holding.has_promised(self.config.epoch)
+            {
+                self.testimony_due = false;
+                cx.tell(&self.config, primary, PeerBody::Report(self.holding.report()));
+            }
             return self.sync(cx);
         }
         self.settle_erasing(cx);
-        self.backfill.fetch(&self.holding, &self.config, cx);
+        let others = match &self.role {
+            Role::Peering(peering) => peering.witness_nodes(&self.config, cx),
+            _ => Vec::new(),
+        };
+        self.backfill.fetch(&self.holding, &self.config, others, cx);
         match &mut self.role {
             Role::Member(member) => member.settle(&mut self.holding, &self.config, cx),
             Role::Peering(_) => self.settle_peering(cx),
