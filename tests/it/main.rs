@@ -5,4 +5,5 @@
     reason = "tests watch real processes on real clocks"
 )]
 
+mod program;
 mod tidy;

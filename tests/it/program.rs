@@ -1,0 +1,9 @@
+//! The program from outside: what it prints, how it exits, and what a cluster of its processes keeps.
+
+mod command_line;
+mod failures;
+mod local_cluster;
+mod objects;
+mod show;
+mod streaming;
+mod tenants;

@@ -1,0 +1,26 @@
+//! The README's first command, on a small input.
+
+use std::fs;
+
+use super::local_cluster::{Folder, Ran, trefoil, turn};
+
+#[test]
+fn every_step_of_the_demo_holds_and_nothing_is_left_behind() {
+    let _turn = turn();
+    let folder = Folder::new("demo");
+    let input = folder.join("input");
+    fs::create_dir_all(input.join("inner")).unwrap();
+    for n in 0..20_usize {
+        fs::write(input.join(format!("inner/{n}")), vec![n as u8; n * 3000]).unwrap();
+    }
+    let data = folder.join("data");
+    let mut demo = trefoil();
+    demo.args(["--json", "demo", "--input"]).arg(&input).arg("--data").arg(&data);
+    let ran = Ran::new(&["demo"], demo.output().unwrap());
+    let summary = ran.succeeded().json();
+    assert_eq!(summary["ok"], true);
+    assert_eq!(summary["lost"], 0);
+    assert!(summary["acknowledged"].as_u64().unwrap() > 40);
+    assert_eq!(summary["steps"].as_array().unwrap().len(), 15);
+    assert!(!data.exists(), "the demo left its files behind");
+}
