@@ -3,9 +3,11 @@
 
 pub mod backfill;
 pub mod batches;
+mod calls;
 pub mod erasing;
 pub mod holding;
 pub mod member;
+mod messages;
 pub mod mutations;
 pub mod peering;
 pub mod primary;

@@ -104,6 +104,8 @@ pub(crate) struct Cluster {
     cut: BTreeSet<(NodeId, NodeId)>,
     /// Nodes that do not reach placement.
     pub(crate) out_of_reach: BTreeSet<NodeId>,
+    /// How long placement's answers take.
+    pub(crate) answers_take: Duration,
     heard: BTreeMap<RequestId, Heard>,
     next_request: u64,
     next_token: u64,
@@ -143,6 +145,7 @@ impl Cluster {
             order: 0,
             cut: BTreeSet::new(),
             out_of_reach: BTreeSet::new(),
+            answers_take: HOP,
             heard: BTreeMap::new(),
             next_request: 1,
             next_token: 1,
@@ -363,7 +366,7 @@ impl Cluster {
                 }
                 if let Some(answer) = self.placement.answer(node, ticket, request) {
                     let event = Event::Control { ticket, answer: Ok(answer) };
-                    self.schedule(HOP, Delivery::Event(node, life, event));
+                    self.schedule(self.answers_take, Delivery::Event(node, life, event));
                 }
                 self.tell_news();
             }

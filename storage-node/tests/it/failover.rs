@@ -101,6 +101,20 @@ fn r019_r021_a_primary_without_a_lease_answers_that_and_never_data() {
 }
 
 #[test]
+fn r019_a_lease_runs_from_the_moment_the_renewal_was_sent_however_late_the_answer() {
+    let mut cluster = Cluster::healthy(&NODES);
+    cluster.put("a1", "k", 1, &object(1, 100)).unwrap();
+    cluster.answers_take = Duration::from_millis(1900);
+    cluster.run(Duration::from_secs(20));
+    assert_eq!(cluster.get("a1", "k").bytes, object(1, 100));
+    let renewals = cluster.placement.renewals;
+    cluster.run_until(MINUTE, |c| c.placement.renewals > renewals);
+    cluster.out_of_reach.insert(node("a1"));
+    cluster.run(Duration::from_millis(6100));
+    assert_eq!(cluster.get("a1", "k").response, Some(Err(Refusal::LeaseExpired)));
+}
+
+#[test]
 fn removed_replica_serves_nothing() {
     let mut cluster = Cluster::healthy(&NODES);
     cluster.put("a1", "k", 1, &object(1, 100_000)).unwrap();

@@ -30,6 +30,8 @@ pub(crate) struct FakePlacement {
     pub(crate) ahead: u64,
     pub(crate) retire: BTreeMap<NodeId, BTreeSet<VolumeId>>,
     pub(crate) orders: crate::orders::Orders,
+    /// How often a1 renewed.
+    pub(crate) renewals: u64,
 }
 
 impl FakePlacement {
@@ -48,6 +50,7 @@ impl FakePlacement {
             ahead: 0,
             retire: BTreeMap::new(),
             orders: crate::orders::Orders::default(),
+            renewals: 0,
         }
     }
 
@@ -173,11 +176,11 @@ impl FakePlacement {
                     generation: 1,
                 }
             }
-            ControlRequest::Renew(renew) => ControlAnswer::Granted {
-                sent: renew.sent,
-                covers: renew.applied,
-                news: self.news(node, renew.applied),
-            },
+            ControlRequest::Renew(renew) => {
+                self.renewals += u64::from(node.as_str() == "a1");
+                let news = self.news(node, renew.applied);
+                ControlAnswer::Granted { sent: renew.sent, covers: renew.applied, news }
+            }
             ControlRequest::Watch { applied } => {
                 self.watches.insert(node, (ticket, applied));
                 return None;

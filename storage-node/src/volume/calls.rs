@@ -1,0 +1,214 @@
+//! Clients' calls about one volume: what may be asked of this store now, and which protocol answers.
+//! Only a primary whose epoch has begun answers anything but exact versions.
+
+use super::mutations::{self, Desk, Intent, Mutation, Mutations, request_hash};
+use super::reads::{self, Counter};
+use super::replica::{Replica, Role};
+use super::uploads::{Arrived, check_metadata};
+use crate::authorise::TenantScope;
+use crate::event::RequestId;
+use crate::outbox::Context;
+use bytes::Bytes;
+use trefoil_engine::Disk;
+use trefoil_protocol::ids::{Hash, Token};
+use trefoil_protocol::message::tenant::{Refusal, Selector, TenantCall, UploadEnd, UploadPart, Want};
+use trefoil_protocol::record::{INLINE_MAX, WRAPPED_MAX};
+
+impl<D: Disk> Replica<D> {
+    /// A client's request about this volume.
+    pub fn request(
+        &mut self,
+        request: RequestId,
+        scope: TenantScope,
+        call: TenantCall,
+        bulk: Bytes,
+        cx: &mut Context<'_, D>,
+    ) {
+        assert!(scope.volume() == self.config.volume, "a proof for another volume");
+        if let Err(refusal) = self.call(request, scope, call, bulk, cx) {
+            cx.out.refuse(request, refusal);
+        }
+        self.settle(cx);
+    }
+
+    fn call(
+        &mut self,
+        request: RequestId,
+        scope: TenantScope,
+        call: TenantCall,
+        bulk: Bytes,
+        cx: &mut Context<'_, D>,
+    ) -> Result<(), Refusal> {
+        if let TenantCall::Get { key, selector: Selector::Version(version), want } = &call
+            && !self.is_serving()
+        {
+            let me = self.me(cx).ok_or_else(|| self.not_primary())?;
+            let counter = Counter { holding: &self.holding, config: &self.config, primary: None, me };
+            return self.reads.exact(request, key, *version, want, &counter, cx);
+        }
+        self.check_serving()?;
+        match call {
+            TenantCall::Put(_) | TenantCall::Delete { .. } | TenantCall::Undelete { .. } => {
+                self.mutate(request, scope, call, bulk, cx)
+            }
+            TenantCall::Outcome { token } => {
+                let (mutations, mut desk) = self.desk(cx).ok_or(Refusal::Unavailable)?;
+                mutations.outcome(request, token, &mut desk, cx);
+                Ok(())
+            }
+            TenantCall::Get { key, selector, want } => self.get(request, &key, selector, &want, cx),
+            call => self.look_up(request, &call, cx),
+        }
+    }
+
+    /// Only a primary whose epoch has begun answers anything but exact versions.
+    fn check_serving(&self) -> Result<(), Refusal> {
+        match &self.role {
+            Role::Primary(primary) if primary.is_serving(&self.holding) => Ok(()),
+            Role::Primary(_) | Role::Peering(_) => Err(Refusal::LeaseExpired),
+            Role::Stopped(_) => Err(Refusal::Unavailable),
+            Role::Member(_) | Role::Absent => Err(self.not_primary()),
+        }
+    }
+
+    /// The mutations with the desk they are evaluated at, if this store is the primary.
+    pub(super) fn desk(&mut self, cx: &Context<'_, D>) -> Option<(&mut Mutations, Desk<'_, D>)> {
+        let me = self.me(cx)?;
+        let Role::Primary(primary) = &self.role else { return None };
+        let desk = Desk { holding: &mut self.holding, config: &self.config, primary, me };
+        Some((&mut self.mutations, desk))
+    }
+
+    fn mutate(
+        &mut self,
+        request: RequestId,
+        scope: TenantScope,
+        call: TenantCall,
+        bulk: Bytes,
+        cx: &mut Context<'_, D>,
+    ) -> Result<(), Refusal> {
+        let (principal, hash) = (scope.principal(), request_hash(&call));
+        let (token, intent) = match call {
+            TenantCall::Put(put) => {
+                if put.wrapped_key.len() > WRAPPED_MAX {
+                    return Err(Refusal::Invalid("the wrapped key is too long".into()));
+                }
+                let Some(end) = put.inline.clone() else {
+                    if self.answers_at_once(request, put.token.token, &hash, cx) {
+                        return Ok(());
+                    }
+                    self.uploads.begin(request, principal, Box::new(put), hash);
+                    return Ok(());
+                };
+                check_inline(&end, &bulk)?;
+                (put.token, Intent::Put { request: Box::new(put), end, inline: Some(bulk) })
+            }
+            TenantCall::Delete { key, precondition, token } => (token, Intent::Delete { key, precondition }),
+            TenantCall::Undelete { key, version, token } => (token, Intent::Undelete { key, version }),
+            _ => return Err(Refusal::Invalid("no mutation".into())),
+        };
+        let mutation = Mutation { request, principal, token, hash, intent };
+        let (mutations, mut desk) = self.desk(cx).ok_or(Refusal::Unavailable)?;
+        mutations.accept(mutation, &mut desk, cx);
+        Ok(())
+    }
+
+    /// A retry of a streamed put that was decided needs no bytes.
+    fn answers_at_once(
+        &mut self,
+        request: RequestId,
+        token: Token,
+        hash: &Hash,
+        cx: &mut Context<'_, D>,
+    ) -> bool {
+        let Some((_, desk)) = self.desk(cx) else { return false };
+        let Some(response) = mutations::decided(&token, hash, &desk) else { return false };
+        cx.out.respond(request, response);
+        true
+    }
+
+    fn get(
+        &mut self,
+        request: RequestId,
+        key: &trefoil_protocol::key::ObjectKey,
+        selector: Selector,
+        want: &Want,
+        cx: &mut Context<'_, D>,
+    ) -> Result<(), Refusal> {
+        let me = self.me(cx).ok_or(Refusal::Unavailable)?;
+        let Role::Primary(primary) = &self.role else { return Err(Refusal::Unavailable) };
+        let counter = Counter { holding: &self.holding, config: &self.config, primary: Some(primary), me };
+        match selector {
+            Selector::Latest => self.reads.latest(request, key, want, &counter, cx),
+            Selector::Version(version) => self.reads.exact(request, key, version, want, &counter, cx),
+        }
+    }
+
+    fn look_up(
+        &mut self,
+        request: RequestId,
+        call: &TenantCall,
+        cx: &mut Context<'_, D>,
+    ) -> Result<(), Refusal> {
+        let me = self.me(cx).ok_or(Refusal::Unavailable)?;
+        let Role::Primary(primary) = &self.role else { return Err(Refusal::Unavailable) };
+        let counter = Counter { holding: &self.holding, config: &self.config, primary: Some(primary), me };
+        let answer = match call {
+            TenantCall::List { prefix, after, limit } => {
+                reads::list(&counter, prefix, after.as_ref(), *limit)
+            }
+            TenantCall::Deleted { prefix, after, limit } => {
+                reads::list_deleted(&counter, prefix, after.as_ref(), *limit)
+            }
+            TenantCall::PurgeStatus { name_tag, after } => {
+                let copies_left = |object: &_| self.purges.copies_left(object, &self.config);
+                reads::purge_status(&counter, *name_tag, *after, copies_left)
+            }
+            TenantCall::Certificates { name_tag, after } => reads::certificates(&counter, *name_tag, *after)?,
+            _ => return Err(Refusal::Invalid("no such call at a storage node".into())),
+        };
+        if !cx.leased(&self.config) {
+            return Err(Refusal::LeaseExpired);
+        }
+        cx.out.answer(request, answer);
+        Ok(())
+    }
+
+    /// Whether a request is at work here.
+    pub fn has_request(&self, request: RequestId) -> bool {
+        self.uploads.has(request) || self.reads.has(request)
+    }
+
+    /// A further frame of a streamed put.
+    pub fn upload(&mut self, request: RequestId, part: UploadPart, bulk: Bytes, cx: &mut Context<'_, D>) {
+        let arrived = self.uploads.part(request, part, bulk, &mut self.holding, &self.config, cx);
+        let accepted = match arrived {
+            Ok(Arrived::More) => Ok(()),
+            Ok(Arrived::Whole(mutation)) => self.check_serving().map(|()| {
+                if let Some((mutations, mut desk)) = self.desk(cx) {
+                    mutations.accept(*mutation, &mut desk, cx);
+                }
+            }),
+            Err(refusal) => Err(refusal),
+        };
+        if let Err(refusal) = accepted {
+            cx.out.refuse(request, refusal);
+        }
+        self.settle(cx);
+    }
+
+    /// The client went away. What is under way goes on.
+    pub fn gone(&mut self, request: RequestId) {
+        self.uploads.end(request);
+        self.reads.end(request);
+    }
+}
+
+fn check_inline(end: &UploadEnd, bulk: &Bytes) -> Result<(), Refusal> {
+    if end.sealed_length > INLINE_MAX {
+        return Err(Refusal::Invalid("a large object is streamed".into()));
+    }
+    check_metadata(end)?;
+    let matches = bulk.len() as u64 == end.sealed_length && *blake3::hash(bulk).as_bytes() == end.root.0;
+    if matches { Ok(()) } else { Err(Refusal::Corrupt) }
+}

@@ -1,0 +1,200 @@
+//! Messages between the stores of one volume: which of them are listened to at all, and which
+//! protocol hears each. It decides nothing but whom to believe: the right tenant, the current run of
+//! the sender's process, this very epoch, a store that has a say.
+
+use super::backfill::Wanted;
+use super::member::FollowError;
+use super::peering::witnesses;
+use super::replica::{Replica, Role};
+use super::uploads::{SentLeaves, take_sent};
+use crate::effect::Lane;
+use crate::mutant::mutant;
+use crate::outbox::Context;
+use bytes::Bytes;
+use trefoil_engine::{Disk, StageError};
+use trefoil_protocol::ids::{Incarnation, NodeId, StoreId};
+use trefoil_protocol::message::peer::{LogPoint, PeerBody, PeerMessage, decode_records, encode_records};
+use trefoil_protocol::record::Record;
+
+/// Bytes of records handed to a new primary in one message.
+const LOG_BYTES: usize = 1 << 20;
+
+impl<D: Disk> Replica<D> {
+    /// A message about this volume from a node's verified connection.
+    pub fn peer(&mut self, from: NodeId, message: PeerMessage, bulk: Bytes, cx: &mut Context<'_, D>) {
+        if message.tenant != self.config.tenant || !self.is_current_run(from, &message, cx) {
+            return;
+        }
+        let promised = mutant!(M06, self.holding.promised(), trefoil_protocol::ids::Epoch(0));
+        if message.epoch < promised {
+            if self.holding.has_promised(promised) {
+                cx.tell(&self.config, from, PeerBody::Fenced { promised });
+            }
+            return;
+        }
+        if mutant!(M06, message.epoch > self.config.epoch, false) {
+            return cx.out.want_news();
+        }
+        let is_member = self.config.member_of_store(message.store).is_some_and(|m| m.node == from);
+        let is_member = mutant!(M06, is_member, true);
+        match &self.role {
+            Role::Stopped(_) => return,
+            Role::Absent if is_member && self.is_led_by(from) => self.testify(from, message.body, cx),
+            Role::Absent => return,
+            Role::Peering(_) if is_member || self.is_witness(&message, from, cx) => {
+                self.route(from, message, bulk, cx);
+            }
+            _ if is_member => self.route(from, message, bulk, cx),
+            _ => return,
+        }
+        self.settle(cx);
+    }
+
+    /// What an earlier run of a process said says nothing about the present one.
+    fn is_current_run(&mut self, from: NodeId, message: &PeerMessage, cx: &Context<'_, D>) -> bool {
+        let known = cx.view.nodes.get(&from).filter(|node| node.store == message.store);
+        let run = self.runs.entry(message.store).or_default();
+        *run = (*run).max(known.map_or(Incarnation::default(), |node| node.incarnation));
+        let current = message.incarnation >= *run;
+        *run = (*run).max(message.incarnation);
+        current
+    }
+
+    fn route(&mut self, from: NodeId, message: PeerMessage, bulk: Bytes, cx: &mut Context<'_, D>) {
+        let (store, run) = (message.store, message.incarnation);
+        match message.body {
+            PeerBody::Append { previous, committed, count } if self.is_led_by(from) => {
+                self.append(previous, committed, count, bulk, cx);
+            }
+            PeerBody::Peer if self.is_led_by(from) => {
+                if let Role::Member(member) = &mut self.role {
+                    member.begin_again();
+                }
+            }
+            PeerBody::FetchLog { after } => self.serve_log(from, after, cx),
+            PeerBody::Payload { upload, first, leaves, relay_to, .. } => {
+                self.backfill.arrived(upload, first, leaves.len());
+                let sent = SentLeaves { upload, first, hashes: leaves, bulk, relay_to };
+                take_sent(sent, &mut self.holding, &self.config, cx);
+            }
+            PeerBody::FetchPayload { upload, first, count } => {
+                let wanted = Wanted { upload, first, count };
+                self.backfill.serve(from, wanted, &self.holding, &self.config, cx);
+            }
+            PeerBody::NoPayload { upload } => {
+                self.backfill.refused();
+                if let Role::Peering(peering) = &mut self.role {
+                    peering.lacks(store, upload);
+                }
+            }
+            PeerBody::Erase { order, items, .. } if self.is_led_by(from) => {
+                // A refused order is counted; nobody is owed an answer.
+                let _ = self.erasing.order(&order, &items, &mut self.holding, &self.config, cx);
+            }
+            PeerBody::Erased { receipts } => self.take_receipts(receipts, cx),
+            PeerBody::Fenced { .. } => cx.out.want_news(),
+            body => self.route_to_primary(store, run, body, bulk, cx),
+        }
+    }
+
+    /// Bodies that only a primary, old or new, listens to.
+    fn route_to_primary(
+        &mut self,
+        store: StoreId,
+        run: Incarnation,
+        body: PeerBody,
+        bulk: Bytes,
+        cx: &mut Context<'_, D>,
+    ) {
+        match (&mut self.role, body) {
+            (Role::Primary(primary), PeerBody::DurableAck { durable, committed, missing_uploads }) => {
+                primary.met(store, run);
+                primary.acknowledged(&self.holding, store, durable, committed, missing_uploads, cx.now);
+            }
+            (Role::Primary(primary), PeerBody::Gap { last, committed }) => {
+                primary.met(store, run);
+                primary.gap(&self.holding, store, last, committed, cx.now);
+            }
+            (Role::Peering(peering), PeerBody::Report(report)) => peering.reported(store, run, report),
+            (Role::Peering(peering), PeerBody::Log { previous, count, .. }) => {
+                let Ok(records) = decode_records(bulk, count) else { return };
+                let before = self.holding.last();
+                let outcome = peering.log(&mut self.holding, previous, records, cx.now);
+                if !self.holding.passes(before) {
+                    self.mutations.cut(self.holding.committed(), cx);
+                }
+                self.followed(outcome, cx);
+            }
+            _ => {}
+        }
+    }
+
+    fn append(
+        &mut self,
+        previous: LogPoint,
+        committed: trefoil_protocol::ids::Lsn,
+        count: u32,
+        bulk: Bytes,
+        cx: &mut Context<'_, D>,
+    ) {
+        let Role::Member(member) = &mut self.role else { return };
+        let Ok(records) = decode_records(bulk, count) else { return };
+        let outcome = member.append(&mut self.holding, &self.config, previous, committed, records, cx);
+        self.followed(outcome, cx);
+    }
+
+    fn followed(&mut self, outcome: Result<(), FollowError>, cx: &mut Context<'_, D>) {
+        match outcome {
+            Ok(()) | Err(FollowError::NoLog(_) | FollowError::Gap(_)) => {}
+            Err(error @ FollowError::CommittedDiffers { .. }) => self.stop(error, cx),
+            Err(FollowError::Stage(StageError::Disk(trefoil_engine::DiskError::Full { .. }))) => {}
+            Err(FollowError::Stage(error)) => cx.out.fail_store(error),
+        }
+    }
+
+    fn is_witness(&self, message: &PeerMessage, from: NodeId, cx: &Context<'_, D>) -> bool {
+        let runs_it = cx.view.node_of_store(message.store).is_some_and(|node| node.node == from);
+        runs_it && witnesses(&self.config).contains(&message.store)
+    }
+
+    /// No member any more, but what this store holds may settle what was acknowledged last.
+    fn testify(&mut self, primary: NodeId, body: PeerBody, cx: &mut Context<'_, D>) {
+        match body {
+            PeerBody::Peer => {
+                if let Err(error) = self.holding.promise(self.config.epoch) {
+                    return cx.out.fail_store(error);
+                }
+                self.testimony_due = true;
+            }
+            PeerBody::FetchLog { after } if self.holding.has_promised(self.config.epoch) => {
+                self.serve_log(primary, after, cx);
+            }
+            PeerBody::FetchPayload { upload, first, count } => {
+                let wanted = Wanted { upload, first, count };
+                self.backfill.serve(primary, wanted, &self.holding, &self.config, cx);
+            }
+            _ => {}
+        }
+    }
+
+    fn is_led_by(&self, node: NodeId) -> bool {
+        mutant!(M06, self.config.primary == Some(node), true)
+    }
+
+    /// A new primary wants the records behind a point of its log.
+    fn serve_log(&mut self, to: NodeId, after: LogPoint, cx: &mut Context<'_, D>) {
+        let mut records: Vec<Record> = Vec::new();
+        let previous = if self.holding.passes(after) { after } else { self.holding.last() };
+        let (mut lsn, mut bytes) = (previous.lsn.next(), 0);
+        while lsn <= self.holding.log().durable_lsn() && bytes < LOG_BYTES {
+            let Ok(record) = self.holding.record(lsn) else { break };
+            bytes += record.lengths().total();
+            records.push(record);
+            lsn = lsn.next();
+        }
+        let last = lsn > self.holding.log().durable_lsn();
+        let count = u32::try_from(records.len()).expect("a message is small");
+        let bulk = if records.is_empty() { Vec::new() } else { vec![encode_records(&records)] };
+        cx.send(&self.config, to, Lane::Log, PeerBody::Log { previous, count, last }, bulk);
+    }
+}
