@@ -35,8 +35,8 @@ impl<D: Disk> Replica<D> {
         if mutant!(M06, message.epoch > self.config.epoch, false) {
             return cx.out.want_news();
         }
-        let is_member = self.config.member_of_store(message.store).is_some_and(|m| m.node == from);
-        let is_member = mutant!(M06, is_member, true);
+        let member = self.config.member_of_store(message.store);
+        let is_member = mutant!(M06, member.is_some_and(|member| member.node == from), true);
         match &self.role {
             Role::Stopped(_) => return,
             Role::Absent if is_member && self.is_led_by(from) => self.testify(from, message.body, cx),

@@ -398,8 +398,9 @@ fn is_open<D: Disk>(batch: &Batch, desk: &Desk<'_, D>) -> bool {
     let state = |item: &PurgeItem| desk.holding.index().version(item.version).map(|object| object.state);
     let open = |item: &PurgeItem| {
         let state = state(item);
-        matches!(state, Some(VersionState::Purging { .. } | VersionState::OthersErased { .. }))
-            || crate::mutant::mutant!(M13, false, matches!(state, Some(VersionState::Live)))
+        let under_way =
+            matches!(state, Some(VersionState::Purging { .. } | VersionState::OthersErased { .. }));
+        crate::mutant::mutant!(M13, under_way, under_way || state == Some(VersionState::Live))
     };
     batch.items.iter().any(open)
 }
