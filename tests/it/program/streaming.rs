@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use trefoil_client::{Client, Profile, Source};
 use trefoil_protocol::key::ObjectKey;
 
+use super::bytes_in::holds;
 use super::local_cluster::{Folder, LocalCluster};
 
 const MIB: u64 = 1 << 20;
@@ -113,11 +114,4 @@ fn read_tree(folder: &Path) -> Vec<Vec<u8>> {
         }
     }
     files
-}
-
-fn holds(bytes: &[u8], sought: &[u8]) -> bool {
-    let head = u64::from_le_bytes(sought[..8].try_into().unwrap());
-    (0..bytes.len().saturating_sub(sought.len())).any(|at| {
-        u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) == head && bytes[at..].starts_with(sought)
-    })
 }
