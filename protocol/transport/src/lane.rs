@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 use trefoil_protocol::ids::UploadId;
 
-use crate::stream::{Frame, Urgency};
+use crate::stream::{Bulk, Urgency};
 
 /// An ordered sequence of messages to one peer. Lanes do not wait for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +43,15 @@ impl Lane {
     }
 }
 
+/// A message on its way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Message {
+    /// The encoded message.
+    pub(crate) body: Bytes,
+    /// Payload that goes with it.
+    pub(crate) bulk: Bulk,
+}
+
 /// What became of a message that was put on a lane.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Push {
@@ -51,7 +61,7 @@ pub(crate) enum Push {
         dropped: u64,
     },
     /// There is no room; here it is back.
-    Full(Frame),
+    Full(Message),
 }
 
 /// The messages of one lane that no stream has taken yet.
@@ -64,32 +74,32 @@ pub(crate) struct LaneQueue {
 
 #[derive(Default)]
 struct State {
-    messages: VecDeque<Frame>,
+    messages: VecDeque<Message>,
     bytes: usize,
     finished: bool,
 }
 
 impl State {
-    fn has_room_for(&self, message: &Frame, lane: Lane) -> bool {
+    fn has_room_for(&self, message: &Message, lane: Lane) -> bool {
         // An empty lane takes any message, however large.
         self.messages.is_empty()
             || (self.messages.len() < lane.messages_max()
                 && self.bytes + bytes_of(message) <= lane.bytes_max())
     }
 
-    fn add(&mut self, message: Frame) {
+    fn add(&mut self, message: Message) {
         self.bytes += bytes_of(&message);
         self.messages.push_back(message);
     }
 
-    fn take(&mut self) -> Option<Frame> {
+    fn take(&mut self) -> Option<Message> {
         let message = self.messages.pop_front()?;
         self.bytes -= bytes_of(&message);
         Some(message)
     }
 }
 
-fn bytes_of(message: &Frame) -> usize {
+fn bytes_of(message: &Message) -> usize {
     message.body.len() + message.bulk.len()
 }
 
@@ -98,7 +108,7 @@ impl LaneQueue {
         Self { lane, state: Mutex::default(), arrived: Notify::new(), room: Notify::new() }
     }
 
-    pub(crate) fn push(&self, message: Frame) -> Push {
+    pub(crate) fn push(&self, message: Message) -> Push {
         let mut state = self.lock();
         let mut dropped = 0;
         while !state.has_room_for(&message, self.lane) {
@@ -122,7 +132,7 @@ impl LaneQueue {
     }
 
     /// The oldest message, once there is one; `None` when the lane is finished and empty.
-    pub(crate) async fn next(&self) -> Option<Frame> {
+    pub(crate) async fn next(&self) -> Option<Message> {
         loop {
             {
                 let mut state = self.lock();
@@ -156,11 +166,10 @@ impl LaneQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use trefoil_protocol::ids::VersionId;
 
-    fn message(number: usize) -> Frame {
-        Frame::of_body(Bytes::copy_from_slice(&number.to_le_bytes()))
+    fn message(number: usize) -> Message {
+        Message { body: Bytes::copy_from_slice(&number.to_le_bytes()), bulk: Bytes::new().into() }
     }
 
     #[tokio::test]
@@ -176,7 +185,7 @@ mod tests {
     #[test]
     fn a_lane_is_also_full_of_bytes() {
         let queue = LaneQueue::new(Lane::Control);
-        let large = Frame { body: Bytes::new(), bulk: Bytes::from(vec![0; 32 << 20]) };
+        let large = Message { body: Bytes::new(), bulk: Bytes::from(vec![0; 32 << 20]).into() };
         for dropped in [0, 0, 1, 1] {
             assert_eq!(queue.push(large.clone()), Push::Queued { dropped });
         }

@@ -39,6 +39,6 @@ pub use own_certificate::OwnCertificate;
 pub use peers::{PeerLinks, PeerPath, SendError};
 pub use plane::Plane;
 pub use receiver::Receiver;
-pub use stream::{Frame, ReadFrameError, RecvStream, SendStream, Urgency, WriteFrameError};
+pub use stream::{Bulk, Frame, ReadFrameError, RecvStream, SendStream, Urgency, WriteFrameError};
 pub use trust::TrustStore;
 pub use verify::PeerIdentity;

@@ -22,10 +22,10 @@ use trefoil_protocol::time::BootTime;
 use crate::connection::{CloseReason, Connection};
 use crate::endpoint::Endpoint;
 use crate::identity::Identity;
-use crate::lane::{Lane, LaneQueue, Push};
+use crate::lane::{Lane, LaneQueue, Message, Push};
 use crate::plane::Plane;
 use crate::probe::probe;
-use crate::stream::{Frame, SendStream};
+use crate::stream::{Bulk, SendStream};
 
 /// The first pause before a lost link is dialled again.
 const REDIAL_PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -159,9 +159,10 @@ impl PeerLinks {
     ///
     /// # Errors
     /// When a part is longer than a frame may carry.
-    pub async fn send(&self, lane: Lane, body: Bytes, bulk: Bytes) -> Result<(), FrameHeaderError> {
+    pub async fn send(&self, lane: Lane, body: Bytes, bulk: impl Into<Bulk>) -> Result<(), FrameHeaderError> {
+        let bulk = bulk.into();
         FrameHeader::new(body.len(), bulk.len())?;
-        let mut message = Frame { body, bulk };
+        let mut message = Message { body, bulk };
         while let Err((back, queue)) = self.put(lane, message) {
             queue.room().await;
             message = back;
@@ -173,9 +174,10 @@ impl PeerLinks {
     ///
     /// # Errors
     /// When a part is longer than a frame may carry, or the upload lane is full.
-    pub fn try_send(&self, lane: Lane, body: Bytes, bulk: Bytes) -> Result<(), SendError> {
+    pub fn try_send(&self, lane: Lane, body: Bytes, bulk: impl Into<Bulk>) -> Result<(), SendError> {
+        let bulk = bulk.into();
         FrameHeader::new(body.len(), bulk.len())?;
-        self.put(lane, Frame { body, bulk }).map_err(|_| SendError::Full)
+        self.put(lane, Message { body, bulk }).map_err(|_| SendError::Full)
     }
 
     /// Ends a lane once what is on it was sent. Another message begins it anew.
@@ -187,7 +189,7 @@ impl PeerLinks {
 
     /// Puts a message on a lane, which begins if it is not there; without room, gives the message
     /// back with the lane to wait for.
-    fn put(&self, lane: Lane, message: Frame) -> Result<(), (Frame, Arc<LaneQueue>)> {
+    fn put(&self, lane: Lane, message: Message) -> Result<(), (Message, Arc<LaneQueue>)> {
         // The push happens under the lock of the lanes, so that a lane cannot end for idleness
         // between being found and being used.
         let mut lanes = lock(&self.lanes);
@@ -408,7 +410,7 @@ async fn run_lane(shared: Arc<Shared>, lanes: Lanes, lane: Lane, queue: Arc<Lane
 }
 
 /// The lane's next message; `None` when the lane is finished, or idle and now removed.
-async fn next_message(lanes: &Lanes, lane: Lane, queue: &Arc<LaneQueue>) -> Option<Frame> {
+async fn next_message(lanes: &Lanes, lane: Lane, queue: &Arc<LaneQueue>) -> Option<Message> {
     loop {
         match lane {
             Lane::Control => return queue.next().await,
@@ -434,7 +436,7 @@ async fn write<'a>(
     shared: &'a Shared,
     lane: Lane,
     mut current: Option<LaneStream<'a>>,
-    message: Frame,
+    message: Message,
     changed: &mut watch::Receiver<()>,
 ) -> LaneStream<'a> {
     loop {

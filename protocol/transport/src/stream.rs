@@ -26,6 +26,42 @@ impl Frame {
     }
 }
 
+/// Payload to be sent: one run of bytes, or several that follow each other; none is copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bulk {
+    /// One run, perhaps empty.
+    One(Bytes),
+    /// Several, one behind the other.
+    Several(Vec<Bytes>),
+}
+
+impl Bulk {
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::One(bytes) => bytes.len(),
+            Self::Several(parts) => parts.iter().map(Bytes::len).sum(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl From<Bytes> for Bulk {
+    fn from(bytes: Bytes) -> Self {
+        Self::One(bytes)
+    }
+}
+
+impl From<Vec<Bytes>> for Bulk {
+    fn from(parts: Vec<Bytes>) -> Self {
+        Self::Several(parts)
+    }
+}
+
 /// Why a frame could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadFrameError {
@@ -126,10 +162,19 @@ impl SendStream {
     ///
     /// # Errors
     /// When a part is too long, or the peer, the stream or the connection takes no more.
-    pub async fn write_frame(&mut self, body: Bytes, bulk: Bytes) -> Result<(), WriteFrameError> {
-        let header = FrameHeader::new(body.len(), bulk.len())?.encode();
-        let mut parts = [Bytes::copy_from_slice(&header), body, bulk];
-        Ok(self.inner.write_all_chunks(&mut parts).await?)
+    pub async fn write_frame(&mut self, body: Bytes, bulk: impl Into<Bulk>) -> Result<(), WriteFrameError> {
+        let bulk = bulk.into();
+        let header = Bytes::copy_from_slice(&FrameHeader::new(body.len(), bulk.len())?.encode());
+        match bulk {
+            Bulk::One(bulk) => self.inner.write_all_chunks(&mut [header, body, bulk]).await?,
+            Bulk::Several(parts) => {
+                let mut chunks = Vec::with_capacity(parts.len() + 2);
+                chunks.extend([header, body]);
+                chunks.extend(parts);
+                self.inner.write_all_chunks(&mut chunks).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Says that nothing follows. What was written still arrives.

@@ -6,7 +6,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "the shell is where time and threads enter")]
 
-mod bulk;
 mod certificates;
 mod clock;
 mod control;

@@ -17,11 +17,10 @@ use trefoil_protocol::ids::{DcId, LinkId, NodeId};
 use trefoil_protocol::message::control::LinkReport;
 use trefoil_protocol::message::peer::{PeerBody, PeerMessage};
 use trefoil_transport::{
-    CloseReason, Connection, Frame, Identity, Lane as Queue, PeerIdentity, PeerLinks, PeerPath, Plane,
+    Bulk, CloseReason, Connection, Frame, Identity, Lane as Queue, PeerIdentity, PeerLinks, PeerPath, Plane,
     Receiver,
 };
 
-use super::bulk::joined;
 use super::{Detour, LinkEndpoint, Settings};
 use crate::effect::Lane;
 use crate::event::Event;
@@ -53,7 +52,7 @@ struct Peer {
     addresses: Vec<(LinkId, SocketAddr)>,
     links: Rc<PeerLinks>,
     /// Payload waits, in order, for room in its lane; the task behind this does the waiting.
-    payload: UnboundedSender<(Queue, Bytes, Bytes)>,
+    payload: UnboundedSender<(Queue, Bytes, Bulk)>,
 }
 
 /// Payload that waits for peers to take it, in bytes, over all of them: clients' uploads are read
@@ -137,7 +136,7 @@ impl Peers {
         let known = self.known.borrow();
         let Some(peer) = known.get(&to) else { return };
         let body = Bytes::from(codec::to_vec(message));
-        let bulk = joined(bulk);
+        let bulk = Bulk::from(bulk);
         match (lane, &message.body) {
             (Lane::Payload | Lane::Background, PeerBody::Payload { upload, .. }) => {
                 self.backlog.add(bulk.len());
@@ -199,7 +198,7 @@ fn count(peers: usize) -> u32 {
 /// answers, is dropped: a member asks again for what it lacks, and nobody else may wait for it.
 async fn send_payload(
     links: Rc<PeerLinks>,
-    mut waiting: UnboundedReceiver<(Queue, Bytes, Bytes)>,
+    mut waiting: UnboundedReceiver<(Queue, Bytes, Bulk)>,
     backlog: Rc<Backlog>,
 ) {
     while let Some((queue, body, bulk)) = waiting.recv().await {

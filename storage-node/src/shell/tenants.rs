@@ -14,9 +14,8 @@ use trefoil_protocol::codec;
 use trefoil_protocol::message::tenant::{
     DataPart, Refusal, TenantCall, TenantRequest, TenantResponse, UploadPart,
 };
-use trefoil_transport::{CloseReason, Connection, Frame, Identity, RecvStream, SendStream};
+use trefoil_transport::{Bulk, CloseReason, Connection, Identity, RecvStream, SendStream};
 
-use super::bulk::joined;
 use super::driver::Driver;
 use crate::UPLOAD_WINDOW;
 use crate::event::{Event, RequestId, VerifiedPrincipal};
@@ -38,7 +37,7 @@ struct Open {
 }
 
 enum Answer {
-    Frame { frame: Frame, last: bool },
+    Frame { body: Bytes, bulk: Bulk, last: bool },
     Abort,
 }
 
@@ -83,14 +82,14 @@ impl Requests {
     /// Passes on an answer's first frame.
     pub(super) fn reply(&self, request: RequestId, response: &TenantResponse, bulk: Bytes, last: bool) {
         let body = Bytes::from(codec::to_vec(response));
-        self.send(request, Answer::Frame { frame: Frame { body, bulk }, last });
+        self.send(request, Answer::Frame { body, bulk: bulk.into(), last });
     }
 
     /// Passes on a frame behind an answer.
     pub(super) fn data(&self, request: RequestId, part: &DataPart, bulk: Vec<Bytes>) {
         let body = Bytes::from(codec::to_vec(part));
         let last = part.last;
-        self.send(request, Answer::Frame { frame: Frame { body, bulk: joined(bulk) }, last });
+        self.send(request, Answer::Frame { body, bulk: bulk.into(), last });
     }
 
     /// Breaks off an answer that began.
@@ -205,14 +204,14 @@ async fn refuse(send: &mut SendStream, refusal: Refusal) {
 /// Writes what the core answers; whether the answer was given whole.
 async fn write_answers(mut answers: UnboundedReceiver<Answer>, send: &mut SendStream) -> bool {
     while let Some(answer) = answers.recv().await {
-        let (frame, last) = match answer {
-            Answer::Frame { frame, last } => (frame, last),
+        let (body, bulk, last) = match answer {
+            Answer::Frame { body, bulk, last } => (body, bulk, last),
             Answer::Abort => {
                 send.abandon(CloseReason::Stopping);
                 return true;
             }
         };
-        if send.write_frame(frame.body, frame.bulk).await.is_err() {
+        if send.write_frame(body, bulk).await.is_err() {
             return false;
         }
         if last {
