@@ -19,7 +19,8 @@ macro_rules! mutant {
 #[macro_export]
 macro_rules! mutant {
     ($id:ident, $right:expr, $wrong:expr) => {
-        $right
+        // A call, so that lints judge the code around it as they do when the bug is compiled.
+        ::core::convert::identity($right)
     };
 }
 
