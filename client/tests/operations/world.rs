@@ -265,7 +265,7 @@ async fn send_object(
     if is_inline && state.lock().unwrap().faults.remove(&Fault::Damage) {
         bulk[70] ^= 1;
     }
-    send.write_frame(codec::to_vec(&response).into(), bulk.into()).await.ok()?;
+    send.write_frame(codec::to_vec(&response).into(), bytes::Bytes::from(bulk)).await.ok()?;
     let Some((view, sealed)) = found.ok().filter(|_| !is_inline) else { return send.finish().ok() };
     for (place, (part, bulk)) in frames(&view, &sealed, want).into_iter().enumerate() {
         let mut bulk = bulk.to_vec();
