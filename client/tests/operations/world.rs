@@ -279,7 +279,7 @@ async fn send_object(
                 bulk[70] ^= 1;
             }
         }
-        send.write_frame(codec::to_vec(&part).into(), bulk.into()).await.ok()?;
+        send.write_frame(codec::to_vec(&part).into(), bytes::Bytes::from(bulk)).await.ok()?;
     }
     send.finish().ok()?;
     send.delivered().await.ok()
