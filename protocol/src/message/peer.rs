@@ -9,6 +9,8 @@ use crate::frame::BULK_BYTES_MAX;
 use crate::ids::{Epoch, Hash, Incarnation, Lsn, StoreId, TenantId, UploadId, VolumeId};
 use crate::tree::LEAF_LEN;
 
+/// The most uploads in one [`PeerBody::Orphans`].
+pub const ORPHANS_MAX: usize = 64;
 /// The most leaves in one message: as many whole ones as a bulk holds.
 pub const PAYLOAD_LEAVES_MAX: usize = (BULK_BYTES_MAX as u64 / LEAF_LEN) as usize;
 
@@ -201,9 +203,13 @@ pub enum PeerBody {
         #[cbor(n(0), decode_with = "crate::codec::list::<PURGE_ITEMS_MAX, _, _>")]
         receipts: Vec<SignedEraseReceipt>,
     },
-    /// A store that lost its place: it is no member, or its order of this volume is not known.
+    /// Member to primary: bytes of these uploads lie here, and no record has referred to them for long.
     #[n(13)]
-    NotMember,
+    Orphans {
+        /// The uploads.
+        #[cbor(n(0), decode_with = "crate::codec::list::<ORPHANS_MAX, _, _>")]
+        uploads: Vec<UploadId>,
+    },
 }
 
 /// Records in a message's bulk that cannot be read.

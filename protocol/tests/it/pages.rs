@@ -11,7 +11,7 @@ use trefoil_protocol::frame::{BODY_BYTES_MAX, BULK_BYTES_MAX, FRAME_LAYOUT};
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::layout::Layout;
 use trefoil_protocol::message::REASON_MAX;
-use trefoil_protocol::message::peer::PAYLOAD_LEAVES_MAX;
+use trefoil_protocol::message::peer::{ORPHANS_MAX, PAYLOAD_LEAVES_MAX};
 use trefoil_protocol::message::tenant::{CERTIFICATES_MAX, LEAF_RANGES_MAX, PAGE_BYTES_MAX, PAGE_MAX};
 use trefoil_protocol::record::{
     BODY_MAX, ERASABLE_MAX, HEADER_LAYOUT, INLINE_MAX, METADATA_MAX, WRAPPED_MAX,
@@ -81,6 +81,7 @@ fn the_limits_are_those_of_the_code() {
         ("CERTIFICATES_MAX", CERTIFICATES_MAX),
         ("LEAF_RANGES_MAX", LEAF_RANGES_MAX),
         ("PAYLOAD_LEAVES_MAX", PAYLOAD_LEAVES_MAX),
+        ("ORPHANS_MAX", ORPHANS_MAX),
         ("PURGE_ITEMS_MAX", PURGE_ITEMS_MAX),
         ("CERTIFIED_STORES_MAX", CERTIFIED_STORES_MAX),
         ("SIGNATURES_MAX", SIGNATURES_MAX),

@@ -235,7 +235,7 @@ enums! {
         Gap { last, committed }, Fenced { promised },
         Payload { upload, first, leaves, relay_to, fetched }, FetchPayload { upload, first, count },
         NoPayload { upload }, Peer, Report(value), FetchLog { after }, Log { previous, count, last },
-        Erase { order, items, purging }, Erased { receipts }, NotMember,
+        Erase { order, items, purging }, Erased { receipts }, Orphans { uploads },
     }
     ControlRequest {
         Register(value), Renew(value), Watch { applied }, Ready { volume, epoch }, Lagging { volume, epoch, stores },

@@ -92,6 +92,7 @@ impl<D: Disk> Replica<D> {
                 let _ = self.erasing.order(&order, &items, &mut self.holding, &self.config, cx);
             }
             PeerBody::Erased { receipts } => self.take_receipts(receipts, cx),
+            PeerBody::Orphans { uploads } => self.void(uploads, cx),
             PeerBody::Fenced { .. } => cx.out.want_news(),
             body => self.route_to_primary(store, run, body, bulk, cx),
         }

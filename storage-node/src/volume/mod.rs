@@ -9,6 +9,7 @@ pub mod holding;
 pub mod member;
 mod messages;
 pub mod mutations;
+pub mod orphans;
 pub mod peering;
 pub mod primary;
 pub mod purge;

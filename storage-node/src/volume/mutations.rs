@@ -20,6 +20,7 @@ use trefoil_protocol::record::{Cause, Delete, Erasable, Put, Record, RecordBody,
 use trefoil_protocol::time::lease;
 
 use super::holding::Holding;
+use super::orphans::is_settled;
 use super::primary::Primary;
 use crate::event::RequestId;
 use crate::mutant::mutant;
@@ -455,7 +456,7 @@ fn put<D: Disk>(
     if index.version(request.upload.version).is_some() {
         return Err(Refusal::Invalid("the version id is in use".into()));
     }
-    if index.is_upload_void(request.upload) {
+    if is_settled(desk.holding, request.upload) {
         return Err(Refusal::Expired);
     }
     let put = Put {

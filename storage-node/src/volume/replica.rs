@@ -9,7 +9,7 @@ use bytes::Bytes;
 use trefoil_engine::{Disk, EraseError, EraseReport, ReadError, RecordReadError, SyncError, SyncTicket};
 use trefoil_protocol::config::{Member as Membership, MemberState, VolumeConfig};
 use trefoil_protocol::deletion::SignedEraseReceipt;
-use trefoil_protocol::ids::{Incarnation, StoreId};
+use trefoil_protocol::ids::{Incarnation, StoreId, UploadId};
 use trefoil_protocol::message::control::ControlAnswer;
 use trefoil_protocol::message::peer::PeerBody;
 use trefoil_protocol::message::tenant::Refusal;
@@ -21,6 +21,7 @@ use super::erasing::Erasing;
 use super::holding::Holding;
 use super::member::Member;
 use super::mutations::Mutations;
+use super::orphans::{Orphans, is_settled};
 use super::peering::{Peering, Progress};
 use super::primary::Primary;
 use super::purge::Purges;
@@ -57,6 +58,7 @@ pub struct Replica<D: Disk> {
     pub(super) backfill: Backfill,
     pub(super) purges: Purges,
     pub(super) erasing: Erasing,
+    pub(super) orphans: Orphans,
     /// The latest run of each store that spoke: what an earlier run said is void.
     pub(super) runs: BTreeMap<StoreId, Incarnation>,
     /// A primary in doubt asked where this store is, which is no member.
@@ -76,6 +78,7 @@ impl<D: Disk> Replica<D> {
             backfill: Backfill::default(),
             purges: Purges::default(),
             erasing: Erasing::default(),
+            orphans: Orphans::default(),
             runs: BTreeMap::new(),
             testimony_due: false,
         }
@@ -196,6 +199,7 @@ impl<D: Disk> Replica<D> {
             }
             return self.sync(cx);
         }
+        self.settle_orphans(cx);
         self.settle_erasing(cx);
         let others = match &self.role {
             Role::Peering(peering) => peering.witness_nodes(&self.config, cx),
@@ -209,6 +213,30 @@ impl<D: Disk> Replica<D> {
             Role::Absent | Role::Stopped(_) => {}
         }
         self.sync(cx);
+    }
+
+    fn settle_orphans(&mut self, cx: &mut Context<'_, D>) {
+        let uploads = self.orphans.look(&mut self.holding, cx);
+        match &self.role {
+            Role::Member(_) => Orphans::tell(uploads, &self.config, cx),
+            Role::Primary(_) => self.void(uploads, cx),
+            _ => {}
+        }
+    }
+
+    /// Commits that no record will ever refer to these uploads, unless one does or one is arriving.
+    pub(super) fn void(&mut self, uploads: Vec<UploadId>, cx: &mut Context<'_, D>) {
+        if !self.is_serving() {
+            return;
+        }
+        for upload in uploads {
+            if is_settled(&self.holding, upload) || self.uploads.is_arriving(upload) {
+                continue;
+            }
+            if let Some((mutations, mut desk)) = self.desk(cx) {
+                mutations.append_own(RecordBody::UploadVoid { upload }, Vec::new(), &mut desk, cx);
+            }
+        }
     }
 
     /// Receipts of this store go to the primary, which may be this very node.
@@ -337,6 +365,12 @@ impl<D: Disk> Replica<D> {
         };
         let purges = self.purges.next_wakeup().filter(|_| self.is_serving());
         let erasing = self.erasing.next_wakeup(&self.holding);
-        role.into_iter().chain(erasing).chain(self.backfill.next_wakeup(&self.holding)).chain(purges).min()
+        let orphans = self.orphans.next_wakeup(&self.holding);
+        role.into_iter()
+            .chain(erasing)
+            .chain(orphans)
+            .chain(self.backfill.next_wakeup(&self.holding))
+            .chain(purges)
+            .min()
     }
 }

@@ -67,6 +67,11 @@ impl Uploads {
         self.streams.contains_key(&request)
     }
 
+    /// Whether bytes of an upload are arriving.
+    pub fn is_arriving(&self, upload: UploadId) -> bool {
+        self.streams.values().any(|stream| stream.put.upload == upload)
+    }
+
     /// The client went away, or the request is answered.
     pub fn end(&mut self, request: RequestId) {
         self.streams.remove(&request);

@@ -206,3 +206,30 @@ fn restored_is_said_when_the_other_data_centre_holds_what_was_acknowledged_alone
     assert!(last_single_dc >= alone && persisted > last_single_dc);
     assert_eq!(store_of(node("b1")), member("b1", MemberState::InSync).store);
 }
+
+#[test]
+fn payload_before_order_has_an_owner() {
+    let mut cluster = Cluster::healthy(&NODES);
+    let (bytes, kept) = (object(1, 400_000), object(2, 400_000));
+    let call = cluster.put_call("k", 1, &bytes);
+    let broken = cluster.ask("a1", call.clone(), bytes::Bytes::new());
+    cluster.stream("a1", broken, &bytes);
+    cluster.step(node("a1"), trefoil_storage_node::Event::Gone { request: broken });
+    cluster.put("a1", "kept", 2, &kept).unwrap();
+    cluster.run(Duration::from_secs(300));
+    let held = |cluster: &mut Cluster, name: &str, bytes: &[u8]| {
+        let files = cluster.machine(name).disk.files();
+        files.iter().any(|(_, file)| file.windows(64).any(|window| window == &bytes[..64]))
+    };
+    for name in ["a1", "a2", "b1"] {
+        assert!(held(&mut cluster, name, &bytes), "a retry may still claim it: {name}");
+    }
+    cluster.change(|config| config.primary = Some(node("a2")));
+    cluster.run(Duration::from_secs(900));
+    for name in ["a1", "a2", "b1"] {
+        assert!(!held(&mut cluster, name, &bytes), "{name}");
+        assert_eq!(cluster.get_version(name, "kept", 2).bytes, kept, "{name}");
+    }
+    let late = cluster.begin("a2", call, &bytes);
+    assert_eq!(cluster.wait(late).response, Some(Err(Refusal::Expired)), "nobody ever will");
+}
