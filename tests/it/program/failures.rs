@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
@@ -56,6 +56,31 @@ fn one_data_centre_is_lost_and_every_object_is_read_and_written() {
     let status = cluster.as_tenant("admin", &["--json", "status"]).succeeded().json();
     assert_eq!(status["healthy"], false);
     assert_eq!(status["protection"], "SingleDc");
+}
+
+#[test]
+fn a_killed_node_is_started_again_by_hand_and_catches_up() {
+    let cluster = LocalCluster::start("by-hand", "7d");
+    let folder = Folder::new("by-hand-files");
+    for n in 0..20 {
+        fs::write(folder.join(&format!("{n}")), format!("content {n}")).unwrap();
+    }
+    let put = |prefix: &str| cluster.acme(&["put", "-r", folder.path().to_str().unwrap(), prefix]);
+    put("before/");
+    cluster.kill(&["b2"]);
+    put("meanwhile/");
+    let mut node = trefoil();
+    node.arg("storage-node").arg("--config").arg(cluster.file("b2/config.toml"));
+    let mut node = node.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let began = Instant::now();
+    let status = || cluster.as_tenant("admin", &["--json", "status"]).succeeded().json();
+    while status()["healthy"] != true {
+        assert!(began.elapsed() < Duration::from_secs(120), "{}", status());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(status()["objects"], 40);
+    node.kill().unwrap();
+    node.wait().unwrap();
 }
 
 #[test]
