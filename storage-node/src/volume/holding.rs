@@ -181,6 +181,16 @@ impl<D: Disk> Holding<D> {
         }
     }
 
+    /// The record at `lsn` as another store may have it: nothing of a version that is past the point
+    /// of no return is ever handed out again, or a store that erased it would get it back.
+    pub fn record_to_send(&self, lsn: Lsn) -> Result<Record, RecordReadError> {
+        let record = self.record(lsn)?;
+        match record.body() {
+            RecordBody::Put(put) if self.is_past_return(put.upload.version) => Ok(record.without_erasable()),
+            _ => Ok(record),
+        }
+    }
+
     /// Records above the committed point, oldest first.
     pub fn tail(&self) -> impl DoubleEndedIterator<Item = &Record> {
         self.records.range(self.committed().next()..).map(|(_, record)| record)

@@ -188,7 +188,7 @@ impl<D: Disk> Replica<D> {
         let previous = if self.holding.passes(after) { after } else { self.holding.last() };
         let (mut lsn, mut bytes) = (previous.lsn.next(), 0);
         while lsn <= self.holding.log().durable_lsn() && bytes < LOG_BYTES {
-            let Ok(record) = self.holding.record(lsn) else { break };
+            let Ok(record) = self.holding.record_to_send(lsn) else { break };
             bytes += record.lengths().total();
             records.push(record);
             lsn = lsn.next();

@@ -376,7 +376,7 @@ impl Follower {
 fn batch<D: Disk>(holding: &Holding<D>, first: Lsn) -> Result<Vec<Record>, trefoil_engine::RecordReadError> {
     let (mut records, mut bytes, mut lsn) = (Vec::new(), 0, first);
     while lsn <= holding.last().lsn && bytes < MESSAGE_BYTES && (records.len() as u64) < WINDOW_RECORDS {
-        let record = holding.record(lsn)?;
+        let record = holding.record_to_send(lsn)?;
         bytes += record.lengths().total();
         records.push(record);
         lsn = lsn.next();

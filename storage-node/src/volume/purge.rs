@@ -133,6 +133,12 @@ impl Purges {
             .map(|(order, batch)| (order, batch.clone()))
             .collect();
         self.drives.retain(|order, _| open.iter().any(|(other, _)| other == order));
+        let held = &desk.config.ever_held;
+        for drive in self.drives.values_mut() {
+            // A store that left and comes back says anew what it holds.
+            drive.receipts.retain(|(store, _), _| held.contains(store));
+            drive.told.retain(|store, _| held.contains(store));
+        }
         let mut own = Vec::new();
         for (order, batch) in open {
             self.drive(order, &batch, mutations, desk, &mut own, cx);

@@ -393,3 +393,29 @@ fn r063_an_overwritten_version_has_the_same_window_and_the_same_end() {
     assert!(!holds_bytes(&mut cluster, "a2", &old));
     assert_eq!(cluster.get("a1", "k").bytes, new);
 }
+
+#[test]
+fn r057_a_store_that_joins_during_a_purge_gets_the_log_without_what_is_being_erased() {
+    let mut cluster = Cluster::healthy(&["a1", "a2", "b1", "b2"]);
+    cluster.change(|config| config.first_copy_retention = trefoil_protocol::time::Millis(60_000));
+    assert!(cluster.run_until(MINUTE, |c| c.serving() == Some(node("a1"))));
+    let (small, large) = (object(1, 10_000), object(2, 100_000));
+    cluster.put("a1", "small", 1, &small).unwrap();
+    cluster.put("a1", "large", 2, &large).unwrap();
+    cluster.delete("a1", "small").unwrap();
+    cluster.delete("a1", "large").unwrap();
+    cluster.placement.ahead += WINDOW_MS;
+    cluster.run(Duration::from_secs(5));
+    assert_eq!(stage(&mut cluster, "a1", "small"), [PurgeStage::OthersErased]);
+    assert!(holds_bytes(&mut cluster, "a1", &small), "the first copy is kept");
+    cluster.change(|config| config.members.push(member("b2", MemberState::CatchingUp)));
+    let whole = |c: &Cluster| c.placement.volumes[&VOLUME].in_sync().count() == 4 && c.serving().is_some();
+    assert!(cluster.run_until(MINUTE, whole));
+    for bytes in [&small, &large] {
+        assert!(!holds_bytes(&mut cluster, "b2", bytes));
+    }
+    cluster.crash("b2", 1);
+    cluster.start("b2");
+    cluster.placement.ahead += 70_000;
+    assert!(cluster.run_until(MINUTE, |c| certified(c, "b2", 1) && certified(c, "b2", 2)));
+}
