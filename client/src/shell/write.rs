@@ -25,7 +25,7 @@ use super::upload::{Plaintext, ProgressCall, Spooled, Upload, Words, seal_whole}
 use crate::core::{Jitter, Mutation, MutationFailure};
 use crate::entropy::{Entropy, OsEntropy};
 use crate::failure::{Damage, Trouble, WriteError};
-use crate::seal::{Attempts, Begun, ObjectIdentity, WrappedDek};
+use crate::seal::{Attempts, Begun, ObjectIdentity, WrapError, WrappedDek};
 
 /// Plaintext up to this long is sealed within [`INLINE_MAX`].
 const INLINE_PLAINTEXT_MAX: usize = INLINE_MAX as usize - 160;
@@ -201,11 +201,18 @@ impl Put<'_> {
     }
 
     async fn begin(&mut self) -> Result<(Sealing, Begun), WriteError> {
-        self.inner.ensure_wraps().await?;
-        let attempt = self.attempts.begin(&mut OsEntropy);
+        let (upload, kek_version, begun) = loop {
+            self.inner.ensure_wraps().await?;
+            let attempt = self.attempts.begin(&mut OsEntropy);
+            let upload = attempt.identity().upload();
+            match self.inner.keyring.begin(attempt) {
+                Ok((kek_version, begun)) => break (upload, kek_version, begun),
+                // Another put took the block's last counter in between.
+                Err(WrapError::Exhausted) => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
         self.begun += 1;
-        let upload = attempt.identity().upload();
-        let (kek_version, begun) = self.inner.keyring.begin(attempt)?;
         let wrapped = begun.wrapped.clone();
         Ok((Sealing { upload, kek_version, wrapped }, begun))
     }
