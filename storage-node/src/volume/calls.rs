@@ -10,6 +10,7 @@ use crate::event::RequestId;
 use crate::outbox::Context;
 use bytes::Bytes;
 use trefoil_engine::Disk;
+use trefoil_protocol::config::MemberState;
 use trefoil_protocol::ids::{Hash, Token};
 use trefoil_protocol::message::tenant::{Refusal, Selector, TenantCall, UploadEnd, UploadPart, Want};
 use trefoil_protocol::record::{INLINE_MAX, WRAPPED_MAX};
@@ -42,7 +43,9 @@ impl<D: Disk> Replica<D> {
         if let TenantCall::Get { key, selector: Selector::Version(version), want } = &call
             && !self.is_serving()
         {
-            let me = self.me(cx).ok_or_else(|| self.not_primary())?;
+            // A member that catches up may not have heard of a delete that was acknowledged.
+            let in_sync = self.me(cx).filter(|me| me.state == MemberState::InSync);
+            let me = in_sync.ok_or_else(|| self.not_primary())?;
             let counter = Counter { holding: &self.holding, config: &self.config, primary: None, me };
             return self.reads.exact(request, key, *version, want, &counter, cx);
         }
