@@ -118,6 +118,9 @@ impl Peering {
             self.report_silent(silent, config, cx);
             return Ok(Progress::Waiting);
         }
+        if self.cut_damaged_end(holding, config, cx.identity.store)? {
+            return Ok(Progress::Waiting);
+        }
         if !self.has_best_log(holding, config, cx) || !self.is_certain(holding, config, cx.identity.store) {
             return Ok(Progress::Waiting);
         }
@@ -216,7 +219,11 @@ impl Peering {
     /// Where to fetch from: before the first damaged record, or at the end of a log that is behind.
     fn fetch_from<D: Disk>(&self, holding: &Holding<D>, behind: bool) -> Option<LogPoint> {
         match holding.hole() {
-            Some(hole) => holding.point(hole.previous()),
+            Some(hole) => {
+                let before = holding.point(hole.previous());
+                // The best log may part from this one before the damage.
+                self.fetch_after.filter(|after| after.lsn < hole.previous()).or(before)
+            }
             None if behind => Some(self.fetch_after.unwrap_or(holding.last())),
             None => None,
         }
@@ -224,12 +231,33 @@ impl Peering {
 
     /// A log whose end is in doubt counts only after comparison with another such store's.
     fn is_certain<D: Disk>(&self, holding: &Holding<D>, config: &VolumeConfig, me: StoreId) -> bool {
+        holding.is_verified() || self.is_compared(config, me)
+    }
+
+    /// Whether what was heard from other stores tells all that was acknowledged.
+    fn is_compared(&self, config: &VolumeConfig, me: StoreId) -> bool {
         let heard = |store: &StoreId| *store == me || self.reports.contains_key(store);
         // Under the present epoch what was acknowledged is on some of the members that catch up.
         let all_heard = config.members.iter().all(|member| heard(&member.store));
-        holding.is_verified()
-            || self.silent(config, me).is_empty() && config.in_sync().count() > 1
+        self.silent(config, me).is_empty() && config.in_sync().count() > 1
             || self.peers(config, me).next().is_some() && (all_heard || !config.activated)
+    }
+
+    /// Cuts the log at a damaged record that no store which knows what was acknowledged has reached:
+    /// its writing was broken off by a crash, and nobody was answered. Nobody could repair it either.
+    fn cut_damaged_end<D: Disk>(
+        &self,
+        holding: &mut Holding<D>,
+        config: &VolumeConfig,
+        me: StoreId,
+    ) -> Result<bool, StageError> {
+        let Some(hole) = holding.hole() else { return Ok(false) };
+        let is_known = hole <= self.known_committed(holding)
+            || self.peers(config, me).any(|(_, report)| report.last.lsn >= hole);
+        if is_known || !self.is_compared(config, me) {
+            return Ok(false);
+        }
+        holding.cut_after(hole.previous()).map(|()| true)
     }
 
     /// Cuts the log at a record whose payload no in-sync member has: none of them can have

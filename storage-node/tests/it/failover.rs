@@ -379,3 +379,28 @@ fn r008_a_damaged_record_in_the_middle_of_a_members_log_is_healed_from_the_prima
         assert_eq!(cluster.get_version(victim, "last", 2).bytes, object(2, 100), "{victim}");
     }
 }
+
+#[test]
+fn a_record_that_a_crash_broke_off_on_the_primary_alone_holds_nothing_up() {
+    let mut cluster = Cluster::healthy(&NODES);
+    cluster.put("a1", "k", 1, &object(1, 100)).unwrap();
+    for member in ["a2", "b1"] {
+        cluster.cut("a1", member);
+    }
+    let unanswered = cluster.begin_put("a1", "last", 2, &object(2, 100));
+    cluster.begin_put("a1", "other", 3, &object(3, 100));
+    cluster.run(Duration::from_secs(1));
+    assert_eq!(cluster.heard(unanswered).response, None);
+    for name in NODES {
+        cluster.crash(name, 5);
+    }
+    cluster.heal();
+    rot_the_last_record(&mut cluster, "a1");
+    for name in NODES {
+        cluster.start(name);
+    }
+    assert!(cluster.run_until(MINUTE, |c| c.serving() == Some(node("a1"))));
+    assert_eq!(cluster.get("a1", "k").bytes, object(1, 100));
+    assert_eq!(cluster.get("a1", "last").response, Some(Err(Refusal::NotFound)));
+    cluster.put("a1", "last", 4, &object(4, 100)).unwrap();
+}
