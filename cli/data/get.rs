@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
 use indicatif::ProgressBar;
@@ -141,10 +142,7 @@ async fn into_standard_output(mut download: Download) -> Verdict {
 /// Writes under a temporary name and renames when the end was verified, so that a file under its
 /// name is always whole.
 async fn into_file(mut download: Download, path: &Path, bar: &ProgressBar) -> Verdict<u64> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".trefoil-part");
-    let temporary = PathBuf::from(temporary);
-    let mut file = fs::File::create(&temporary).map_err(at(&temporary))?;
+    let (mut file, temporary) = temporary_beside(path)?;
     let result = write_all(&mut download, &mut file, &temporary, bar).await;
     let result = result.and_then(|bytes| fs::rename(&temporary, path).map_err(at(path)).map(|()| bytes));
     if result.is_err() {
@@ -152,6 +150,22 @@ async fn into_file(mut download: Download, path: &Path, bar: &ProgressBar) -> Ve
         let _ = fs::remove_file(&temporary);
     }
     result
+}
+
+/// A new file in the folder of `path`. Its name does not grow with that of `path`, which may be as
+/// long as names get, and is never that of another object that is read at the same time.
+fn temporary_beside(path: &Path) -> Verdict<(fs::File, PathBuf)> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let temporary = path.with_file_name(format!(".trefoil-part-{}-{number}", std::process::id()));
+        match fs::OpenOptions::new().write(true).create_new(true).open(&temporary) {
+            Ok(file) => return Ok((file, temporary)),
+            // Something that a killed run left, or a file of that name.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(at(&temporary)(error)),
+        }
+    }
 }
 
 async fn write_all(
