@@ -15,6 +15,7 @@ use crate::failure::{Failure, Verdict};
 use crate::local::LocalCluster;
 use crate::output::{self, Format};
 use crate::quantity;
+use crate::serve;
 
 /// How often certificates, which live a day, are issued again.
 const RENEW_EVERY: Duration = Duration::from_secs(3600);
@@ -39,6 +40,7 @@ struct Ready {
 
 /// Runs the cluster.
 pub(crate) fn run(arguments: &DevArguments, format: Format) -> Verdict {
+    serve::die_with_parent()?;
     // One thread, the main one, which lives as long as the program: children die with the thread
     // that started them.
     let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;

@@ -116,7 +116,7 @@ fn begin(arguments: &ServeArguments) -> Verdict<File> {
 }
 
 /// Asks the system to kill this process when the one that started it dies.
-fn die_with_parent() -> Verdict {
+pub(crate) fn die_with_parent() -> Verdict {
     let Ok(parent) = std::env::var(PARENT_VARIABLE) else { return Ok(()) };
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(Failure::failed)?;
     // It may have died before the system was asked.
