@@ -5,5 +5,10 @@
     reason = "tests watch real processes on real clocks"
 )]
 
+mod cluster;
+mod crashes;
+mod ledger;
 mod program;
+mod storing;
 mod tidy;
+mod traces;
