@@ -160,7 +160,8 @@ fn open_core(settings: &Settings) -> Result<Placement<LogFile>, RunError> {
         let path = path.to_owned();
         move |source| RunError::File { path, source }
     };
-    fs::create_dir_all(&settings.data).map_err(at(&settings.data))?;
+    // A folder that is not there may be a disk that is not mounted: no new cluster begins in its place.
+    fs::read_dir(&settings.data).map_err(at(&settings.data))?;
     let log_path = settings.data.join(LOG_FILE);
     let log = LogFile::open(&log_path).map_err(OpenError::Log)?;
     let is_new = crate::log_store::LogStore::load(&log).map_err(OpenError::Log)?.is_none();

@@ -164,6 +164,7 @@ impl Process {
         let cluster: ClusterName = "test".parse().unwrap();
         let folder = Folder::new();
         let authority = Authority::create(&cluster).unwrap();
+        fs::create_dir_all(folder.join("data")).unwrap();
         fs::write(folder.join("ca.pem"), authority.certificate_pem()).unwrap();
         let own = authority.issue(&Identity::placement("w1").unwrap(), LEAF_LIFETIME).unwrap();
         fs::write(folder.join("identity.pem"), own.certificate_pem).unwrap();

@@ -209,6 +209,8 @@ fn read_trust(settings: &Settings) -> Result<Arc<TrustStore>, RunError> {
 
 fn open_core(settings: &Settings) -> Result<NodeCore<FileDisk>, RunError> {
     let path = || settings.data.clone();
+    // A folder that is not there may be a disk that is not mounted: no empty store takes its place.
+    fs::read_dir(&settings.data).map_err(|source| RunError::File { path: path(), source })?;
     let disk = FileDisk::open(&settings.data, Some(settings.capacity))
         .map_err(|source| RunError::Disk { path: path(), source })?;
     make_store(&disk, settings.node).map_err(|source| RunError::Store { path: path(), source })?;
