@@ -7,8 +7,12 @@
 
 mod cluster;
 mod crashes;
+mod erasure;
+mod intruders;
 mod ledger;
 mod program;
+mod secrets;
+mod servers;
 mod storing;
 mod tidy;
 mod traces;
