@@ -6,6 +6,7 @@ mod failures;
 mod local_cluster;
 mod memory;
 mod objects;
+mod scale;
 mod show;
 mod streaming;
 mod tenants;
