@@ -108,11 +108,13 @@ impl<D: Disk> Replica<D> {
         cx: &mut Context<'_, D>,
     ) {
         match (&mut self.role, body) {
-            (Role::Primary(primary), PeerBody::DurableAck { durable, committed, missing_uploads }) => {
+            (role, PeerBody::DurableAck { durable, committed, missing_uploads }) => {
+                let Some(primary) = role.counting() else { return };
                 primary.met(store, run);
                 primary.acknowledged(&self.holding, store, durable, committed, missing_uploads, cx.now);
             }
-            (Role::Primary(primary), PeerBody::Gap { last, committed }) => {
+            (role, PeerBody::Gap { last, committed }) => {
+                let Some(primary) = role.counting() else { return };
                 primary.met(store, run);
                 primary.gap(&self.holding, store, last, committed, cx.now);
             }

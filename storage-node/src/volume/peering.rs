@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use trefoil_engine::{Disk, StageError};
+use trefoil_engine::{Disk, RecordReadError, StageError};
 use trefoil_protocol::config::{Member, MemberState, VolumeConfig};
 use trefoil_protocol::ids::{Incarnation, Lsn, NodeId, StoreId, UploadId};
 use trefoil_protocol::message::control::ControlRequest;
@@ -17,7 +17,8 @@ use trefoil_protocol::time::BootTime;
 
 use super::holding::Holding;
 use super::member::{FollowError, follow};
-use super::primary::is_due;
+use super::primary::{Primary, is_due};
+use crate::mutant::mutant;
 use crate::outbox::Context;
 
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -44,6 +45,7 @@ pub struct Peering {
     /// Where the next fetch begins, if not at the end of the own log.
     fetch_after: Option<LogPoint>,
     ready_at: Option<BootTime>,
+    preparing: Option<Primary>,
     /// A record was cut whose payload nobody has: nothing behind it was acknowledged either.
     is_cut: bool,
     /// Who said that it cannot give an upload's bytes.
@@ -61,6 +63,7 @@ impl Peering {
             fetched_at: None,
             fetch_after: None,
             ready_at: None,
+            preparing: None,
             is_cut: false,
             without: BTreeMap::new(),
         }
@@ -128,12 +131,39 @@ impl Peering {
             return Ok(Progress::Waiting);
         }
         holding.settle()?;
+        if !self.prepare(holding, config, cx) {
+            return Ok(Progress::Waiting);
+        }
         if !config.activated && is_due(self.ready_at, REPORT_EVERY, cx.now) {
             self.ready_at = Some(cx.now);
             let (volume, epoch) = (config.volume, config.epoch);
             cx.out.ask_for(volume, ControlRequest::Ready { volume, epoch });
         }
         Ok(Progress::Ready)
+    }
+
+    /// Brings every in-sync member up to the chosen log.
+    fn prepare<D: Disk>(
+        &mut self,
+        holding: &Holding<D>,
+        config: &VolumeConfig,
+        cx: &mut Context<'_, D>,
+    ) -> bool {
+        let (me, start) = (cx.identity.store, holding.last().lsn.next());
+        let known = self.preparing.take().filter(|preparing| preparing.start() == start);
+        let mut preparing = known.unwrap_or_else(|| Primary::new(config, me, start, cx.now));
+        if let Err(RecordReadError::Disk(error)) = preparing.replicate(holding, config, cx) {
+            cx.out.fail_store(error);
+        }
+        preparing.report(holding, config, cx);
+        let prepared = mutant!(M09, preparing.is_prepared(), true);
+        self.preparing = Some(preparing);
+        prepared
+    }
+
+    /// What is known of the members, while they are brought up to the chosen log.
+    pub fn preparing(&mut self) -> Option<&mut Primary> {
+        self.preparing.as_mut()
     }
 
     fn ask<D: Disk>(&mut self, in_doubt: bool, config: &VolumeConfig, cx: &mut Context<'_, D>) {
@@ -299,10 +329,11 @@ impl Peering {
     }
 
     /// When to look again.
-    pub fn next_wakeup(&self) -> Option<BootTime> {
+    pub fn next_wakeup<D: Disk>(&self, holding: &Holding<D>, config: &VolumeConfig) -> Option<BootTime> {
         let asked = self.asked_at.unwrap_or(self.began) + ASK_EVERY;
         let fetched = self.fetched_at.map(|at| at + ASK_EVERY);
-        fetched.into_iter().chain([asked]).min()
+        let preparing = self.preparing.as_ref().and_then(|p| p.next_wakeup(holding, config));
+        fetched.into_iter().chain([asked]).chain(preparing).min()
     }
 }
 

@@ -79,7 +79,8 @@ pub struct Primary {
 }
 
 impl Primary {
-    /// Begins after the `EpochStart` at `start` was appended.
+    /// Begins with the members of an epoch whose start stands at `start`, or will once the epoch is
+    /// activated.
     pub fn new(config: &VolumeConfig, me: StoreId, start: Lsn, now: BootTime) -> Self {
         let others = config.members.iter().filter(|member| member.store != me);
         let follower = |member: &Member| Follower {
@@ -93,7 +94,7 @@ impl Primary {
             committed: Lsn::ZERO,
             missing: None,
             told: Lsn::ZERO,
-            told_at: now,
+            told_at: BootTime(now.0.saturating_sub(HEARTBEAT_EVERY.as_nanos() as u64)),
             progress_at: now,
             resent_at: now,
             gap: None,
@@ -106,6 +107,18 @@ impl Primary {
             said_complete: BTreeMap::new(),
             restored_at: None,
         }
+    }
+
+    /// Where the epoch's own start stands, or is to stand.
+    pub fn start(&self) -> Lsn {
+        self.start
+    }
+
+    /// Whether every in-sync member has the whole log up to the epoch's start, payload included: what
+    /// was acknowledged before one of them came in sync may not be on it yet.
+    pub fn is_prepared(&self) -> bool {
+        let mut in_sync = self.followers.values().filter(|f| f.member.state == MemberState::InSync);
+        in_sync.all(|follower| follower.durable.next() >= self.start)
     }
 
     /// Whether the epoch's own start is committed: only now is everything before it known.
@@ -350,7 +363,9 @@ impl Follower {
     }
 
     fn news_due(&self, committed: Lsn, committed_at: BootTime) -> Option<BootTime> {
-        if self.told < committed {
+        if !self.heard {
+            Some(self.told_at + HEARTBEAT_EVERY)
+        } else if self.told < committed {
             Some(committed_at + COMMIT_NEWS_AFTER)
         } else if self.committed < committed {
             Some(self.told_at + HEARTBEAT_EVERY)

@@ -46,6 +46,17 @@ pub(super) enum Role {
     Stopped(String),
 }
 
+impl Role {
+    /// The primary's counts of its members, also while it prepares its epoch.
+    pub(super) fn counting(&mut self) -> Option<&mut Primary> {
+        match self {
+            Self::Primary(primary) => Some(primary),
+            Self::Peering(peering) => peering.preparing(),
+            _ => None,
+        }
+    }
+}
+
 /// One volume on this store.
 #[derive(Debug)]
 pub struct Replica<D: Disk> {
@@ -296,8 +307,13 @@ impl<D: Disk> Replica<D> {
     /// The epoch is activated and the log is chosen: everything in it gets this epoch's commit.
     fn begin_epoch(&mut self, cx: &mut Context<'_, D>) {
         let Some(me) = self.me(cx) else { return };
-        let start = self.holding.last().lsn.next();
-        self.role = Role::Primary(Primary::new(&self.config, me.store, start, cx.now));
+        let Role::Peering(peering) = &mut self.role else { return };
+        let Some(prepared) = peering.preparing().cloned() else { return };
+        assert!(
+            prepared.start() == self.holding.last().lsn.next(),
+            "the members were brought up to this log"
+        );
+        self.role = Role::Primary(prepared);
         let body = RecordBody::EpochStart { primary: me.node, protection: self.config.protection };
         if let Some((mutations, mut desk)) = self.desk(cx) {
             mutations.append_own(body, Vec::new(), &mut desk, cx);
@@ -360,7 +376,7 @@ impl<D: Disk> Replica<D> {
         let role = match &self.role {
             Role::Absent | Role::Stopped(_) => return None,
             Role::Member(_) => None,
-            Role::Peering(peering) => peering.next_wakeup(),
+            Role::Peering(peering) => peering.next_wakeup(&self.holding, &self.config),
             Role::Primary(primary) => primary.next_wakeup(&self.holding, &self.config),
         };
         let purges = self.purges.next_wakeup().filter(|_| self.is_serving());

@@ -236,3 +236,28 @@ fn payload_before_order_has_an_owner() {
     let late = cluster.begin("a2", call, &bytes);
     assert_eq!(cluster.wait(late).response, Some(Err(Refusal::Expired)), "nobody ever will");
 }
+
+#[test]
+fn r022_a_member_that_comes_in_sync_holds_everything_before_its_epoch_is_activated() {
+    let mut cluster = Cluster::healthy(&NODES);
+    cluster.put("a1", "k", 1, &object(1, 100_000)).unwrap();
+    cluster.change(|config| config.members.push(member("b2", MemberState::CatchingUp)));
+    cluster.placement.takes_in = false;
+    let complete = |c: &Cluster| {
+        c.placement.asked.iter().any(|(_, asked)| matches!(asked, ControlRequest::Complete { .. }))
+    };
+    assert!(cluster.run_until(MINUTE, complete));
+    // After it was reported complete, it hears of nothing more until it is in sync.
+    cluster.cut("a1", "b2");
+    cluster.delete("a1", "k").unwrap();
+    cluster.put("a1", "new", 2, &object(2, 100_000)).unwrap();
+    let before = cluster.core("b2").volumes()[&VOLUME].holding().last().lsn;
+    cluster.change(|config| config.members.iter_mut().for_each(|m| m.state = MemberState::InSync));
+    cluster.run(Duration::from_secs(2));
+    assert!(!cluster.placement.volumes[&VOLUME].activated);
+    cluster.heal();
+    assert!(cluster.run_until(MINUTE, |c| c.placement.volumes[&VOLUME].activated));
+    assert!(cluster.core("b2").volumes()[&VOLUME].holding().last().lsn > before);
+    cluster.run(Duration::from_millis(1));
+    assert!(cluster.get_version("b2", "k", 1).bytes.is_empty());
+}
