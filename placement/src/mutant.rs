@@ -42,6 +42,8 @@ mod selection {
         M07,
         /// A certificate needs no receipt of a store that is away.
         M15,
+        /// The custodian mixes up whose key of a version it gives out.
+        M16,
         /// An old image of a store may join.
         M24,
         /// A data centre counts as restored before it has caught up.
@@ -50,7 +52,7 @@ mod selection {
 
     impl Mutant {
         /// Every seeded bug of this crate.
-        pub const ALL: [Self; 5] = [Self::M05, Self::M07, Self::M15, Self::M24, Self::M26];
+        pub const ALL: [Self; 6] = [Self::M05, Self::M07, Self::M15, Self::M16, Self::M24, Self::M26];
     }
 
     thread_local! {

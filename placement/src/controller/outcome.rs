@@ -11,6 +11,7 @@ use trefoil_protocol::time::CpTime;
 use crate::controller::outbox::Waiting;
 use crate::controller::{Controller, Turn, orders};
 use crate::event::Answer;
+use crate::mutant::mutant;
 use crate::state::{NONCE_BLOCK, Outcome, Rejection};
 
 /// How many voters sign: this version has the leader's signature alone.
@@ -121,6 +122,9 @@ fn administered(turn: &Turn<'_>, outcome: Outcome) -> AdminAnswer {
 /// All keys of the tenant, opened for one of its principals, with a block of nonces of its own.
 fn keys(turn: &Turn<'_>, tenant: TenantId, outcome: Outcome) -> TenantResponse {
     let Outcome::Nonces { prefix, .. } = outcome else { return Err(Refusal::Busy) };
+    // The bug: keys are found by their version alone, and the first tenant's come first.
+    let tenant =
+        mutant!(M16, tenant, turn.state.tenants.all().next().map_or(tenant, |record| record.entry.tenant));
     let record = turn.state.tenants.get(tenant).ok_or(Refusal::NotFound)?;
     let open = |version: &u32, wrapped: &[u8]| {
         let key = turn.keyring.master.unwrap(tenant, *version, wrapped).map_err(|_| Refusal::Unavailable)?;
