@@ -382,11 +382,14 @@ impl Courier {
         view: trefoil_protocol::message::tenant::RouteView,
         effects: &mut Vec<Effect<T>>,
     ) -> Option<Verdict> {
-        if let Stage::Routing { to, .. } = self.stage {
-            routes.rely_on(to);
-        }
+        let before = self.holder(routes);
         if let Err(damage) = routes.learn(view) {
             return Some(Verdict::Broken(damage));
+        }
+        if let Stage::Routing { to, .. } = self.stage {
+            // Who tells what was just tried in vain may be cut off from the news: ask others too.
+            let told_nothing_new = self.asked_with.is_some() && before == self.holder(routes);
+            if told_nothing_new { routes.rely_no_more_on(to) } else { routes.rely_on(to) }
         }
         match (self.holder(routes), &mut self.shunned) {
             (None, _) => self.troubled(now, Trouble::NoPrimary),
