@@ -1,5 +1,5 @@
 //! A process of the simulated cluster: storage node, placement or client. Only starts and routes;
-//! what it runs is the production core, and its shell here is in [`storage`](super::storage),
+//! what it runs is the production core, and its shell here is in [`super::storage`],
 //! [`control`](super::control) and [`client`](super::client).
 
 use trefoil_engine::{
