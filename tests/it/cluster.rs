@@ -6,12 +6,15 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use trefoil_client::{Client, Profile, Settings};
+
+use crate::turn::turn;
 
 /// The program under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_trefoil");
@@ -128,6 +131,7 @@ pub(crate) struct Cluster {
     dev: Child,
     restarted: BTreeMap<String, Child>,
     runtime: Runtime,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Cluster {
@@ -138,9 +142,10 @@ impl Cluster {
 
     /// Starts a cluster in a folder that may hold one already.
     fn over(folder: Folder, window: &str) -> Self {
+        let turn = turn();
         let runtime = Runtime::new().unwrap();
         let dev = spawn_dev(folder.path(), window);
-        let mut cluster = Self { folder, dev, restarted: BTreeMap::new(), runtime };
+        let mut cluster = Self { folder, dev, restarted: BTreeMap::new(), runtime, _turn: turn };
         cluster.wait_for_ready();
         cluster
     }

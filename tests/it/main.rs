@@ -16,3 +16,4 @@ mod servers;
 mod storing;
 mod tidy;
 mod traces;
+mod turn;

@@ -3,22 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::turn::turn;
+
 /// How long a cluster may take to get ready on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(120);
-
-/// Clusters run one at a time: seven processes each, on machines with two cores.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-/// Waits until no other cluster of these tests runs.
-pub(super) fn turn() -> MutexGuard<'static, ()> {
-    // A test that failed leaves the lock poisoned and nothing else.
-    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The program.
 pub(super) fn trefoil() -> Command {

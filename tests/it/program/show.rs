@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use super::local_cluster::{Folder, Ran, trefoil, turn};
+use super::local_cluster::{Folder, Ran, trefoil};
+use crate::turn::turn;
 
 #[test]
 fn every_step_of_the_demo_holds_and_nothing_is_left_behind() {
