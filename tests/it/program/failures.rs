@@ -95,7 +95,7 @@ fn a_server_is_not_started_twice_and_a_port_in_use_is_named() {
     assert!(start(&own).failed_with(1).stderr.contains("already runs"));
     // The same ports under another folder.
     let other = cluster.file("other");
-    fs::create_dir_all(&other).unwrap();
+    fs::create_dir_all(other.join("data")).unwrap();
     fs::copy(cluster.file("a1/identity.pem"), other.join("identity.pem")).unwrap();
     fs::copy(&own, other.join("config.toml")).unwrap();
     let port = start(&other.join("config.toml")).failed_with(1);
