@@ -93,6 +93,10 @@ pub struct Interval {
     /// Whether it was activated, that is, may have acknowledged anything.
     #[n(3)]
     pub activated: bool,
+    /// The stores that took new writes while they caught up: each acknowledged record is on some of
+    /// them, if it is not on two in-sync ones.
+    #[n(4)]
+    pub catching_up: Vec<StoreId>,
 }
 
 /// A volume's configuration as committed at `changed`.

@@ -91,11 +91,13 @@ impl VolumeRecord {
         // Without a primary nothing was acknowledged and nothing could be activated.
         let Some(primary) = config.primary else { return };
         let in_sync = config.in_sync().map(|member| member.store).collect();
+        let behind = config.members.iter().filter(|member| member.state == MemberState::CatchingUp);
+        let catching_up = behind.map(|member| member.store).collect();
         if config.activated {
             config.intervals.clear();
         }
         let activated = config.activated;
-        config.intervals.push(Interval { epoch: config.epoch, primary, in_sync, activated });
+        config.intervals.push(Interval { epoch: config.epoch, primary, in_sync, activated, catching_up });
     }
 
     fn reconfigure(

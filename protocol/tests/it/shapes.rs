@@ -136,7 +136,7 @@ structs! {
     UploadId { version, attempt }
     Token { instance, sequence }
     Member { node, dc, store, state }
-    Interval { epoch, primary, in_sync, activated }
+    Interval { epoch, primary, in_sync, activated, catching_up }
     VolumeConfig {
         volume, tenant, slot, epoch, primary, members, protection, activated, changed, intervals, ever_held,
         window, first_copy_retention,

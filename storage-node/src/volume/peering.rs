@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use trefoil_engine::{Disk, RecordReadError, StageError};
-use trefoil_protocol::config::{Member, MemberState, VolumeConfig};
+use trefoil_protocol::config::{MemberState, VolumeConfig};
 use trefoil_protocol::ids::{Incarnation, Lsn, NodeId, StoreId, UploadId};
 use trefoil_protocol::message::control::ControlRequest;
 use trefoil_protocol::message::peer::{LogPoint, PeerBody, StoreReport};
@@ -266,11 +266,12 @@ impl Peering {
 
     /// Whether what was heard from other stores tells all that was acknowledged.
     fn is_compared(&self, config: &VolumeConfig, me: StoreId) -> bool {
-        let heard = |store: &StoreId| *store == me || self.reports.contains_key(store);
-        // Under the present epoch what was acknowledged is on some of the members that catch up.
-        let all_heard = config.members.iter().all(|member| heard(&member.store));
-        self.silent(config, me).is_empty() && config.in_sync().count() > 1
-            || self.peers(config, me).next().is_some() && (all_heard || !config.activated)
+        let heard = |store: &StoreId| *store != me && self.reports.contains_key(store);
+        let (in_sync, catching_up) = last_acknowledging(config);
+        // Each other in-sync store has every acknowledged record. Without one, each record is on some
+        // of those that caught up: all of them have to be heard.
+        in_sync.iter().any(heard)
+            || (in_sync.iter().all(|store| *store == me) && catching_up.iter().all(heard))
     }
 
     /// Cuts the log at a damaged record that no store which knows what was acknowledged has reached:
@@ -342,19 +343,22 @@ fn is_in_doubt<D: Disk>(holding: &Holding<D>) -> bool {
     !holding.is_verified() || holding.hole().is_some()
 }
 
-/// Stores that are no in-sync members and still know what was acknowledged last. Before anything was
-/// acknowledged under the present epoch: those that were in sync under the last one that could; each
-/// of them has every acknowledged record. Afterwards: the members that catch up; each record is on
-/// some of them.
+/// Stores that are no in-sync members and still know what was acknowledged last: those that were in
+/// sync, or took part while they caught up, under the last epoch that may have acknowledged anything.
 pub(super) fn witnesses(config: &VolumeConfig) -> Vec<StoreId> {
-    let catching_up = |member: &&Member| member.state == MemberState::CatchingUp;
-    if config.activated {
-        return config.members.iter().filter(catching_up).map(|member| member.store).collect();
-    }
-    let last = config.intervals.iter().rev().find(|interval| interval.activated);
     let is_in_sync = |store: StoreId| {
         config.member_of_store(store).is_some_and(|member| member.state == MemberState::InSync)
     };
-    let in_sync = last.into_iter().flat_map(|interval| interval.in_sync.iter().copied());
-    in_sync.filter(|store| !is_in_sync(*store)).collect()
+    let (in_sync, catching_up) = last_acknowledging(config);
+    in_sync.into_iter().chain(catching_up).filter(|store| !is_in_sync(*store)).collect()
+}
+
+/// The in-sync and the catching-up stores of the last epoch that may have acknowledged anything.
+fn last_acknowledging(config: &VolumeConfig) -> (Vec<StoreId>, Vec<StoreId>) {
+    if config.activated {
+        let behind = config.members.iter().filter(|member| member.state == MemberState::CatchingUp);
+        return (config.in_sync().map(|m| m.store).collect(), behind.map(|m| m.store).collect());
+    }
+    let last = config.intervals.iter().rev().find(|interval| interval.activated);
+    last.map_or_else(Default::default, |last| (last.in_sync.clone(), last.catching_up.clone()))
 }

@@ -85,7 +85,9 @@ impl FakePlacement {
         if let Some(primary) = config.primary {
             let in_sync = config.in_sync().map(|member| member.store).collect();
             let activated = config.activated;
-            config.intervals.push(Interval { epoch: config.epoch, primary, in_sync, activated });
+            let behind = config.members.iter().filter(|member| member.state == MemberState::CatchingUp);
+            let catching_up = behind.map(|member| member.store).collect();
+            config.intervals.push(Interval { epoch: config.epoch, primary, in_sync, activated, catching_up });
         }
         change(config);
         config.epoch = config.epoch.next();
