@@ -4,14 +4,14 @@
 
 use std::ops::Range;
 
-use trefoil_protocol::ids::{Hash, UploadId};
+use trefoil_protocol::ids::{Hash, Lsn, UploadId};
 use trefoil_protocol::tree::{self, LEAF_LEN, LeafPlace};
 
 use crate::disk::Disk;
 use crate::frame::{Content, Position};
 use crate::read::{ReadError, ReadJob};
 use crate::segment::Room;
-use crate::state::{Leaf, Place};
+use crate::state::{Leaf, Place, RecordFault};
 use crate::volume::{StageError, VolumeLog};
 
 /// How much of an upload is here.
@@ -133,6 +133,11 @@ impl<D: Disk> VolumeLog<D> {
     /// verified copy.
     pub fn leaf_is_damaged(&mut self, upload: UploadId, index: u64) {
         self.state.drop_leaf(upload, index);
+    }
+
+    /// Counts a record as damaged after a read found it so; append it again from a verified copy.
+    pub fn record_is_damaged(&mut self, lsn: Lsn, fault: RecordFault) {
+        self.state.faults.insert(lsn, fault);
     }
 
     pub(crate) fn leaf(&self, upload: UploadId, index: u64) -> Option<&Leaf> {

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use trefoil_engine::index::{ObjectVersion, VersionState};
 use trefoil_engine::{
-    Disk, EraseTarget, Index, PayloadState, RecordReadError, RecoveryReport, StageError, SyncError, SyncJob,
-    SyncTicket, Tail, Volume,
+    Disk, EraseTarget, Index, PayloadState, RecordFault, RecordReadError, RecoveryReport, StageError,
+    SyncError, SyncJob, SyncTicket, Tail, Volume,
 };
 use trefoil_protocol::ids::{Epoch, Hash, Lsn, UploadId, VersionId};
 use trefoil_protocol::message::peer::{LogPoint, StoreReport};
@@ -317,6 +317,11 @@ impl<D: Disk> Holding<D> {
     pub fn lacks(&self, object: &ObjectVersion) -> bool {
         self.unpaid.contains_key(&object.lsn)
             || !self.volume.log.missing_leaves(object.upload, object.sealed_length).is_empty()
+    }
+
+    /// A read found a record damaged; it counts as missing until another copy of it is appended.
+    pub fn record_is_damaged(&mut self, lsn: Lsn, fault: RecordFault) {
+        self.volume.log.record_is_damaged(lsn, fault);
     }
 
     /// A read met a damaged leaf: it does not count any more and is fetched again.

@@ -59,6 +59,21 @@ pub(super) fn follow<D: Disk>(
     Ok(shared)
 }
 
+/// Puts another store's copies in the place of damaged records; everything else stays as it is.
+pub(super) fn mend<D: Disk>(
+    holding: &mut Holding<D>,
+    records: Vec<Record>,
+    now: BootTime,
+) -> Result<(), FollowError> {
+    for record in records {
+        let same = holding.point(record.lsn()).is_some_and(|here| here.hash == record.chain_hash());
+        if same && holding.log().faulty().contains_key(&record.lsn()) {
+            holding.append(record, now)?;
+        }
+    }
+    Ok(())
+}
+
 fn take_over<D: Disk>(holding: &mut Holding<D>, record: Record, now: BootTime) -> Result<(), FollowError> {
     let lsn = record.lsn();
     let damaged = holding.log().faulty().contains_key(&lsn);

@@ -3,7 +3,7 @@
 //! the sender's process, this very epoch, a store that has a say.
 
 use super::backfill::Wanted;
-use super::member::FollowError;
+use super::member::{FollowError, mend};
 use super::peering::witnesses;
 use super::replica::{Replica, Role};
 use super::uploads::{SentLeaves, take_sent};
@@ -126,6 +126,11 @@ impl<D: Disk> Replica<D> {
                 if !self.holding.passes(before) {
                     self.mutations.cut(self.holding.committed(), cx);
                 }
+                self.followed(outcome, cx);
+            }
+            (Role::Primary(_), PeerBody::Log { count, .. }) => {
+                let Ok(records) = decode_records(bulk, count) else { return };
+                let outcome = mend(&mut self.holding, records, cx.now);
                 self.followed(outcome, cx);
             }
             _ => {}

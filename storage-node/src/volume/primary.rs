@@ -137,7 +137,7 @@ impl Primary {
         now: BootTime,
     ) {
         let Some(follower) = self.followers.get_mut(&store) else { return };
-        follower.missing = Some(missing);
+        follower.note_missing(committed, missing);
         if !holding.passes(durable) {
             // Its log parts from this one above its committed point: go back to there.
             follower.go_to(follower.next.min(committed.next()));
@@ -162,6 +162,7 @@ impl Primary {
             if follower.incarnation != Incarnation::default() {
                 follower.durable = Lsn::ZERO;
                 follower.committed = Lsn::ZERO;
+                follower.missing = None;
             }
             follower.incarnation = incarnation;
         }
@@ -231,7 +232,10 @@ impl Primary {
 
     /// The durable copies of a record, by the word of the stores that hold it.
     pub fn copies(&self, lsn: Lsn, me: &Member) -> Vec<Copy> {
-        let others = self.followers.values().filter(|f| f.durable >= lsn).map(|f| f.member);
+        // A store that catches up vouches for payload only from this epoch's start on.
+        let holds =
+            |f: &&Follower| f.durable >= lsn && (f.member.state == MemberState::InSync || lsn >= self.start);
+        let others = self.followers.values().filter(holds).map(|f| f.member);
         let copy = |member: Member| Copy { node: member.node, dc: member.dc, store: member.store };
         [*me].into_iter().chain(others).map(copy).collect()
     }
@@ -320,6 +324,16 @@ impl Primary {
 }
 
 impl Follower {
+    /// A word on what it lacks counts for the committed point that it was said at. Acknowledgements
+    /// overtake each other: an older one knows of fewer records and must not make the store whole.
+    fn note_missing(&mut self, committed: Lsn, missing: u32) {
+        match self.missing {
+            Some(known) if committed == self.committed => self.missing = Some(known.min(missing)),
+            Some(_) if committed < self.committed => {}
+            _ => self.missing = Some(missing),
+        }
+    }
+
     fn send<D: Disk>(
         &mut self,
         holding: &Holding<D>,

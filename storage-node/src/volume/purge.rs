@@ -242,7 +242,8 @@ impl Purges {
         if batch.others_erased.is_none() {
             if others_done {
                 let versions = batch.items.iter().map(|item| item.version).collect();
-                let body = OthersErased { order, versions, at: cx.view.now };
+                // A primary that heard little since its start must not date this before its order.
+                let body = OthersErased { order, versions, at: cx.view.now.max(batch.order.order.at) };
                 drive.record = mutations.append_own(RecordBody::OthersErased(body), Vec::new(), desk, cx);
             }
             return;

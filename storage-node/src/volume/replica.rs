@@ -4,12 +4,15 @@
 //! It answers nobody at an epoch whose promise is not durable, and listens to nobody of a lower one.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
-use trefoil_engine::{Disk, EraseError, EraseReport, ReadError, RecordReadError, SyncError, SyncTicket};
+use trefoil_engine::{
+    Disk, EraseError, EraseReport, ReadError, RecordFault, RecordReadError, SyncError, SyncTicket,
+};
 use trefoil_protocol::config::{Member as Membership, MemberState, VolumeConfig};
 use trefoil_protocol::deletion::SignedEraseReceipt;
-use trefoil_protocol::ids::{Incarnation, StoreId, UploadId};
+use trefoil_protocol::ids::{Incarnation, Lsn, StoreId, UploadId};
 use trefoil_protocol::message::control::ControlAnswer;
 use trefoil_protocol::message::peer::PeerBody;
 use trefoil_protocol::message::tenant::Refusal;
@@ -30,6 +33,9 @@ use super::uploads::Uploads;
 use crate::event::{ControlTicket, ReadTicket};
 use crate::mutant::mutant;
 use crate::outbox::Context;
+
+/// How often others are asked for a record that is damaged here.
+const MEND_EVERY: Duration = Duration::from_millis(500);
 
 /// What this store does for the volume.
 #[derive(Debug)]
@@ -74,6 +80,8 @@ pub struct Replica<D: Disk> {
     pub(super) runs: BTreeMap<StoreId, Incarnation>,
     /// A primary in doubt asked where this store is, which is no member.
     pub(super) testimony_due: bool,
+    /// When others were last asked for a record that is damaged here.
+    mending_at: Option<BootTime>,
 }
 
 impl<D: Disk> Replica<D> {
@@ -92,6 +100,7 @@ impl<D: Disk> Replica<D> {
             orphans: Orphans::default(),
             runs: BTreeMap::new(),
             testimony_due: false,
+            mending_at: None,
         }
     }
 
@@ -313,10 +322,16 @@ impl<D: Disk> Replica<D> {
             prepared.start() == self.holding.last().lsn.next(),
             "the members were brought up to this log"
         );
-        self.role = Role::Primary(prepared);
+        let peering = std::mem::replace(&mut self.role, Role::Primary(prepared));
         let body = RecordBody::EpochStart { primary: me.node, protection: self.config.protection };
-        if let Some((mutations, mut desk)) = self.desk(cx) {
-            mutations.append_own(body, Vec::new(), &mut desk, cx);
+        let appended = match self.desk(cx) {
+            Some((mutations, mut desk)) => mutations.append_own(body, Vec::new(), &mut desk, cx),
+            None => None,
+        };
+        if appended.is_none() {
+            // A full disk takes no record now; the epoch begins when there is room again.
+            self.role = peering;
+            return;
         }
         self.settle_primary(cx);
     }
@@ -335,11 +350,26 @@ impl<D: Disk> Replica<D> {
         }
         self.drive_purges(cx);
         let Role::Primary(primary) = &mut self.role else { return };
-        match primary.replicate(&self.holding, &self.config, cx) {
-            Ok(()) | Err(RecordReadError::Absent { .. } | RecordReadError::Faulty { .. }) => {}
-            Err(RecordReadError::Disk(error)) => return cx.out.fail_store(error),
-        }
+        let replicated = primary.replicate(&self.holding, &self.config, cx);
         primary.report(&self.holding, &self.config, cx);
+        match replicated {
+            Ok(()) | Err(RecordReadError::Absent { .. }) => {}
+            Err(RecordReadError::Faulty { lsn, fault }) => self.mend(lsn, fault, cx),
+            Err(RecordReadError::Disk(error)) => cx.out.fail_store(error),
+        }
+    }
+
+    /// A record that others wait for is damaged here: whoever is in sync has a good copy.
+    fn mend(&mut self, lsn: Lsn, fault: RecordFault, cx: &mut Context<'_, D>) {
+        self.holding.record_is_damaged(lsn, fault);
+        if self.mending_at.is_some_and(|at| cx.now.since(at) < MEND_EVERY) {
+            return;
+        }
+        self.mending_at = Some(cx.now);
+        let (Some(me), Some(after)) = (self.me(cx), self.holding.point(lsn.previous())) else { return };
+        for member in self.config.in_sync().filter(|member| member.store != me.store) {
+            cx.tell(&self.config, member.node, PeerBody::FetchLog { after });
+        }
     }
 
     /// The control plane answered something that this volume asked.
