@@ -58,6 +58,9 @@ enum Command {
         /// A bug that so many seeds do not show has survived.
         #[arg(long, default_value_t = 60)]
         seeds: u64,
+        /// Write every event of the last run to this file.
+        #[arg(long)]
+        trace: Option<PathBuf>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -87,7 +90,7 @@ fn main() -> ExitCode {
             run_one(seed, scenario.as_deref(), trace.as_deref(), json)
         }
         Command::Swarm { seeds, from, json } => run_swarm(from, seeds, json),
-        Command::Mutants { only, seeds, json } => run_mutants(&only, seeds, json),
+        Command::Mutants { only, seeds, trace, json } => run_mutants(&only, seeds, trace.as_deref(), json),
         Command::Plan { seed, faults, horizon } => {
             let budget = Budget { faults, horizon: horizon.0, ..Budget::default() };
             print!("{}", roster::generator().draw(seed, &budget).to_toml());
@@ -164,7 +167,7 @@ fn run_swarm(from: u64, seeds: u64, json: bool) -> ExitCode {
 }
 
 #[cfg(feature = "mutants")]
-fn run_mutants(only: &[String], seeds: u64, json: bool) -> ExitCode {
+fn run_mutants(only: &[String], seeds: u64, trace: Option<&Path>, json: bool) -> ExitCode {
     use trefoil_sim::product::mutants;
     let matrix = mutants::matrix();
     if let Some(unknown) = only.iter().find(|id| !matrix.iter().any(|row| row.id == id.as_str())) {
@@ -172,7 +175,7 @@ fn run_mutants(only: &[String], seeds: u64, json: bool) -> ExitCode {
     }
     let mut verdicts = Vec::new();
     for row in matrix.iter().filter(|row| only.is_empty() || only.iter().any(|id| id == row.id)) {
-        let found = match mutants::hunt(row, seeds, cpu_seconds) {
+        let found = match mutants::hunt(row, seeds, trace, cpu_seconds) {
             Ok(found) => found,
             Err(error) => return usage_error(&error.to_string()),
         };
@@ -202,7 +205,7 @@ fn run_mutants(only: &[String], seeds: u64, json: bool) -> ExitCode {
 }
 
 #[cfg(not(feature = "mutants"))]
-fn run_mutants(_only: &[String], _seeds: u64, _json: bool) -> ExitCode {
+fn run_mutants(_only: &[String], _seeds: u64, _trace: Option<&Path>, _json: bool) -> ExitCode {
     usage_error("built without seeded bugs; use `cargo run -p trefoil-sim --features mutants`")
 }
 

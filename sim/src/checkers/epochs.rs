@@ -22,6 +22,15 @@ impl Epochs {
         (epoch < before).then(|| violation(volume, sentence(), now))
     }
 
+    /// A store changed its log at the word of a message of this epoch: never of one below what it
+    /// answers under.
+    #[must_use]
+    pub fn obeyed(&self, volume: u64, store: &str, epoch: u64, now: u64) -> Option<Violation> {
+        let highest = *self.persisted.get(&(volume, store.to_owned()))?;
+        let sentence = || format!("{store} is at epoch {highest} and obeyed epoch {epoch}");
+        (epoch < highest).then(|| violation(volume, sentence(), now))
+    }
+
     /// A node acts as primary of an epoch.
     pub fn leads(&mut self, volume: u64, epoch: u64, node: &str, now: u64) -> Option<Violation> {
         let first = self.primaries.entry((volume, epoch)).or_insert_with(|| node.to_owned());
@@ -46,6 +55,14 @@ mod tests {
         assert!(checker.observed(1, "a1", 3, 3).is_some());
         assert!(checker.observed(1, "a1", 3, 4).is_some(), "it stays wrong");
         assert_eq!(checker.observed(1, "a1", 5, 5), None);
+    }
+
+    #[test]
+    fn it_fires_when_a_store_obeys_an_epoch_that_it_has_left() {
+        let mut checker = Epochs::default();
+        assert_eq!(checker.observed(1, "a1", 4, 1), None);
+        assert_eq!(checker.obeyed(1, "a1", 4, 2), None);
+        assert!(checker.obeyed(1, "a1", 3, 3).is_some());
     }
 
     #[test]

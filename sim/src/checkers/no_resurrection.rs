@@ -22,6 +22,8 @@ struct Purged {
 #[derive(Clone, Debug, Default)]
 pub struct NoResurrection {
     purged: BTreeMap<VersionTag, Purged>,
+    /// Acknowledged deletes that nobody began to undo: when each was acknowledged, of which object.
+    deleted: BTreeMap<VersionTag, (u64, String)>,
 }
 
 impl NoResurrection {
@@ -32,9 +34,24 @@ impl NoResurrection {
         self.purged.entry(version).or_insert(purged);
     }
 
+    /// A delete of a version was acknowledged.
+    pub fn deleted(&mut self, version: VersionTag, object: &str, now: u64) {
+        self.deleted.insert(version, (now, object.to_owned()));
+    }
+
+    /// Somebody begins to undelete the version: from now on it may be seen.
+    pub fn undeleting(&mut self, version: VersionTag) {
+        self.deleted.remove(&version);
+    }
+
     /// Somebody saw the version, in an operation that he began at `invoked_at`.
     #[must_use]
     pub fn seen(&self, version: VersionTag, by: &str, invoked_at: u64, now: u64) -> Option<Violation> {
+        if let Some((_, object)) = self.deleted.get(&version).filter(|(at, _)| invoked_at > *at) {
+            let sentence = format!("{by} saw it after its delete was acknowledged");
+            let object = object.clone();
+            return Some(Violation { checker: "no_resurrection", object, at_ns: now, sentence });
+        }
         let purged = self.purged.get(&version)?;
         (invoked_at > purged.at_ns).then(|| purged.violation(format!("{by} saw it again"), now))
     }

@@ -242,19 +242,6 @@ impl Inode {
         offset + length <= self.durable_length && pieces(offset, length).all(synced)
     }
 
-    /// Whether these bytes read the same before and after a power loss. A sector whose other bytes
-    /// changed since its last sync does not matter: either version of it holds these.
-    pub(super) fn is_kept(&self, offset: u64, length: u64) -> bool {
-        if offset + length > self.durable_length {
-            return false;
-        }
-        let length = usize::try_from(length).expect("a frame fits memory");
-        let (mut now, mut durable) = (vec![0; length], vec![0; length]);
-        self.read(offset, &mut now);
-        self.read_durable(offset, &mut durable);
-        now == durable
-    }
-
     /// The durable pages that hold something, with their numbers.
     pub(super) fn durable_pages(&self) -> impl Iterator<Item = (u64, &Page)> {
         self.durable.iter().map(|(page, bytes)| (*page, &**bytes))

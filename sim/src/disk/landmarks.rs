@@ -2,7 +2,7 @@
 //! format (docs/disk-format.md), so that an oracle finds what was acknowledged without asking the
 //! engine that wrote it, and without searching every byte.
 //!
-//! It only remembers. Whether a frame would survive is asked of the bytes, at the moment of asking.
+//! It only remembers what was written. Whether it is still there is asked of the durable bytes.
 
 use std::collections::BTreeMap;
 
@@ -32,40 +32,55 @@ pub enum Landmark {
     },
 }
 
-/// Where a frame was written last, and what it hashes to by its own word.
+/// Where a frame was written, and what was written there: but for the wrapped key, which moves to
+/// the bag and is blanked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) inode: u64,
     pub(super) offset: u64,
-    pub(super) length: u64,
-    pub(super) hash: [u8; 32],
+    /// Lengths of the public part, the wrapped key and the erasable part.
+    lengths: [u64; 3],
+    digest: [u8; 32],
 }
 
-/// The newest place of each landmark on a disk.
+impl Place {
+    pub(super) fn length(&self) -> u64 {
+        HEADER_LENGTH as u64 + self.lengths.iter().sum::<u64>()
+    }
+
+    /// Whether these bytes are what was written there.
+    pub(super) fn holds(&self, frame: &[u8]) -> bool {
+        let [public, wrapped, _] = self.lengths.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+        let head = HEADER_LENGTH + public;
+        head + wrapped <= frame.len() && digest(&frame[..head], &frame[head + wrapped..]) == self.digest
+    }
+}
+
+fn digest(head: &[u8], erasable: &[u8]) -> [u8; 32] {
+    *blake3::Hasher::new().update(head).update(erasable).finalize().as_bytes()
+}
+
+/// The places of each landmark on a disk, the newest last.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Landmarks {
-    places: BTreeMap<Landmark, Place>,
+    places: BTreeMap<Landmark, Vec<Place>>,
 }
 
 impl Landmarks {
     /// Looks at a write.
     pub(super) fn note(&mut self, inode: u64, offset: u64, parts: &[&[u8]]) {
-        if let Some((landmark, place)) = parts.first().and_then(|head| parse(inode, offset, head)) {
-            self.places.insert(landmark, place);
+        if let Some((landmark, place)) = parse(inode, offset, parts) {
+            self.places.entry(landmark).or_default().push(place);
         }
     }
 
-    pub(super) fn place(&self, landmark: &Landmark) -> Option<Place> {
-        self.places.get(landmark).copied()
-    }
-
-    /// Keeps only those that survive.
-    pub(super) fn retain(&mut self, survives: impl Fn(&Place) -> bool) {
-        self.places.retain(|_, place| survives(place));
+    pub(super) fn places(&self, landmark: &Landmark) -> &[Place] {
+        self.places.get(landmark).map_or(&[], Vec::as_slice)
     }
 }
 
-fn parse(inode: u64, offset: u64, head: &[u8]) -> Option<(Landmark, Place)> {
+fn parse(inode: u64, offset: u64, parts: &[&[u8]]) -> Option<(Landmark, Place)> {
+    let [head, public, _, erasable] = parts else { return None };
     if head.len() < HEADER_LENGTH || !head.starts_with(MAGIC) {
         return None;
     }
@@ -80,8 +95,7 @@ fn parse(inode: u64, offset: u64, head: &[u8]) -> Option<(Landmark, Place)> {
         }
         _ => return None,
     };
-    let parts = [152, 156, 160].into_iter().map(|at| u64::from(half(at)));
-    let length = HEADER_LENGTH as u64 + parts.sum::<u64>();
-    let hash = head[120..152].try_into().expect("thirty-two bytes");
-    Some((landmark, Place { inode, offset, length, hash }))
+    let lengths = [152, 156, 160].map(|at| u64::from(half(at)));
+    let digest = digest(&[*head, *public].concat(), erasable);
+    Some((landmark, Place { inode, offset, lengths, digest }))
 }

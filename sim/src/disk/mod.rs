@@ -232,15 +232,17 @@ impl SimDisk {
         self.lock().lied
     }
 
-    /// The hash that the newest frame of this landmark carries, if a power loss now would leave the
-    /// whole frame as it was written.
+    /// Whether a power loss now would leave a whole frame of this landmark as it was written.
     #[must_use]
-    pub fn durable_landmark(&self, landmark: &Landmark) -> Option<[u8; 32]> {
+    pub fn is_landmark_durable(&self, landmark: &Landmark) -> bool {
         let state = self.lock();
-        let place = state.landmarks.place(landmark)?;
-        let inode = state.inodes.get(&place.inode)?;
-        let named = state.names.leads_to_durably(place.inode);
-        (named && inode.is_kept(place.offset, place.length)).then_some(place.hash)
+        state.landmarks.places(landmark).iter().rev().any(|place| {
+            let Some(inode) = state.inodes.get(&place.inode) else { return false };
+            let length = usize::try_from(place.length()).expect("a frame fits memory");
+            let mut frame = vec![0; length];
+            inode.read_durable(place.offset, &mut frame);
+            state.names.leads_to_durably(place.inode) && place.holds(&frame)
+        })
     }
 
     /// Where durable bytes equal `needle`: first in files, then in freed blocks. For the checker
@@ -395,12 +397,6 @@ impl State {
 
     fn lose_power(&mut self) {
         self.incarnation += 1;
-        let (inodes, names) = (&self.inodes, &self.names);
-        self.landmarks.retain(|place| {
-            let inode = inodes.get(&place.inode);
-            names.leads_to_durably(place.inode)
-                && inode.is_some_and(|inode| inode.is_kept(place.offset, place.length))
-        });
         self.names.crash(&mut self.draws);
         for inode in self.inodes.values_mut() {
             inode.crash(&mut self.draws);

@@ -141,7 +141,9 @@ impl Generator {
             Kind::DiskError => {
                 let kinds = [FaultKind::ReadError, FaultKind::WriteError, FaultKind::SyncError];
                 let kind = *draws.pick(&kinds).expect("there are three");
-                strike.only(disk(storage, kind, Persistence::Once, draws))
+                // A failed write or sync ends a store for good, as lost bytes would.
+                let struck = victim.map_or(storage, str::to_owned);
+                strike.only(disk(struck, kind, Persistence::Once, draws))
             }
             Kind::DiskFull => {
                 let full = disk(storage.clone(), FaultKind::Full, Persistence::Sticky, draws);

@@ -37,6 +37,7 @@ const LEAVES_PER_FRAME: usize = 2;
 struct Open {
     exchange: ExchangeId,
     to: NodeIndex,
+    link: Link,
     incoming: InOrder,
 }
 
@@ -50,6 +51,8 @@ pub struct Client {
     tokens: TokenTable,
     streams: BTreeMap<StreamId, Open>,
     next_stream: u64,
+    /// Which of several links new streams take.
+    way: usize,
     work: Option<(u64, Work)>,
     waiting: Option<Box<Errand>>,
     timer: Option<BootTime>,
@@ -78,6 +81,7 @@ impl Client {
             tokens: TokenTable::new(ClientInstance(instance)),
             streams: BTreeMap::new(),
             next_stream: 0,
+            way: 0,
             work: None,
             waiting: None,
             timer: None,
@@ -240,7 +244,7 @@ impl Client {
             }
         }
         for (stream, open) in std::mem::take(&mut self.streams) {
-            hang_up(self.site, stream, open.to, outputs);
+            hang_up(open.link, stream, open.to, outputs);
         }
         if let Some(errand) = self.waiting.take() {
             self.begin(now, *errand, outputs);
@@ -252,7 +256,8 @@ impl Client {
         if let Some(stream) = found
             && let Some(open) = self.streams.remove(&stream)
         {
-            hang_up(self.site, stream, open.to, outputs);
+            self.way += 1;
+            hang_up(open.link, stream, open.to, outputs);
         }
     }
 
@@ -270,7 +275,8 @@ impl Client {
         let stream = StreamId(self.next_stream);
         self.next_stream += 1;
         let upload = self.work.as_ref().and_then(|(_, work)| work.upload_behind(&request));
-        self.streams.insert(stream, Open { exchange, to, incoming: InOrder::default() });
+        let link = link_of(self.site, self.way, to);
+        self.streams.insert(stream, Open { exchange, to, link, incoming: InOrder::default() });
         let mut frames = vec![Frame::Ask(principal, request, bulk)];
         if let Some((sealed, end)) = upload {
             let step = LEAVES_PER_FRAME * LEAF_LEN as usize;
@@ -284,12 +290,7 @@ impl Client {
         let streamed = frames.len() > 1;
         for (place, frame) in (0..).zip(frames) {
             let message = Message::Stream(stream, place, frame);
-            outputs.push(Output::Send {
-                to,
-                link: link_of(self.site, stream, to),
-                size: message.size(),
-                message,
-            });
+            outputs.push(Output::Send { to, link, size: message.size(), message });
         }
         streamed
     }
@@ -319,16 +320,16 @@ impl Client {
     }
 }
 
-/// Clients keep one connection to a node, on a link of their choice; a new stream may take another.
-fn link_of(here: Site, stream: StreamId, to: NodeIndex) -> Link {
+/// A client has one connection to a node and dials again, the other way, when it was silent.
+fn link_of(here: Site, way: usize, to: NodeIndex) -> Link {
     let there = roster::STORAGE.get(usize::from(to.0)).map_or(Site::W, |(_, site)| *site);
     let links = Link::between(here, there);
-    links[usize::try_from(stream.0).unwrap_or(0) % links.len()]
+    links[way % links.len()]
 }
 
-fn hang_up(here: Site, stream: StreamId, to: NodeIndex, outputs: &mut Vec<Output<Process>>) {
+fn hang_up(link: Link, stream: StreamId, to: NodeIndex, outputs: &mut Vec<Output<Process>>) {
     let message = Message::Stream(stream, u32::MAX, Frame::Hangup);
-    outputs.push(Output::Send { to, link: link_of(here, stream, to), size: message.size(), message });
+    outputs.push(Output::Send { to, link, size: message.size(), message });
 }
 
 /// What an operation asks of its client, apart from its end.

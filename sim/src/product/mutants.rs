@@ -3,9 +3,12 @@
 //!
 //! The bugs stand in the cores, as the other side of the guard that they take away.
 
+use std::path::Path;
+
 use super::run::{RunError, Setting, run};
 use crate::faults::FaultPlan;
 use crate::kernel::{MILLISECOND, SECOND};
+use crate::workload::Weights;
 
 /// A seeded bug and what must be done to meet it.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +20,7 @@ pub struct Row {
     /// Faults that lead to it, besides what seeds draw; laid down in every second run.
     pub plan: &'static str,
     select: fn(bool),
+    tune: fn(&mut Setting),
 }
 
 /// What became of a seeded bug.
@@ -34,18 +38,24 @@ pub struct Verdict {
     pub checker: Option<&'static str>,
 }
 
-/// Runs seeds with one bug switched on until it is seen, or `seeds_max` have passed.
+/// Runs seeds with one bug switched on until it is seen, or `seeds_max` have passed. `trace` holds
+/// the last run afterwards.
 ///
 /// # Errors
 /// As [`run`].
-pub fn hunt(row: &Row, seeds_max: u64, mut cpu_seconds: impl FnMut() -> f64) -> Result<Verdict, RunError> {
+pub fn hunt(
+    row: &Row,
+    seeds_max: u64,
+    trace: Option<&Path>,
+    mut cpu_seconds: impl FnMut() -> f64,
+) -> Result<Verdict, RunError> {
     let began = cpu_seconds();
     (row.select)(true);
     let mut verdict = Verdict { id: row.id, killed: false, seeds: 0, cpu_seconds: 0.0, checker: None };
     while verdict.seeds < seeds_max && !verdict.killed {
         let seed = verdict.seeds;
         verdict.seeds += 1;
-        let report = match run(seed, &setting_of(row, seed), None) {
+        let report = match run(seed, &setting_of(row, seed), trace) {
             Ok(report) => report,
             Err(error) => {
                 (row.select)(false);
@@ -61,44 +71,89 @@ pub fn hunt(row: &Row, seeds_max: u64, mut cpu_seconds: impl FnMut() -> f64) -> 
     Ok(verdict)
 }
 
+/// What a row's seed runs in: every second seed as a swarm draws it, the others as the row wants it.
 fn setting_of(row: &Row, seed: u64) -> Setting {
     let mut setting = Setting::drawn(seed);
     setting.ends_at_first = true;
-    if seed.is_multiple_of(2) && !row.plan.is_empty() {
+    if seed.is_multiple_of(2) {
         setting.plan = FaultPlan::parse(row.plan).expect("the matrix holds good plans");
-        setting.shape.think_mean = 40 * MILLISECOND;
+        setting.shape.think_mean = 30 * MILLISECOND;
         setting.shape.keys = setting.shape.keys.min(4);
+        setting.shape.clients_per_tenant = 4;
         setting.horizon = 25 * SECOND;
-        setting.window = 2 * SECOND;
+        setting.window = SECOND;
         setting.volumes = 1;
+        (row.tune)(&mut setting);
     }
     setting
+}
+
+fn as_it_is(_: &mut Setting) {}
+
+/// Deletes of many keys, each undone after about as long as its window lasts.
+fn late_undeletes(setting: &mut Setting) {
+    setting.shape.keys = 300;
+    setting.shape.think_mean = 80 * MILLISECOND;
+    setting.shape.weights = Weights { put: 25, get: 4, head: 1, list: 0, delete: 35, undelete: 40 };
+}
+
+/// To the end, so that everything is read back.
+fn to_the_end(setting: &mut Setting) {
+    setting.ends_at_first = false;
+}
+
+/// Writes and reads of one key, all the time.
+fn one_key(setting: &mut Setting) {
+    setting.shape.keys = 1;
+    setting.shape.think_mean = 10 * MILLISECOND;
+    setting.shape.weights = Weights { put: 50, get: 0, head: 50, list: 0, delete: 0, undelete: 0 };
 }
 
 /// Every row.
 #[must_use]
 pub fn matrix() -> Vec<Row> {
-    use trefoil_storage_node::mutant::Mutant as Node;
-    macro_rules! node {
-        ($id:ident, $checkers:expr, $plan:expr) => {
-            Row {
-                id: stringify!($id),
-                checkers: $checkers,
-                plan: $plan,
-                select: |on| trefoil_storage_node::mutant::select(on.then_some(Node::$id)),
-            }
-        };
-    }
+    use trefoil_placement::mutant::{Mutant as Control, select as select_control};
+    use trefoil_storage_node::mutant::{Mutant as Node, select as select_node};
+    let row = |id, checkers, plan, select| Row { id, checkers, plan, select, tune: as_it_is };
     vec![
-        node!(M01, &["durable_at_ack"], SLOW_DISKS),
-        node!(M02, &["durable_at_ack"], CROSS_CUT),
-        node!(M03, &["single_primary", "linearizable"], PRIMARIES_CUT_OFF),
-        node!(M06, &["epochs", "one_history"], PRIMARIES_CUT_OFF),
-        node!(M07, &["no_lost_write"], BACKUP_AWAY),
-        node!(M09, &["linearizable"], PRIMARIES_DIE),
-        node!(M11, &["no_resurrection"], BACKUP_AWAY),
-        node!(M13, &["erase_is_legal", "no_lost_write"], ""),
-        node!(M25, &["idempotency", "linearizable"], PRIMARIES_DIE),
+        row("M01", &["durable_at_ack"], SLOW_DISKS, |on| select_node(on.then_some(Node::M01))),
+        row("M02", &["durable_at_ack"], CROSS_CUT, |on| select_node(on.then_some(Node::M02))),
+        row("M03", &["single_primary", "linearizable"], PRIMARIES_CUT_OFF, |on| {
+            select_node(on.then_some(Node::M03));
+        }),
+        row("M05", &["single_primary"], PRIMARIES_CUT_OFF, |on| {
+            select_control(on.then_some(Control::M05));
+        }),
+        row("M06", &["epochs", "one_history"], PLACEMENT_CUT_OFF, |on| {
+            select_node(on.then_some(Node::M06));
+        }),
+        Row {
+            tune: to_the_end,
+            ..row("M07", &["no_lost_write"], SECOND_LOSS_DURING_RETURN, |on| {
+                select_node(on.then_some(Node::M07));
+                select_control(on.then_some(Control::M07));
+            })
+        },
+        Row {
+            tune: one_key,
+            ..row("M09", &["linearizable"], PRIMARIES_DIE_ON_SLOW_DISKS, |on| {
+                select_node(on.then_some(Node::M09));
+            })
+        },
+        row("M11", &["no_resurrection"], "", |on| select_node(on.then_some(Node::M11))),
+        Row {
+            tune: late_undeletes,
+            ..row("M13", &["erase_is_legal", "no_lost_write"], SLOW_PERMISSIONS, |on| {
+                select_node(on.then_some(Node::M13));
+            })
+        },
+        row("M16", &["isolation"], "", |on| select_control(on.then_some(Control::M16))),
+        Row {
+            tune: one_key,
+            ..row("M25", &["idempotency", "linearizable"], ANSWERS_LOST, |on| {
+                select_node(on.then_some(Node::M25));
+            })
+        },
     ]
 }
 
@@ -126,44 +181,107 @@ heal = "all"
 const PRIMARIES_CUT_OFF: &str = r#"
 [[fault]]
 at = "2s"
-cut = ["wa"]
-[[fault]]
-at = "3s"
-cut = ["x1", "x2"]
-[[fault]]
-at = "20s"
-heal = "all"
-"#;
-
-const PRIMARIES_DIE: &str = r#"
-[[fault]]
-when = "appended node=a1"
-delay = "2s"
-crash = { nodes = ["a1"] }
-[[fault]]
-at = "6s"
-crash = { nodes = ["a2", "b1"] }
-[[fault]]
-at = "8s"
-restart = "all"
-[[fault]]
-at = "12s"
-crash = { nodes = ["a1", "a3", "b2"] }
+cut = ["wa", "x1", "x2"]
 [[fault]]
 at = "16s"
+heal = "all"
+[[fault]]
+at = "18s"
+cut = ["wb", "x1", "x2"]
+"#;
+
+/// A data centre no longer reaches placement and still reaches the other one.
+const PLACEMENT_CUT_OFF: &str = r#"
+[[fault]]
+at = "2s"
+cut = ["wa"]
+[[fault]]
+at = "14s"
+heal = "all"
+[[fault]]
+at = "16s"
+cut = ["wb"]
+"#;
+
+/// B is away while A takes writes alone; A is lost as soon as B is let in again.
+const SECOND_LOSS_DURING_RETURN: &str = r#"
+[[fault]]
+at = "1s"
+crash = { nodes = ["b1", "b2", "b3"] }
+[[fault]]
+at = "14s"
+restart = ["b1", "b2", "b3"]
+[[fault]]
+when = "peering"
+crash = { nodes = ["a1", "a2", "a3"] }
+[[fault]]
+at = "24s"
 restart = "all"
 "#;
 
-const BACKUP_AWAY: &str = r#"
+const PRIMARIES_DIE_ON_SLOW_DISKS: &str = r#"
 [[fault]]
-at = "2s"
-crash = { nodes = ["a1", "b1"] }
+at = "100ms"
+slow = { node = "a1", times = 400 }
 [[fault]]
-at = "12s"
-crash = { nodes = ["a2", "b2"] }
+at = "100ms"
+slow = { node = "a2", times = 400 }
 [[fault]]
-at = "13s"
-restart = ["a1", "b1"]
+at = "100ms"
+slow = { node = "a3", times = 400 }
+[[fault]]
+at = "100ms"
+slow = { node = "b1", times = 400 }
+[[fault]]
+at = "100ms"
+slow = { node = "b2", times = 400 }
+[[fault]]
+at = "100ms"
+slow = { node = "b3", times = 400 }
+[[fault]]
+when = "stored"
+delay = "1ms"
+crash = { nodes = ["a1", "a2", "a3"] }
+[[fault]]
+at = "10s"
+restart = "all"
+[[fault]]
+when = "stored"
+delay = "1ms"
+crash = { nodes = ["b1", "b2", "b3"] }
+[[fault]]
+at = "22s"
+restart = "all"
+"#;
+
+/// Between the request for a permission and the permission lie seconds: time to undelete.
+const SLOW_PERMISSIONS: &str = r#"
+[[fault]]
+at = "1s"
+model = { link = "wa", to = { delay_min = 350000000, delay_mean = 1000 } }
+[[fault]]
+at = "1s"
+model = { link = "wb", to = { delay_min = 350000000, delay_mean = 1000 } }
+"#;
+
+/// A put is committed, and the primary dies before its client hears so.
+const ANSWERS_LOST: &str = r#"
+[[fault]]
+when = "stored"
+delay = "1s"
+slow = { node = "a1", times = 1 }
+[[fault]]
+when = "stored"
+crash = { nodes = ["a1", "a2", "a3"], how = "process" }
+[[fault]]
+at = "4s"
+restart = "all"
+[[fault]]
+at = "14s"
+slow = { node = "a1", times = 1 }
+[[fault]]
+when = "stored"
+crash = { nodes = ["b1", "b2", "b3"], how = "process" }
 [[fault]]
 at = "20s"
 restart = "all"

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use trefoil_protocol::config::VolumeConfig;
-use trefoil_protocol::ids::{PrincipalId, TenantId, Token, UploadId, VersionId};
+use trefoil_protocol::ids::{Epoch, PrincipalId, StoreId, TenantId, Token, UploadId, VersionId, VolumeId};
 use trefoil_protocol::message::admin::AdminAnswer;
 use trefoil_protocol::message::peer::PeerMessage;
 use trefoil_protocol::message::tenant::TenantAnswer;
@@ -102,6 +102,8 @@ pub enum Seen {
     Acknowledged(Box<VolumeConfig>, Box<TenantAnswer>),
     /// A storage node sends this to another one.
     Sent(Box<PeerMessage>, Bytes),
+    /// A storage node's log grew, shrank or was committed further by this message, of this epoch.
+    Obeyed(VolumeId, StoreId, Epoch),
     /// A process cannot go on.
     Fatal(String),
     /// Placement answered an operator.

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use trefoil_protocol::config::VolumeConfig;
-use trefoil_protocol::ids::VolumeId;
+use trefoil_protocol::ids::{Lsn, VolumeId};
 use trefoil_protocol::message::control::{ControlAnswer, ControlRequest, News};
-use trefoil_protocol::message::peer::{PeerBody, PeerMessage};
+use trefoil_protocol::message::peer::{LogPoint, PeerBody, PeerMessage};
 use trefoil_protocol::message::tenant::{TenantAnswer, TenantResponse};
 use trefoil_protocol::time::BootTime;
 use trefoil_storage_node::{ControlTicket, ControlUnreachable, Effect, Event, NodeCore, RequestId};
@@ -108,7 +108,13 @@ impl Storage {
         match message {
             Message::Peer(message, bulk) => {
                 let from = roster::node_at(from).expect("only storage nodes send peer messages");
+                let (volume, epoch) = (message.volume, message.epoch);
+                let before = self.log_of(volume);
                 self.feed(now, Event::Peer { from, message: *message, bulk }, outputs);
+                if before.is_some() && before != self.log_of(volume) {
+                    let store = self.core.store().state().store;
+                    outputs.push(Output::Observe(Seen::Obeyed(volume, store, epoch)));
+                }
             }
             Message::Probe(number) => {
                 let message = Message::ProbeAnswer(number);
@@ -132,6 +138,12 @@ impl Storage {
             Message::Control(..) => {}
         }
         self.settle(now, outputs);
+    }
+
+    /// How far this node's log of a volume goes, and how far it is committed.
+    fn log_of(&self, volume: VolumeId) -> Option<(LogPoint, Lsn)> {
+        let holding = self.core.volumes().get(&volume)?.holding();
+        Some((holding.last(), holding.committed()))
     }
 
     fn heard(&mut self, now: BootTime, heard: Heard, outputs: &mut Vec<Output<Process>>) {

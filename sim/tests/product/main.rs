@@ -1,5 +1,7 @@
 //! The product in the simulator: what every change must keep.
 
+mod scenarios;
+
 use trefoil_sim::product::run::{Setting, run};
 
 #[test]

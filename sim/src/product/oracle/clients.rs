@@ -82,6 +82,10 @@ impl Oracle {
             Task::Undelete => (Verb::Undelete, under.version.map(|version| Value::Version(tag(version)))),
             Task::Get | Task::Head | Task::List => (Verb::Get, None),
         };
+        if let (Task::Undelete, Some(version)) = (&under.task, under.version) {
+            self.undeleting.insert(version);
+            self.resurrection.undeleting(tag(version));
+        }
         let objects = match under.task {
             Task::List => self.objects_of(&under.object.tenant),
             _ => vec![under.object.clone()],
@@ -175,6 +179,9 @@ impl Oracle {
             Ending::Listed(lines) => self.listed(now, operation, under, &lines),
             Ending::Deleted(version) => {
                 self.last_deleted.insert(under.object.clone(), version);
+                if !self.undeleting.contains(&version) {
+                    self.resurrection.deleted(tag(version), &under.object.to_string(), now);
+                }
                 let requires = Some(Value::Version(tag(version)));
                 self.answer(under, Step { requires, becomes: Some(Value::Absent) }, now);
             }

@@ -55,6 +55,8 @@ pub struct Oracle {
     made: BTreeMap<VersionId, Made>,
     payloads: BTreeMap<[u8; 32], ObjectId>,
     last_deleted: BTreeMap<ObjectId, VersionId>,
+    /// Versions that somebody ever began to undelete: a delete of them says little.
+    undeleting: BTreeSet<VersionId>,
     tenants: BTreeMap<TenantId, String>,
     prepared: BTreeSet<NodeIndex>,
     answers: Vec<AdminAnswer>,
@@ -93,6 +95,7 @@ impl Oracle {
             made: BTreeMap::new(),
             payloads: BTreeMap::new(),
             last_deleted: BTreeMap::new(),
+            undeleting: BTreeSet::new(),
             tenants: BTreeMap::new(),
             prepared: BTreeSet::new(),
             answers: Vec::new(),
@@ -162,10 +165,13 @@ impl Oracle {
         &self.fatal
     }
 
-    /// Whether this node ended itself because its store is not to be believed any more.
+    /// Whether this node ended itself because its store is not to be believed any more, by its own
+    /// word or by the control plane's.
     #[must_use]
     pub fn is_suspect(&self, node: &str) -> bool {
-        let said = |reason: &String| reason.starts_with(&format!("{node}: ")) && reason.contains("suspect");
+        let ends =
+            |reason: &str| reason.contains("suspect") || reason.contains("refused by the control plane");
+        let said = |reason: &String| reason.starts_with(&format!("{node}: ")) && ends(reason);
         self.fatal.iter().any(said)
     }
 
@@ -220,6 +226,10 @@ impl Driver<Process> for Oracle {
             Seen::Ended(operation, ending) => self.ended(view, node, operation, ending, agenda),
             Seen::Acknowledged(config, answer) => self.acknowledged(view, &config, &answer),
             Seen::Sent(message, bulk) => self.sent(view, node, &message, &bulk),
+            Seen::Obeyed(volume, store, epoch) => {
+                let stale = self.epochs.obeyed(volume.0, &store.to_string(), epoch.0, view.now);
+                self.once(stale);
+            }
             Seen::Fatal(reason) => {
                 self.fatal.push(format!("{}: {reason}", view.nodes[usize::from(node.0)].name()))
             }

@@ -1,7 +1,7 @@
 //! The white-box looks: into the disks at the instant of an acknowledgement, and at who would
 //! answer "latest" now.
 
-use trefoil_protocol::config::{MemberState, Protection, VolumeConfig};
+use trefoil_protocol::config::{Member, Protection, VolumeConfig};
 use trefoil_protocol::ids::{Lsn, NodeId, VersionId, VolumeId};
 use trefoil_protocol::message::tenant::TenantAnswer;
 use trefoil_protocol::record::INLINE_MAX;
@@ -31,30 +31,35 @@ impl Oracle {
             TenantAnswer::Undeleted { version, lsn } => (*lsn, *version, false),
             _ => return,
         };
-        // What is past the point of no return may be erased before a retry hears its old answer.
+        if stored && self.past_return.contains(&version) {
+            // It may be erased before a retry hears its old answer.
+            return;
+        }
         self.protections.insert(format!("{:?}", config.protection));
-        let with_payload = stored && !self.past_return.contains(&version);
         let durable = |node: NodeId| {
             has_lied(view, node)
                 || self.has_durably(view, node, config.volume, lsn)
-                    && (!with_payload || self.has_payload(view, node, version))
+                    && (!stored || self.has_payload(view, node, version))
         };
-        let copies: Vec<(Copy, MemberState)> = config
-            .members
-            .iter()
-            .map(|member| {
-                let node = member.node.as_str().to_owned();
-                let copy = Copy { node, dc: roster::site_named(member.dc), durable: durable(member.node) };
-                (copy, member.state)
-            })
-            .collect();
+        // A retry may hear its first answer under a later configuration: whoever still has it counts,
+        // member or not. But no store may be called in sync without it.
+        let copy = |(name, dc): &(&str, crate::network::Site)| {
+            let node = name.parse().expect("the names of the roster are node ids");
+            Copy { node: (*name).to_owned(), dc: *dc, durable: durable(node) }
+        };
+        let copies: Vec<Copy> = roster::STORAGE.iter().map(copy).collect();
+        let in_sync =
+            |copy: &&Copy| config.in_sync().any(|member: &Member| member.node.as_str() == copy.node);
         let object = self.object_of(version);
-        let lacking = copies.iter().find(|(copy, state)| *state == MemberState::InSync && !copy.durable);
-        let lacking = lacking.map(|(copy, _)| Violation {
+        let lacking = copies.iter().filter(in_sync).find(|copy| !copy.durable);
+        let lacking = lacking.map(|copy| Violation {
             checker: "durable_at_ack",
             object: object.clone(),
             at_ns: view.now,
-            sentence: format!("acknowledged while {} is in sync and does not have it durably", copy.node),
+            sentence: format!(
+                "acknowledged while {} is in sync and does not have record {lsn} of volume {} durably",
+                copy.node, config.volume
+            ),
         });
         let seen = Acknowledgement {
             at_ns: view.now,
@@ -63,15 +68,15 @@ impl Oracle {
                 Protection::BothDcs | Protection::Restoring => durable_at_ack::Protection::BothDcs,
                 Protection::SingleDc => durable_at_ack::Protection::SingleDc,
             },
-            copies: copies.into_iter().map(|(copy, _)| copy).collect(),
+            copies,
         };
-        self.violations.extend(durable_at_ack::check(&seen).or(lacking));
+        self.violations.extend(lacking.or_else(|| durable_at_ack::check(&seen)));
     }
 
     fn has_durably(&self, view: &View<'_, Process>, node: NodeId, volume: VolumeId, lsn: Lsn) -> bool {
         let Some(place) = roster::place_of(node) else { return false };
         let landmark = Landmark::Record { volume: volume.0, lsn: lsn.0 };
-        view.nodes[usize::from(place.0)].disk().durable_landmark(&landmark).is_some()
+        view.nodes[usize::from(place.0)].disk().is_landmark_durable(&landmark)
     }
 
     fn has_payload(&self, view: &View<'_, Process>, node: NodeId, version: VersionId) -> bool {
@@ -85,7 +90,7 @@ impl Oracle {
         let disk = view.nodes[usize::from(place.0)].disk();
         (0..leaf_count(length)).all(|index| {
             let (version, attempt) = (made.upload.version.0, made.upload.attempt);
-            disk.durable_landmark(&Landmark::Leaf { version, attempt, index }).is_some()
+            disk.is_landmark_durable(&Landmark::Leaf { version, attempt, index })
         })
     }
 
