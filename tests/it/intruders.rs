@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -273,5 +275,29 @@ fn hostile_datagrams_and_frames_hurt_nobody() {
     });
     assert_eq!(NODES.map(|node| cluster.pid(node)).to_vec(), pids);
     assert!(crate::cluster::is_whole(&cluster.status().unwrap()));
+    cluster.nothing_panicked();
+}
+
+/// Another implementation of QUIC and TLS asks for a session to resume. It is Python's aioquic, which
+/// not every machine has: `TREFOIL_PYTHON` names an interpreter that can import it.
+#[test]
+fn r091_an_independent_client_is_given_no_session_to_resume() {
+    let python = std::env::var("TREFOIL_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let can = Command::new(&python).args(["-c", "import aioquic"]).output();
+    if !can.as_ref().is_ok_and(|output| output.status.success()) {
+        println!("not run: {python} cannot import aioquic (pip install aioquic, TREFOIL_PYTHON=...)");
+        return;
+    }
+    let cluster = Cluster::start("independent", "7d");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/independent.py");
+    let identity = cluster.path("tenants/acme.pem");
+    for address in [cluster.address("a1"), cluster.custodian()] {
+        let mut client = Command::new(&python);
+        client.arg(&script).arg(address.ip().to_string()).arg(address.port().to_string());
+        let output = client.arg("trefoil-tenant/1").arg(&identity).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let complained = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said.trim(), "tickets=0 early=False resumed=False", "{complained}");
+    }
     cluster.nothing_panicked();
 }

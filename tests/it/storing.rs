@@ -191,8 +191,8 @@ async fn listed(client: &Client, prefix: &str, page: u32) -> Vec<String> {
     names
 }
 
-/// The full measure is 100 000 objects of 1 KiB: `TREFOIL_OBJECTS=100000 cargo test --test it r0`
-/// is too slow for every run, so that this number is smaller unless that variable says otherwise.
+/// Objects of the long listing. The full measure takes minutes:
+/// `TREFOIL_OBJECTS=100000 cargo test --release --test it a_long_listing -- --nocapture`.
 const OBJECTS: usize = 3000;
 
 #[test]
