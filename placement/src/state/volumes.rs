@@ -72,12 +72,13 @@ impl VolumeRecord {
     fn still_has(&self, node: NodeId, role: Role) -> bool {
         match role {
             Role::Primary => self.config.primary == Some(node),
-            Role::Member => self.config.member(node).is_some(),
+            Role::Member => self.config.in_sync().any(|member| member.node == node),
         }
     }
 
     fn note_roles(&mut self) {
-        for member in &self.config.members {
+        // A member that catches up serves nothing: nobody has to wait for it.
+        for member in self.config.in_sync() {
             let primary = self.config.primary == Some(member.node);
             let role = if primary { Role::Primary } else { Role::Member };
             let highest = self.roles.entry(member.node).or_insert(role);
