@@ -106,6 +106,7 @@ fn to_the_end(setting: &mut Setting) {
 fn one_key(setting: &mut Setting) {
     setting.shape.keys = 1;
     setting.shape.think_mean = 10 * MILLISECOND;
+    setting.shape.clients_per_tenant = 6;
     setting.shape.weights = Weights { put: 50, get: 0, head: 50, list: 0, delete: 0, undelete: 0 };
 }
 
@@ -222,22 +223,22 @@ restart = "all"
 const PRIMARIES_DIE_ON_SLOW_DISKS: &str = r#"
 [[fault]]
 at = "100ms"
-slow = { node = "a1", times = 400 }
+slow = { node = "a1", times = 1500 }
 [[fault]]
 at = "100ms"
-slow = { node = "a2", times = 400 }
+slow = { node = "a2", times = 1500 }
 [[fault]]
 at = "100ms"
-slow = { node = "a3", times = 400 }
+slow = { node = "a3", times = 1500 }
 [[fault]]
 at = "100ms"
-slow = { node = "b1", times = 400 }
+slow = { node = "b1", times = 1500 }
 [[fault]]
 at = "100ms"
-slow = { node = "b2", times = 400 }
+slow = { node = "b2", times = 1500 }
 [[fault]]
 at = "100ms"
-slow = { node = "b3", times = 400 }
+slow = { node = "b3", times = 1500 }
 [[fault]]
 when = "stored"
 delay = "1ms"

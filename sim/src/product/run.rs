@@ -302,7 +302,7 @@ impl<'s> Stage<'s> {
         }
         if !done {
             let sentence = self.what_is_missing();
-            return self.not_live("the healed cluster did not become whole", sentence);
+            self.not_live("the healed cluster did not become whole", sentence);
         }
         for (at, node, command) in self.oracle.read_everything_back(self.cluster.now()) {
             self.cluster.command(at, node, command);

@@ -3,6 +3,7 @@
 mod scenarios;
 
 use trefoil_sim::product::run::{Setting, run};
+use trefoil_sim::product::swarm;
 
 #[test]
 fn a_healthy_cluster_keeps_every_promise() {
@@ -18,5 +19,13 @@ fn r119_a_seed_of_the_product_is_one_run() {
     for seed in [3, 4] {
         let trace = || run(seed, &Setting::drawn(seed), None).expect("a drawn plan fits").trace;
         assert_eq!(trace(), trace(), "seed {seed}");
+    }
+}
+
+#[test]
+fn forty_drawn_clusters_keep_every_promise() {
+    for seed in 0..40 {
+        let report = swarm::run_seed(seed, &Setting::drawn(seed)).expect("a drawn plan fits");
+        assert_eq!(report.violations, [], "seed {seed}");
     }
 }
