@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 use trefoil_protocol::codec;
 use trefoil_protocol::config::{NodeEntry, NodeState};
-use trefoil_protocol::ids::{DcId, LinkId, NodeId};
+use trefoil_protocol::ids::{DcId, LinkId, NodeId, UploadId, VersionId};
 use trefoil_protocol::message::control::LinkReport;
 use trefoil_protocol::message::peer::{PeerBody, PeerMessage};
 use trefoil_transport::{
@@ -30,6 +30,10 @@ const INBOX_FRAMES: usize = 256;
 
 /// Payload that may wait for all peers together before clients' uploads are held up.
 const BACKLOG_BYTES_MAX: usize = 64 << 20;
+
+/// Ordered lanes that the payload of all uploads to one peer shares: enough that a large upload does not
+/// hold up every small one, and no stream has to be opened for an upload.
+const PAYLOAD_LANES: usize = 4;
 
 /// How long one message of payload may wait for room in its lane.
 const PAYLOAD_TIME_MAX: Duration = Duration::from_secs(1);
@@ -51,8 +55,8 @@ struct Peer {
     up: bool,
     addresses: Vec<(LinkId, SocketAddr)>,
     links: Rc<PeerLinks>,
-    /// Payload waits, in order, for room in its lane; the task behind this does the waiting.
-    payload: UnboundedSender<(Queue, Bytes, Bulk)>,
+    /// Payload waits, in order, for room in its lane; the tasks behind these do the waiting.
+    payload: [UnboundedSender<(Bytes, Bulk)>; PAYLOAD_LANES],
 }
 
 /// Payload that waits for peers to take it, in bytes, over all of them: clients' uploads are read
@@ -140,8 +144,8 @@ impl Peers {
         match (lane, &message.body) {
             (Lane::Payload | Lane::Background, PeerBody::Payload { upload, .. }) => {
                 self.backlog.add(bulk.len());
-                let waiting = (Queue::Upload(*upload), body, bulk);
-                peer.payload.send(waiting).expect("its task ends with the peer's entry");
+                let lane = &peer.payload[payload_lane(upload)];
+                lane.send((body, bulk)).expect("its task ends with the peer's entry");
             }
             _ => {
                 if let Err(error) = peer.links.try_send(Queue::Control, body, bulk) {
@@ -184,8 +188,12 @@ impl Peers {
         };
         let paths = addresses.iter().filter_map(path).collect();
         let links = Rc::new(PeerLinks::open(Identity::Node(node.node), Plane::Node, paths));
-        let (payload, waiting) = mpsc::unbounded_channel();
-        tokio::task::spawn_local(send_payload(Rc::clone(&links), waiting, Rc::clone(&self.backlog)));
+        let payload = std::array::from_fn(|lane| {
+            let (payload, waiting) = mpsc::unbounded_channel();
+            let backlog = Rc::clone(&self.backlog);
+            tokio::task::spawn_local(send_payload(Rc::clone(&links), queue_of(lane), waiting, backlog));
+            payload
+        });
         Peer { dc: node.dc, up: true, addresses, links, payload }
     }
 }
@@ -194,14 +202,25 @@ fn count(peers: usize) -> u32 {
     u32::try_from(peers).unwrap_or(u32::MAX)
 }
 
+/// An upload stays on one lane, so that its leaves arrive in order.
+fn payload_lane(upload: &UploadId) -> usize {
+    usize::from(upload.version.0[0]) % PAYLOAD_LANES
+}
+
+fn queue_of(lane: usize) -> Queue {
+    let number = u8::try_from(lane).expect("few lanes");
+    Queue::Upload(UploadId { version: VersionId([number; 16]), attempt: 0 })
+}
+
 /// Sends payload as the lanes take it. What a peer does not take in time, or while none of its links
 /// answers, is dropped: a member asks again for what it lacks, and nobody else may wait for it.
 async fn send_payload(
     links: Rc<PeerLinks>,
-    mut waiting: UnboundedReceiver<(Queue, Bytes, Bulk)>,
+    queue: Queue,
+    mut waiting: UnboundedReceiver<(Bytes, Bulk)>,
     backlog: Rc<Backlog>,
 ) {
-    while let Some((queue, body, bulk)) = waiting.recv().await {
+    while let Some((body, bulk)) = waiting.recv().await {
         let bytes = bulk.len();
         if LinkId::ALL.into_iter().any(|link| links.health(link).up) {
             match timeout(PAYLOAD_TIME_MAX, links.send(queue, body, bulk)).await {
