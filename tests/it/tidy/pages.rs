@@ -23,6 +23,30 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
     text.split("](").skip(1).filter_map(|rest| rest.split(')').next())
 }
 
+/// Who says a thing twice says it differently after a while.
+#[test]
+fn no_page_has_two_sections_of_one_name() {
+    let mut findings = Vec::new();
+    for page in files(".md") {
+        let mut names: Vec<&str> = page.text.lines().filter(|line| line.starts_with("## ")).collect();
+        names.sort_unstable();
+        let twice = names.windows(2).filter(|pair| pair[0] == pair[1]);
+        findings.extend(twice.map(|pair| format!("{}: {}", page.path, pair[0])));
+    }
+    none("one thing, one place", findings);
+}
+
+/// A step that names no function is held by nobody.
+#[test]
+fn every_step_of_a_way_names_the_functions_that_take_it() {
+    let map = std::fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let ways: Vec<&str> = map.split("\n## ").filter(|section| section.starts_with("The way of a ")).collect();
+    assert_eq!(ways.len(), 2, "a PUT and a DELETE");
+    let steps = ways.iter().flat_map(|way| way.lines().filter(|line| line.starts_with("| ")).skip(1));
+    let bare = steps.filter(|line| !line.contains(".rs::"));
+    none("docs/architecture.md", bare.map(str::to_owned).collect());
+}
+
 /// A path on the map exists, and `path::name` names a function in it.
 #[test]
 fn every_path_on_the_map_exists() {
