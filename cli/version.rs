@@ -17,7 +17,7 @@ pub(crate) fn tell(format: Format) {
     let version = Version {
         name: "trefoil",
         version: env!("CARGO_PKG_VERSION"),
-        mutants: trefoil_storage_node::mutant::COMPILED_IN || trefoil_placement::mutant::COMPILED_IN,
+        mutants: trefoil_protocol::mutant::COMPILED_IN,
     };
     format.answer(&version, |version| format!("{} {}", version.name, version.version));
 }

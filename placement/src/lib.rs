@@ -10,7 +10,6 @@ pub mod custodian;
 mod event;
 pub mod log;
 pub mod log_store;
-pub mod mutant;
 mod placement;
 pub mod raft_log;
 #[cfg(feature = "shell")]

@@ -10,6 +10,7 @@ pub mod key;
 pub mod layout;
 pub mod links;
 pub mod message;
+pub mod mutant;
 pub mod record;
 pub mod sign;
 pub mod time;

@@ -170,11 +170,11 @@ fn run_swarm(from: u64, seeds: u64, json: bool) -> ExitCode {
 fn run_mutants(only: &[String], seeds: u64, trace: Option<&Path>, json: bool) -> ExitCode {
     use trefoil_sim::product::mutants;
     let matrix = mutants::matrix();
-    if let Some(unknown) = only.iter().find(|id| !matrix.iter().any(|row| row.id == id.as_str())) {
+    if let Some(unknown) = only.iter().find(|id| !matrix.iter().any(|row| row.id() == **id)) {
         return usage_error(&format!("there is no seeded bug {unknown}"));
     }
     let mut verdicts = Vec::new();
-    for row in matrix.iter().filter(|row| only.is_empty() || only.iter().any(|id| id == row.id)) {
+    for row in matrix.iter().filter(|row| only.is_empty() || only.iter().any(|id| *id == row.id())) {
         let found = match mutants::hunt(row, seeds, trace, cpu_seconds) {
             Ok(found) => found,
             Err(error) => return usage_error(&error.to_string()),

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use trefoil_protocol::config::VolumeConfig;
 use trefoil_protocol::ids::ConfigIndex;
+use trefoil_protocol::mutant;
 use trefoil_protocol::time::{BootTime, lease};
-
-use crate::mutant::mutant;
 
 /// What was granted last.
 #[derive(Clone, Copy, Debug, Default)]

@@ -7,7 +7,6 @@ pub mod authorise;
 pub mod effect;
 pub mod event;
 pub mod lease;
-pub mod mutant;
 pub mod node;
 pub mod outbox;
 pub mod retire;

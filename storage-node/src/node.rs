@@ -334,7 +334,7 @@ impl<D: Disk> NodeCore<D> {
                 self.session.registered();
             }
             Ok(ControlAnswer::Granted { sent, covers, news }) => {
-                self.lease.granted(crate::mutant::mutant!(M04, sent, now), covers);
+                self.lease.granted(trefoil_protocol::mutant!(M04, sent, now), covers);
                 self.adopt(&news, now);
             }
             Ok(ControlAnswer::News(news)) => self.adopt(&news, now),

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use trefoil_protocol::config::{Member, MemberState, Protection};
 use trefoil_protocol::ids::{DcId, Epoch, NodeId, StoreId};
+use trefoil_protocol::mutant;
 
 use crate::controller::recruit::{COPIES, Fitness, NoRecruit, neediest, recruit, shape};
-use crate::mutant::mutant;
 use crate::state::{MEMBERS_MAX, State, Topology, VolumeChange, VolumeRecord};
 
 /// What the primary of one epoch has reported of its volume.

@@ -10,10 +10,10 @@ use trefoil_protocol::deletion::{
 };
 use trefoil_protocol::ids::{Epoch, StoreId, VolumeId};
 use trefoil_protocol::message::control::{ControlRefusal, PurgeClaim, PurgeEvidence};
+use trefoil_protocol::mutant;
 use trefoil_protocol::sign::Signatory;
 use trefoil_protocol::time::CpTime;
 
-use crate::mutant::mutant;
 use crate::state::{CertifyDraft, OrderDraft, State, StoreRecord, VolumeRecord};
 
 fn denied<T>(reason: impl Into<String>) -> Result<T, ControlRefusal> {

@@ -6,12 +6,12 @@ use trefoil_protocol::ids::{TenantId, VolumeId};
 use trefoil_protocol::message::admin::AdminAnswer;
 use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, PurgeEvidence};
 use trefoil_protocol::message::tenant::{KeysView, Refusal, TenantAnswer, TenantKeyGrant, TenantResponse};
+use trefoil_protocol::mutant;
 use trefoil_protocol::time::CpTime;
 
 use crate::controller::outbox::Waiting;
 use crate::controller::{Controller, Turn, orders};
 use crate::event::Answer;
-use crate::mutant::mutant;
 use crate::state::{NONCE_BLOCK, Outcome, Rejection};
 
 /// How many voters sign: this version has the leader's signature alone.

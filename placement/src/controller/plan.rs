@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use trefoil_protocol::config::NodeState;
 use trefoil_protocol::ids::{NodeId, StoreId, VolumeId};
+use trefoil_protocol::mutant;
 use trefoil_protocol::time::{BootTime, Millis, lease};
 
 use crate::controller::failover::{Evidence, Scene, next_change};
@@ -12,7 +13,6 @@ use crate::controller::outbox::Waiting;
 use crate::controller::recruit::Fitness;
 use crate::controller::{Controller, Turn};
 use crate::event::Answer;
-use crate::mutant::mutant;
 use crate::state::{Command, State, TICK_EVERY, VolumeRecord};
 use trefoil_protocol::message::control::ControlAnswer;
 

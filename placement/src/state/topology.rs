@@ -8,8 +8,7 @@ use trefoil_protocol::config::{Member, MemberState, NodeEntry, NodeState};
 use trefoil_protocol::deletion::StoreKeyStatement;
 use trefoil_protocol::ids::{ConfigIndex, DcId, Incarnation, NodeId, PublicKey, StoreId};
 use trefoil_protocol::message::control::Register;
-
-use crate::mutant::mutant;
+use trefoil_protocol::mutant;
 
 use super::command::Rejection;
 

@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use minicbor::{Decode, Encode};
 use trefoil_protocol::config::{Interval, Member, MemberState, Protection, VolumeConfig};
 use trefoil_protocol::ids::{ConfigIndex, DcId, Epoch, NodeId, StoreId, VolumeId};
-
-use crate::mutant::mutant;
+use trefoil_protocol::mutant;
 
 use super::command::{NewTenant, NewVolume, Rejection, VolumeChange};
 use super::topology::Topology;

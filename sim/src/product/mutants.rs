@@ -5,6 +5,8 @@
 
 use std::path::Path;
 
+use trefoil_protocol::mutant::{Mutant, select};
+
 use super::run::{RunError, Setting, run};
 use crate::faults::FaultPlan;
 use crate::kernel::{MILLISECOND, SECOND};
@@ -13,21 +15,28 @@ use crate::workload::Weights;
 /// A seeded bug and what must be done to meet it.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// Its number.
-    pub id: &'static str,
+    /// The bug.
+    pub bug: Mutant,
     /// The checkers, any of which must see it.
     pub checkers: &'static [&'static str],
     /// Faults that lead to it, besides what seeds draw; laid down in every second run.
     pub plan: &'static str,
-    select: fn(bool),
     tune: fn(&mut Setting),
 }
 
+impl Row {
+    /// The bug's number.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{:?}", self.bug)
+    }
+}
+
 /// What became of a seeded bug.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub struct Verdict {
     /// Its number.
-    pub id: &'static str,
+    pub id: String,
     /// Whether it was seen.
     pub killed: bool,
     /// How many seeds that took.
@@ -50,15 +59,15 @@ pub fn hunt(
     mut cpu_seconds: impl FnMut() -> f64,
 ) -> Result<Verdict, RunError> {
     let began = cpu_seconds();
-    (row.select)(true);
-    let mut verdict = Verdict { id: row.id, killed: false, seeds: 0, cpu_seconds: 0.0, checker: None };
+    select(Some(row.bug));
+    let mut verdict = Verdict { id: row.id(), killed: false, seeds: 0, cpu_seconds: 0.0, checker: None };
     while verdict.seeds < seeds_max && !verdict.killed {
         let seed = verdict.seeds;
         verdict.seeds += 1;
         let report = match run(seed, &setting_of(row, seed), trace) {
             Ok(report) => report,
             Err(error) => {
-                (row.select)(false);
+                select(None);
                 return Err(error);
             }
         };
@@ -66,7 +75,7 @@ pub fn hunt(
         verdict.checker = report.violations.iter().map(|violation| violation.checker).find(named);
         verdict.killed = verdict.checker.is_some();
     }
-    (row.select)(false);
+    select(None);
     verdict.cpu_seconds = cpu_seconds() - began;
     Ok(verdict)
 }
@@ -119,47 +128,24 @@ fn one_key_put_and_deleted(setting: &mut Setting) {
 /// Every row.
 #[must_use]
 pub fn matrix() -> Vec<Row> {
-    use trefoil_placement::mutant::{Mutant as Control, select as select_control};
-    use trefoil_storage_node::mutant::{Mutant as Node, select as select_node};
-    let row = |id, checkers, plan, select| Row { id, checkers, plan, select, tune: as_it_is };
+    let row = |bug, checkers, plan| Row { bug, checkers, plan, tune: as_it_is };
     vec![
-        row("M01", &["durable_at_ack"], SLOW_DISKS, |on| select_node(on.then_some(Node::M01))),
-        row("M02", &["durable_at_ack"], CROSS_CUT, |on| select_node(on.then_some(Node::M02))),
-        row("M03", &["single_primary", "linearizable"], PRIMARIES_CUT_OFF, |on| {
-            select_node(on.then_some(Node::M03));
-        }),
-        row("M05", &["single_primary"], PRIMARIES_CUT_OFF, |on| {
-            select_control(on.then_some(Control::M05));
-        }),
-        row("M06", &["epochs", "one_history"], PLACEMENT_CUT_OFF, |on| {
-            select_node(on.then_some(Node::M06));
-        }),
-        Row {
-            tune: to_the_end,
-            ..row("M07", &["no_lost_write"], SECOND_LOSS_DURING_RETURN, |on| {
-                select_node(on.then_some(Node::M07));
-                select_control(on.then_some(Control::M07));
-            })
-        },
-        Row {
-            tune: one_key,
-            ..row("M09", &["linearizable"], PRIMARIES_DIE_ON_SLOW_DISKS, |on| {
-                select_node(on.then_some(Node::M09));
-            })
-        },
-        row("M11", &["no_resurrection"], "", |on| select_node(on.then_some(Node::M11))),
+        row(Mutant::M01, &["durable_at_ack"], SLOW_DISKS),
+        row(Mutant::M02, &["durable_at_ack"], CROSS_CUT),
+        row(Mutant::M03, &["single_primary", "linearizable"], PRIMARIES_CUT_OFF),
+        row(Mutant::M05, &["single_primary"], PRIMARIES_CUT_OFF),
+        row(Mutant::M06, &["epochs", "one_history"], PLACEMENT_CUT_OFF),
+        Row { tune: to_the_end, ..row(Mutant::M07, &["no_lost_write"], SECOND_LOSS_DURING_RETURN) },
+        Row { tune: one_key, ..row(Mutant::M09, &["linearizable"], PRIMARIES_DIE_ON_SLOW_DISKS) },
+        row(Mutant::M11, &["no_resurrection"], ""),
         Row {
             tune: late_undeletes,
-            ..row("M13", &["erase_is_legal", "no_lost_write"], SLOW_PERMISSIONS, |on| {
-                select_node(on.then_some(Node::M13));
-            })
+            ..row(Mutant::M13, &["erase_is_legal", "no_lost_write"], SLOW_PERMISSIONS)
         },
-        row("M16", &["isolation"], "", |on| select_control(on.then_some(Control::M16))),
+        row(Mutant::M16, &["isolation"], ""),
         Row {
             tune: one_key_put_and_deleted,
-            ..row("M25", &["idempotency", "linearizable"], ANSWERS_LOST, |on| {
-                select_node(on.then_some(Node::M25));
-            })
+            ..row(Mutant::M25, &["idempotency", "linearizable"], ANSWERS_LOST)
         },
     ]
 }

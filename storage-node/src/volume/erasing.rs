@@ -14,13 +14,13 @@ use trefoil_protocol::deletion::{
     EraseReceipt, PurgeItem, PurgeScope, SignedEraseReceipt, SignedPurgeOrder, items_root,
 };
 use trefoil_protocol::ids::{Lsn, OrderId, StoreId};
+use trefoil_protocol::mutant;
 use trefoil_protocol::sign::SignatureError;
 use trefoil_protocol::time::BootTime;
 
 use super::batches::Batch;
 use super::holding::Holding;
 use crate::effect::Effect;
-use crate::mutant::mutant;
 use crate::outbox::Context;
 
 /// An erase that left bytes which may belong to a damaged record is tried again after this long.

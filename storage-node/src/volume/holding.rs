@@ -14,12 +14,12 @@ use trefoil_engine::{
 };
 use trefoil_protocol::ids::{Epoch, Hash, Lsn, UploadId, VersionId};
 use trefoil_protocol::message::peer::{LogPoint, StoreReport};
+use trefoil_protocol::mutant;
 use trefoil_protocol::record::{INLINE_MAX, Record, RecordBody};
 use trefoil_protocol::time::BootTime;
 use trefoil_protocol::tree;
 
 use super::batches::Batches;
-use crate::mutant::mutant;
 
 /// How many applied records stay in memory for members that are a little behind.
 const RECENT: usize = 512;

@@ -8,12 +8,12 @@ use super::peering::witnesses;
 use super::replica::{Replica, Role};
 use super::uploads::{SentLeaves, take_sent};
 use crate::effect::Lane;
-use crate::mutant::mutant;
 use crate::outbox::Context;
 use bytes::Bytes;
 use trefoil_engine::{Disk, StageError};
 use trefoil_protocol::ids::{Incarnation, NodeId, StoreId};
 use trefoil_protocol::message::peer::{LogPoint, PeerBody, PeerMessage, decode_records, encode_records};
+use trefoil_protocol::mutant;
 use trefoil_protocol::record::Record;
 
 /// Bytes of records handed to a new primary in one message.

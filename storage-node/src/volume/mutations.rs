@@ -16,6 +16,7 @@ use trefoil_protocol::message::tenant::{
     Precondition, PutReceipt, PutRequest, Refusal, TenantAnswer, TenantCall, TenantResponse, TokenUse,
     UploadEnd,
 };
+use trefoil_protocol::mutant;
 use trefoil_protocol::record::{Cause, Delete, Erasable, Put, Record, RecordBody, RecordPosition, Undelete};
 use trefoil_protocol::time::lease;
 
@@ -23,7 +24,6 @@ use super::holding::Holding;
 use super::orphans::is_settled;
 use super::primary::Primary;
 use crate::event::RequestId;
-use crate::mutant::mutant;
 use crate::outbox::Context;
 
 /// Mutations that may wait for one key.

@@ -12,13 +12,13 @@ use trefoil_protocol::config::{MemberState, VolumeConfig};
 use trefoil_protocol::ids::{Incarnation, Lsn, NodeId, StoreId, UploadId};
 use trefoil_protocol::message::control::ControlRequest;
 use trefoil_protocol::message::peer::{LogPoint, PeerBody, StoreReport};
+use trefoil_protocol::mutant;
 use trefoil_protocol::record::Record;
 use trefoil_protocol::time::BootTime;
 
 use super::holding::Holding;
 use super::member::{FollowError, follow};
 use super::primary::{Primary, is_due};
-use crate::mutant::mutant;
 use crate::outbox::Context;
 
 const ASK_EVERY: Duration = Duration::from_millis(200);

@@ -13,12 +13,12 @@ use trefoil_protocol::ids::{Incarnation, Lsn, StoreId};
 use trefoil_protocol::message::control::ControlRequest;
 use trefoil_protocol::message::peer::{LogPoint, PeerBody, encode_records};
 use trefoil_protocol::message::tenant::Copy;
+use trefoil_protocol::mutant;
 use trefoil_protocol::record::Record;
 use trefoil_protocol::time::BootTime;
 
 use super::holding::Holding;
 use crate::effect::Lane;
-use crate::mutant::mutant;
 use crate::outbox::Context;
 
 /// Records that may be on their way to one member.

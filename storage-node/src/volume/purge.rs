@@ -407,7 +407,7 @@ fn is_open<D: Disk>(batch: &Batch, desk: &Desk<'_, D>) -> bool {
         let state = state(item);
         let under_way =
             matches!(state, Some(VersionState::Purging { .. } | VersionState::OthersErased { .. }));
-        crate::mutant::mutant!(M13, under_way, under_way || state == Some(VersionState::Live))
+        trefoil_protocol::mutant!(M13, under_way, under_way || state == Some(VersionState::Live))
     };
     batch.items.iter().any(open)
 }
@@ -416,9 +416,9 @@ fn still_stands<D: Disk>(item: PurgeItem, scope: PurgeScope, desk: &Desk<'_, D>)
     let state = desk.holding.index().version(item.version).map(|object| object.state);
     match (scope, state) {
         (PurgeScope::Others, Some(VersionState::Deleted(tombstone))) => {
-            crate::mutant::mutant!(M13, tombstone.lsn == item.tombstone, true)
+            trefoil_protocol::mutant!(M13, tombstone.lsn == item.tombstone, true)
         }
-        (PurgeScope::Others, Some(VersionState::Live)) => crate::mutant::mutant!(M13, false, true),
+        (PurgeScope::Others, Some(VersionState::Live)) => trefoil_protocol::mutant!(M13, false, true),
         (PurgeScope::FirstCopy, Some(VersionState::OthersErased { tombstone, first_copy_order, .. })) => {
             let is_lost = batch_of(item, desk).is_some_and(|b| !desk.config.ever_held.contains(&b.retained));
             tombstone.lsn == item.tombstone && (first_copy_order.is_none() || is_lost)

@@ -18,6 +18,7 @@ use trefoil_protocol::message::tenant::{
     CERTIFICATES_MAX, Copy, DataPart, LEAF_RANGES_MAX, ListEntry, ObjectView, PAGE_BYTES_MAX, PAGE_MAX,
     PurgeStage, PurgeView, Refusal, TenantAnswer, Want,
 };
+use trefoil_protocol::mutant;
 use trefoil_protocol::record::{Erasable, Record, RecordBody};
 use trefoil_protocol::tree::{self, ProvingTree, RangeProof};
 
@@ -25,7 +26,6 @@ use super::holding::Holding;
 use super::primary::Primary;
 use crate::effect::Effect;
 use crate::event::{ReadTicket, RequestId};
-use crate::mutant::mutant;
 use crate::outbox::Context;
 
 /// Leaves read at once.

@@ -16,6 +16,7 @@ use trefoil_protocol::ids::{Incarnation, Lsn, StoreId, UploadId};
 use trefoil_protocol::message::control::ControlAnswer;
 use trefoil_protocol::message::peer::PeerBody;
 use trefoil_protocol::message::tenant::Refusal;
+use trefoil_protocol::mutant;
 use trefoil_protocol::record::RecordBody;
 use trefoil_protocol::time::BootTime;
 
@@ -31,7 +32,6 @@ use super::purge::Purges;
 use super::reads::Reads;
 use super::uploads::Uploads;
 use crate::event::{ControlTicket, ReadTicket};
-use crate::mutant::mutant;
 use crate::outbox::Context;
 
 /// How often others are asked for a record that is damaged here.

@@ -95,9 +95,15 @@ fn no_dependency_edge_turns_the_mutants_on() {
                 findings.push(format!("{path}: {name}"));
             }
         }
-        let defaults = manifest.get("features").and_then(|f| f.get("default")).and_then(|d| d.as_array());
-        if defaults.into_iter().flatten().any(|feature| feature.as_str() == Some("mutants")) {
-            findings.push(format!("{path}: default"));
+        for (feature, turned_on) in manifest.get("features").and_then(|f| f.as_table()).into_iter().flatten()
+        {
+            let turned_on = turned_on.as_array().into_iter().flatten().filter_map(|on| on.as_str());
+            let forwards = path == "sim/Cargo.toml" && feature == "mutants";
+            findings.extend(
+                turned_on
+                    .filter(|on| on.ends_with("mutants") && !forwards)
+                    .map(|on| format!("{path}: {feature} -> {on}")),
+            );
         }
     }
     none("mutants are for the simulator's own build", findings);
