@@ -19,6 +19,7 @@ mod local;
 mod output;
 mod progress;
 mod quantity;
+mod rlimits;
 mod serve;
 mod version;
 

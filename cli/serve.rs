@@ -17,6 +17,7 @@ use crate::config::server::{NodeFile, PlacementFile};
 use crate::dev::Stop;
 use crate::failure::{Failure, Verdict, at};
 use crate::local::occupy;
+use crate::rlimits;
 
 /// Names the process that a server must not outlive.
 pub(crate) const PARENT_VARIABLE: &str = "TREFOIL_PARENT";
@@ -112,6 +113,7 @@ pub(crate) fn placement(arguments: &ServeArguments) -> Verdict {
 fn begin(arguments: &ServeArguments) -> Verdict<File> {
     die_with_parent()?;
     log(arguments);
+    rlimits::settle();
     occupy(&arguments.config)
 }
 

@@ -15,6 +15,7 @@ pub mod session;
 pub mod shell;
 pub mod view;
 pub mod volume;
+mod wakeups;
 
 pub use effect::{Effect, Fatal, Lane};
 pub use event::{ControlTicket, ControlUnreachable, Event, ReadTicket, RequestId, VerifiedPrincipal};

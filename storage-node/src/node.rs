@@ -31,6 +31,7 @@ use crate::session::{Answered, NodeSettings, Session};
 use crate::view::View;
 use crate::volume::holding::Holding;
 use crate::volume::replica::Replica;
+use crate::wakeups::Wakeups;
 
 /// The shortest time between two looks at the clock.
 const TICK: Duration = Duration::from_millis(1);
@@ -71,6 +72,7 @@ pub struct NodeCore<D: Disk> {
     lease: Lease,
     session: Session,
     volumes: BTreeMap<VolumeId, Replica<D>>,
+    wakeups: Wakeups,
     /// Opened at the start; their configurations are not known yet.
     unconfigured: BTreeMap<VolumeId, Holding<D>>,
     retirement: Retirement,
@@ -113,6 +115,7 @@ impl<D: Disk> NodeCore<D> {
             lease: Lease::none(),
             session: Session::new(settings),
             volumes: BTreeMap::new(),
+            wakeups: Wakeups::default(),
             unconfigured,
             retirement: Retirement::default(),
             streams: BTreeMap::new(),
@@ -154,9 +157,9 @@ impl<D: Disk> NodeCore<D> {
 
     /// When to call [`Self::step`] with [`Event::Wakeup`] at the latest.
     pub fn next_wakeup(&self) -> Option<BootTime> {
-        let volumes = self.volumes.values().filter_map(Replica::next_wakeup);
-        let soonest = volumes.chain([self.session.next_wakeup()]).min();
-        soonest.map(|at| at.max(self.last_step + TICK))
+        let session = self.session.next_wakeup();
+        let soonest = self.wakeups.next().map_or(session, |volumes| volumes.min(session));
+        Some(soonest.max(self.last_step + TICK))
     }
 
     /// Syncs everything and writes the proofs of a clean end. The shell calls this instead of any
@@ -211,15 +214,14 @@ impl<D: Disk> NodeCore<D> {
         let (mut cx, volumes) = self.context(now);
         if let Some(replica) = volumes.get_mut(&volume) {
             act(replica, &mut cx);
+            let wakeup = replica.next_wakeup();
+            self.wakeups.set(volume, wakeup);
         }
     }
 
     fn wake(&mut self, now: BootTime) {
-        let (mut cx, volumes) = self.context(now);
-        for replica in volumes.values_mut() {
-            if replica.next_wakeup().is_some_and(|at| at <= now) {
-                replica.settle(&mut cx);
-            }
+        for volume in self.wakeups.due(now) {
+            self.with_volume(volume, now, |replica, cx| replica.settle(cx));
         }
     }
 
@@ -277,6 +279,7 @@ impl<D: Disk> NodeCore<D> {
             && let Some(replica) = self.volumes.get_mut(&volume)
         {
             replica.gone(request);
+            self.wakeups.set(volume, replica.next_wakeup());
         }
     }
 
@@ -366,9 +369,10 @@ impl<D: Disk> NodeCore<D> {
         if news.index == self.view.index {
             self.retire(&news.retire, now);
         }
-        let (mut cx, volumes) = self.context(now);
-        for replica in volumes.values_mut() {
-            replica.clock_heard(&mut cx);
+        let heard = self.view.now;
+        let due = self.volumes.iter().filter(|(_, replica)| replica.has_due(heard));
+        for volume in due.map(|(volume, _)| *volume).collect::<Vec<_>>() {
+            self.with_volume(volume, now, |replica, cx| replica.settle(cx));
         }
     }
 
@@ -383,6 +387,7 @@ impl<D: Disk> NodeCore<D> {
             let owner = Owner { tenant: config.tenant, volume: *volume };
             // Nothing may be open while it is wiped.
             let held = self.volumes.remove(volume).is_some() | self.unconfigured.remove(volume).is_some();
+            self.wakeups.set(*volume, None);
             let job = || self.store.wipe_job(owner);
             self.retirement.retire(config, me, held, job, now, &mut self.out);
         }

@@ -14,7 +14,7 @@ use trefoil_protocol::links::PROBE_INTERVAL;
 
 use crate::connection::Connection;
 
-/// Probes that may be unanswered before the oldest is forgotten: sixteen seconds' worth.
+/// Probes that may be unanswered before the oldest is forgotten: half a minute's worth.
 const UNANSWERED_MAX: usize = 64;
 
 /// A probe: its number, little-endian.

@@ -32,7 +32,7 @@ impl Default for SegmentLayout {
     fn default() -> Self {
         SegmentLayout {
             segment_bytes: 64 << 20,
-            first_segment_bytes: 4 << 20,
+            first_segment_bytes: 256 << 10,
             reserve_bytes: 8 << 20,
             reserve_segment_bytes: 256 << 10,
         }

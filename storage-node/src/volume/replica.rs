@@ -18,7 +18,7 @@ use trefoil_protocol::message::peer::PeerBody;
 use trefoil_protocol::message::tenant::Refusal;
 use trefoil_protocol::mutant;
 use trefoil_protocol::record::RecordBody;
-use trefoil_protocol::time::BootTime;
+use trefoil_protocol::time::{BootTime, CpTime};
 
 use super::backfill::Backfill;
 use super::erasing::Erasing;
@@ -286,11 +286,9 @@ impl<D: Disk> Replica<D> {
         self.settle(cx);
     }
 
-    /// The control plane's clock was heard: windows may be over.
-    pub fn clock_heard(&mut self, cx: &mut Context<'_, D>) {
-        if self.is_serving() && !self.holding.index().due(cx.view.now, 1).is_empty() {
-            self.settle(cx);
-        }
+    /// Whether this primary has a window that is over at `now`, the control plane's time.
+    pub fn has_due(&self, now: CpTime) -> bool {
+        self.is_serving() && !self.holding.index().due(now, 1).is_empty()
     }
 
     fn sync(&mut self, cx: &mut Context<'_, D>) {
