@@ -3,6 +3,7 @@
 //! leadership; a new leader starts from the committed state and the worst assumptions.
 
 pub(crate) mod admin;
+mod attention;
 pub(crate) mod failover;
 pub(crate) mod grants;
 pub(crate) mod orders;
@@ -24,6 +25,7 @@ use trefoil_protocol::message::tenant::{Refusal, RouteView, TenantAnswer, Tenant
 use trefoil_protocol::time::BootTime;
 
 use crate::controller::admin::{Reported, Wish};
+use crate::controller::attention::Attention;
 use crate::controller::failover::Evidence;
 use crate::controller::grants::Grants;
 use crate::controller::orders::{check_epoch, draft_certificates, draft_order};
@@ -52,6 +54,7 @@ pub(crate) struct Controller {
     evidence: BTreeMap<VolumeId, Evidence>,
     reported: Reported,
     watches: Watches,
+    attention: Attention,
     /// Renewals that wait for a quorum to confirm that this leader still leads, by round.
     renewals: BTreeMap<u64, (RequestId, NodeId, Renew)>,
     last_round: u64,
@@ -77,6 +80,7 @@ impl Controller {
             evidence: BTreeMap::new(),
             reported: Reported::default(),
             watches: Watches::default(),
+            attention: Attention::default(),
             renewals: BTreeMap::new(),
             last_round: 0,
             busy_volumes: BTreeSet::new(),
@@ -286,6 +290,7 @@ impl Controller {
     }
 
     fn evidence(&mut self, volume: VolumeId, epoch: Epoch) -> &mut Evidence {
+        self.attention.note(volume);
         let evidence = self.evidence.entry(volume).or_default();
         if evidence.epoch != epoch {
             *evidence = Evidence { epoch, ..Evidence::default() };

@@ -54,12 +54,16 @@ impl Controller {
                 };
                 turn.out.answer(id, Answer::Control(answer));
             }
-            Waiting::Admin(id) => turn.out.answer(id, Answer::Admin(administered(turn, outcome))),
+            Waiting::Admin(id) => {
+                self.attention.note_all();
+                turn.out.answer(id, Answer::Admin(administered(turn, outcome)));
+            }
             Waiting::Keys(id, tenant) => {
                 turn.out.answer(id, Answer::Tenant(keys(turn, tenant, outcome)));
             }
             Waiting::Volume(volume) => {
                 self.busy_volumes.remove(&volume);
+                self.attention.note(volume);
             }
             Waiting::Node(node) => {
                 self.busy_nodes.remove(&node);

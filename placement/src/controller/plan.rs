@@ -1,13 +1,14 @@
 //! What a leader proposes of its own accord: the clock's ticks, silent nodes, configurations and
-//! activations. Looks at everything when something changed and at each tick, and is otherwise idle.
+//! activations. Looks at what deserves it when something changed and ten times a second.
 
 use std::time::Duration;
 
-use trefoil_protocol::config::NodeState;
+use trefoil_protocol::config::{NodeState, VolumeConfig};
 use trefoil_protocol::ids::{NodeId, StoreId, VolumeId};
 use trefoil_protocol::mutant;
 use trefoil_protocol::time::{BootTime, Millis, lease};
 
+use crate::controller::attention::is_at_rest;
 use crate::controller::failover::{Evidence, Scene, next_change};
 use crate::controller::outbox::Waiting;
 use crate::controller::recruit::Fitness;
@@ -16,7 +17,7 @@ use crate::event::Answer;
 use crate::state::{Command, State, TICK_EVERY, VolumeRecord};
 use trefoil_protocol::message::control::ControlAnswer;
 
-/// How often everything is looked at when nothing happens.
+/// How often a look is taken when nothing happens.
 const SCAN_EVERY: Duration = Duration::from_millis(100);
 
 /// How long a store that did not acknowledge is not recruited again for the same volume.
@@ -71,16 +72,24 @@ impl Controller {
 
     fn look_at_volumes(&mut self, turn: &mut Turn<'_>) {
         self.shunned.retain(|_, until| *until > turn.now);
-        for record in turn.state.volumes.all() {
-            let volume = record.config.volume;
+        for volume in self.attention.take(turn.state, turn.now) {
+            let Some(record) = turn.state.volumes.get(volume) else { continue };
             if self.busy_volumes.contains(&volume) {
-                continue;
+                continue; // Noted again when its command is settled.
             }
             if let Some(command) = self.next_command(turn.state, turn.now, record) {
                 self.busy_volumes.insert(volume);
                 turn.out.propose(command, Waiting::Volume(volume));
+            } else if !is_at_rest(&record.config) || self.has_complaint(&record.config) {
+                self.attention.note(volume);
             }
         }
+    }
+
+    /// Whether the primary reported something that is not dealt with yet.
+    fn has_complaint(&self, config: &VolumeConfig) -> bool {
+        let evidence = self.evidence.get(&config.volume).filter(|evidence| evidence.epoch == config.epoch);
+        evidence.is_some_and(|evidence| !evidence.lagging.is_empty() || evidence.better.is_some())
     }
 
     fn next_command(&mut self, state: &State, now: BootTime, record: &VolumeRecord) -> Option<Command> {
