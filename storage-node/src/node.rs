@@ -325,7 +325,11 @@ impl<D: Disk> NodeCore<D> {
         if answered == Answered::Other && asker.is_none() {
             return; // Nobody waits for it any more: it may be of an earlier question, or of an earlier run.
         }
+        if answer.is_ok() {
+            self.out.answered(ticket);
+        }
         match answer {
+            // Whoever asked for a volume asks again under the same number.
             Err(ControlUnreachable) => {}
             Ok(ControlAnswer::Registered { incarnation, placement_keys, generation, .. }) => {
                 if let Err(error) = self.store.begin(incarnation) {

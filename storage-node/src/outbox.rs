@@ -109,9 +109,20 @@ impl<D: Disk> Outbox<D> {
         ticket
     }
 
-    /// Who asked, once.
-    pub fn asker(&mut self, ticket: ControlTicket) -> Option<VolumeId> {
-        self.asked.remove(&ticket)
+    /// Asks the same again under the same number, for a volume that has heard nothing.
+    pub fn ask_again_for(&mut self, volume: VolumeId, ticket: ControlTicket, request: ControlRequest) {
+        self.effects.push(Effect::Control { ticket, request });
+        self.asked.insert(ticket, volume);
+    }
+
+    /// Who waits for an answer under this number.
+    pub fn asker(&self, ticket: ControlTicket) -> Option<VolumeId> {
+        self.asked.get(&ticket).copied()
+    }
+
+    /// The answer came: nobody waits for another one.
+    pub fn answered(&mut self, ticket: ControlTicket) {
+        self.asked.remove(&ticket);
     }
 
     /// Reads payload for a volume, which hears the outcome.

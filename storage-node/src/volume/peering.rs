@@ -137,7 +137,7 @@ impl Peering {
         if !config.activated && is_due(self.ready_at, REPORT_EVERY, cx.now) {
             self.ready_at = Some(cx.now);
             let (volume, epoch) = (config.volume, config.epoch);
-            cx.out.ask_for(volume, ControlRequest::Ready { volume, epoch });
+            cx.out.ask(ControlRequest::Ready { volume, epoch });
         }
         Ok(Progress::Ready)
     }
@@ -200,7 +200,7 @@ impl Peering {
         if cx.now.since(self.began) >= SILENT_AFTER && is_due(self.lagging_at, REPORT_EVERY, cx.now) {
             self.lagging_at = Some(cx.now);
             let (volume, epoch) = (config.volume, config.epoch);
-            cx.out.ask_for(volume, ControlRequest::Lagging { volume, epoch, stores });
+            cx.out.ask(ControlRequest::Lagging { volume, epoch, stores });
         }
     }
 

@@ -274,7 +274,7 @@ impl Primary {
             self.followers.iter().filter(|(_, f)| f.is_lagging(last, cx.now)).map(|(s, _)| *s).collect();
         if !stores.is_empty() && is_due(self.reported_at, REPORT_EVERY, cx.now) {
             self.reported_at = Some(cx.now);
-            cx.out.ask_for(volume, ControlRequest::Lagging { volume, epoch, stores });
+            cx.out.ask(ControlRequest::Lagging { volume, epoch, stores });
         }
         if !self.is_serving(holding) {
             return;
@@ -283,7 +283,7 @@ impl Primary {
         for store in complete.map(|(store, _)| *store).collect::<Vec<_>>() {
             if is_due(self.said_complete.get(&store).copied(), REPORT_EVERY, cx.now) {
                 self.said_complete.insert(store, cx.now);
-                cx.out.ask_for(volume, ControlRequest::Complete { volume, epoch, store });
+                cx.out.ask(ControlRequest::Complete { volume, epoch, store });
             }
         }
         if config.protection == Protection::Restoring && is_due(self.restored_at, REPORT_EVERY, cx.now) {
@@ -301,7 +301,7 @@ impl Primary {
         self.restored_at = Some(cx.now);
         let (volume, epoch) = (config.volume, config.epoch);
         let last_single_dc = self.start.previous();
-        cx.out.ask_for(volume, ControlRequest::Restored { volume, epoch, last_single_dc, persisted });
+        cx.out.ask(ControlRequest::Restored { volume, epoch, last_single_dc, persisted });
     }
 
     /// When to look again.

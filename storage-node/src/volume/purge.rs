@@ -40,6 +40,25 @@ enum Asked {
     Certificates { of: OrderId },
 }
 
+impl Asked {
+    /// The purge it is about; `None` is the one that has not begun.
+    fn of(&self) -> Option<OrderId> {
+        match self {
+            Self::Order { of, .. } => *of,
+            Self::Certificates { of } => Some(*of),
+        }
+    }
+}
+
+/// A question that stands until it is answered. It is asked again word for word under the same number,
+/// so that an answer counts however long it took.
+#[derive(Clone, Debug)]
+struct Question {
+    asked: Asked,
+    request: ControlRequest,
+    at: BootTime,
+}
+
 /// What is known of one purge beyond the log.
 #[derive(Debug, Default)]
 struct Drive {
@@ -54,7 +73,8 @@ struct Drive {
 /// The purges of one volume at its primary.
 #[derive(Debug, Default)]
 pub struct Purges {
-    asked: BTreeMap<ControlTicket, Asked>,
+    questions: BTreeMap<ControlTicket, Question>,
+    /// When the control plane was last asked for the next order.
     asked_at: Option<BootTime>,
     /// An order whose keys are locked by mutations under way.
     in_hand: Option<(SignedPurgeOrder, Vec<PurgeItem>)>,
@@ -74,8 +94,8 @@ pub struct OwnErase {
 impl Purges {
     /// The control plane answered.
     pub fn answered(&mut self, ticket: ControlTicket, answer: ControlAnswer) {
-        let Some(asked) = self.asked.remove(&ticket) else { return };
-        match (asked, answer) {
+        let Some(question) = self.questions.remove(&ticket) else { return };
+        match (question.asked, answer) {
             (Asked::Order { scope, items, of }, ControlAnswer::Order(order)) => {
                 let fits = order.order.scope == scope && order.order.items == items_root(&items);
                 if fits && of.is_none() {
@@ -123,6 +143,7 @@ impl Purges {
         desk: &mut Desk<'_, D>,
         cx: &mut Context<'_, D>,
     ) -> Vec<OwnErase> {
+        self.ask_again(desk.config, cx);
         self.ask_for_due(desk, cx);
         self.commit_order(mutations, desk, cx);
         let open: Vec<(OrderId, Batch)> = desk
@@ -132,7 +153,9 @@ impl Purges {
             .filter(|(_, batch)| is_open(batch, desk))
             .map(|(order, batch)| (order, batch.clone()))
             .collect();
-        self.drives.retain(|order, _| open.iter().any(|(other, _)| other == order));
+        let is_open = |order: &OrderId| open.iter().any(|(other, _)| other == order);
+        self.drives.retain(|order, _| is_open(order));
+        self.questions.retain(|_, question| question.asked.of().is_none_or(|of| is_open(&of)));
         let held = &desk.config.ever_held;
         for drive in self.drives.values_mut() {
             // A store that left and comes back says anew what it holds.
@@ -146,9 +169,35 @@ impl Purges {
         own
     }
 
+    /// Repeats what was not answered.
+    fn ask_again<D: Disk>(&mut self, config: &VolumeConfig, cx: &mut Context<'_, D>) {
+        for (ticket, question) in &mut self.questions {
+            if is_due(Some(question.at), ASK_EVERY, cx.now) {
+                question.at = cx.now;
+                cx.out.ask_again_for(config.volume, *ticket, question.request.clone());
+            }
+        }
+    }
+
+    fn is_asked(&self, of: Option<OrderId>) -> bool {
+        self.questions.values().any(|question| question.asked.of() == of)
+    }
+
+    fn ask<D: Disk>(
+        &mut self,
+        asked: Asked,
+        request: ControlRequest,
+        config: &VolumeConfig,
+        cx: &mut Context<'_, D>,
+    ) {
+        let ticket = cx.out.ask_for(config.volume, request.clone());
+        self.questions.insert(ticket, Question { asked, request, at: cx.now });
+    }
+
     /// Asks for permission when windows are over.
     fn ask_for_due<D: Disk>(&mut self, desk: &Desk<'_, D>, cx: &mut Context<'_, D>) {
-        let waiting = self.in_hand.is_some() || !is_due(self.asked_at, ASK_EVERY, cx.now);
+        let waiting =
+            self.in_hand.is_some() || self.is_asked(None) || !is_due(self.asked_at, ASK_EVERY, cx.now);
         if waiting || self.record.is_some_and(|lsn| lsn > desk.holding.committed()) {
             return;
         }
@@ -173,10 +222,7 @@ impl Purges {
         let items = claims.iter().map(|claim| claim.item).collect();
         let (volume, epoch) = (config.volume, config.epoch);
         let request = ControlRequest::RequestPurge { volume, epoch, scope, claims };
-        let ticket = cx.out.ask_for(volume, request);
-        // An answer that never comes is forgotten with the question.
-        self.asked.retain(|_, asked| !matches!(asked, Asked::Order { of: other, .. } if *other == of));
-        self.asked.insert(ticket, Asked::Order { scope, items, of });
+        self.ask(Asked::Order { scope, items, of }, request, config, cx);
     }
 
     /// The point of no return, if every tombstone of the order still stands and no mutation of any of
@@ -263,6 +309,7 @@ impl Purges {
         cx: &mut Context<'_, D>,
     ) -> bool {
         let is_lost = !desk.config.ever_held.contains(&batch.retained);
+        let is_free = self.in_hand.is_none() && !self.is_asked(Some(of));
         let drive = self.drives.entry(of).or_default();
         if let Some((record, order)) = batch.first_copy.as_ref().filter(|_| !is_lost) {
             drive.tell(batch.retained, (*record, order), batch, desk.config, own, cx);
@@ -272,7 +319,7 @@ impl Purges {
             return false;
         };
         let over = is_lost || cx.view.now >= at + retention.into();
-        if over && self.in_hand.is_none() && is_due(drive.asked_at, ASK_EVERY, cx.now) {
+        if over && is_free && is_due(drive.asked_at, ASK_EVERY, cx.now) {
             drive.asked_at = Some(cx.now);
             let claim = |item: &PurgeItem| PurgeClaim { item: *item, deleted_at: at, window: retention };
             let claims = batch.items.iter().map(claim).collect();
@@ -289,6 +336,7 @@ impl Purges {
         desk: &mut Desk<'_, D>,
         cx: &mut Context<'_, D>,
     ) {
+        let is_asked = self.is_asked(Some(of));
         let drive = self.drives.entry(of).or_default();
         let certificates = std::mem::take(&mut drive.certificates);
         if !certificates.is_empty() {
@@ -297,13 +345,12 @@ impl Purges {
                 let body = RecordBody::Certified(Certified { version, certificate });
                 drive.record = mutations.append_own(body, Vec::new(), desk, cx);
             }
-        } else if is_due(drive.asked_at, ASK_EVERY, cx.now) {
+        } else if !is_asked && is_due(drive.asked_at, ASK_EVERY, cx.now) {
             drive.asked_at = Some(cx.now);
             let evidence = batch.items.iter().filter_map(|item| drive.evidence(*item, batch, desk)).collect();
             let (volume, epoch) = (desk.config.volume, desk.config.epoch);
-            let ticket = cx.out.ask_for(volume, ControlRequest::Certify { volume, epoch, evidence });
-            self.asked.retain(|_, asked| !matches!(asked, Asked::Certificates { of: other } if *other == of));
-            self.asked.insert(ticket, Asked::Certificates { of });
+            let request = ControlRequest::Certify { volume, epoch, evidence };
+            self.ask(Asked::Certificates { of }, request, desk.config, cx);
         }
     }
 
@@ -327,7 +374,7 @@ impl Purges {
     pub fn next_wakeup(&self) -> Option<BootTime> {
         let told = self.drives.values().flat_map(|drive| drive.told.values().copied());
         let asked = self.drives.values().filter_map(|drive| drive.asked_at);
-        let all = told.chain(asked).chain(self.asked_at.filter(|_| !self.asked.is_empty()));
+        let all = told.chain(asked).chain(self.questions.values().map(|question| question.at));
         all.max().map(|at| at + ASK_EVERY)
     }
 }
