@@ -2,10 +2,10 @@
 
 use clap::Args;
 use serde::Serialize;
-use trefoil_client::Client;
+use trefoil_client::{Client, WriteError};
 use trefoil_protocol::ids::VersionId;
 use trefoil_protocol::key::ObjectKey;
-use trefoil_protocol::message::tenant::{Precondition, PurgeView};
+use trefoil_protocol::message::tenant::{Precondition, PurgeView, Refusal};
 
 use super::{key, shown};
 use crate::failure::{Failure, Verdict};
@@ -86,7 +86,14 @@ pub(crate) async fn remove(arguments: &RemoveArguments, client: &Client, format:
 
 /// Takes a delete back.
 pub(crate) async fn undelete(arguments: &UndeleteArguments, client: &Client, format: Format) -> Verdict {
-    let restored = client.undelete(&arguments.key, arguments.version).await?;
+    let restored = client.undelete(&arguments.key, arguments.version).await;
+    let restored = restored.map_err(|error| match error {
+        WriteError::Refused(Refusal::PreconditionFailed) => Failure::refused(format!(
+            "{}: a version of it is live, which an undelete would hide; `rm` it first",
+            shown(&arguments.key)
+        )),
+        error => error.into(),
+    })?;
     let view = Undeleted { key: restored.key.to_string(), version: restored.version.to_string() };
     format.answer(&view, |view| format!("{}: version {} is back", shown(&restored.key), view.version));
     Ok(())

@@ -81,7 +81,7 @@ fn r066_r067_r068_nothing_is_left_and_the_certificate_proves_it_without_a_name()
         }
         fs::write(file, &bytes[1..]).unwrap();
         run(&verify).failed(1, "does not hold");
-        cluster.tenant("acme", &["undelete", name]).failed(3, "no such object");
+        cluster.tenant("acme", &["undelete", name]).failed(3, "is gone");
     }
     let neighbour = cluster.block_on(async { client.get(&key("neighbour")).await?.bytes().await });
     assert!(neighbour.unwrap() == content(9, 100_000), "what was not deleted is there");

@@ -269,7 +269,8 @@ pub(super) async fn undelete(
     version: Option<VersionId>,
 ) -> Result<Restored, WriteError> {
     let token = inner.token().await?;
-    let call = TenantCall::Undelete { key: key.clone(), version, token: token.used() };
+    let name_tag = inner.keyring.name_tag(key);
+    let call = TenantCall::Undelete { key: key.clone(), name_tag, version, token: token.used() };
     let output = inner.network.run(&mut inner.mutation(key, call, Bytes::new())).await;
     match output? {
         TenantAnswer::Undeleted { version, lsn } => Ok(Restored { key: key.clone(), version, lsn }),

@@ -228,11 +228,14 @@ pub enum TenantCall {
         /// The name.
         #[n(0)]
         key: ObjectKey,
-        /// The version, if not the last deleted one.
+        /// Keyed hash of the name: it tells what is gone from what never was, after names are erased.
         #[n(1)]
+        name_tag: NameTag,
+        /// The version, if not the last deleted one.
+        #[n(2)]
         version: Option<VersionId>,
         /// The idempotency token.
-        #[n(2)]
+        #[n(3)]
         token: TokenUse,
     },
     /// How far the delete of a name's versions is, oldest first; at most [`PAGE_MAX`] in one answer.
@@ -646,6 +649,11 @@ pub enum Refusal {
     #[n(12)]
     #[error("the uploaded bytes do not match their root")]
     Corrupt,
+    /// The control plane knows no tenant or principal like the certificate's. A node that has not
+    /// heard of one yet says [`Refusal::NotFound`] instead.
+    #[n(13)]
+    #[error("the cluster knows no such tenant or principal")]
+    Stranger,
 }
 
 impl Refusal {

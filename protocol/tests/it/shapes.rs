@@ -218,7 +218,7 @@ enums! {
     Want { Head, Whole, Leaves(value) }
     TenantCall {
         Put(value), Get { key, selector, want }, List { prefix, after, limit }, Deleted { prefix, after, limit },
-        Delete { key, precondition, token }, Undelete { key, version, token },
+        Delete { key, precondition, token }, Undelete { key, name_tag, version, token },
         PurgeStatus { name_tag, after }, Certificates { name_tag, after }, Outcome { token }, Route, Keys,
     }
     PurgeStage { Live, Deleted, Purging, OthersErased, Certified }
@@ -228,7 +228,7 @@ enums! {
     }
     Refusal {
         NotFound, NotPrimary { epoch, primary }, LeaseExpired, Unavailable, Busy, PreconditionFailed, Gone,
-        Expired, TokenMismatch, Full, Changed, Invalid(value), Corrupt,
+        Expired, TokenMismatch, Full, Changed, Invalid(value), Corrupt, Stranger,
     }
     PeerBody {
         Append { previous, committed, count }, DurableAck { durable, committed, missing_uploads },

@@ -107,7 +107,9 @@ impl<D: Disk> Replica<D> {
                 (put.token, Intent::Put { request: Box::new(put), end, inline: Some(bulk) })
             }
             TenantCall::Delete { key, precondition, token } => (token, Intent::Delete { key, precondition }),
-            TenantCall::Undelete { key, version, token } => (token, Intent::Undelete { key, version }),
+            TenantCall::Undelete { key, name_tag, version, token } => {
+                (token, Intent::Undelete { key, name_tag, version })
+            }
             _ => return Err(Refusal::Invalid("no mutation".into())),
         };
         let mutation = Mutation { request, principal, token, hash, intent };

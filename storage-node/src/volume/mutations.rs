@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use trefoil_engine::index::{Outcome, TokenResult, TokenState, VersionState};
-use trefoil_engine::{Disk, DiskError, StageError};
+use trefoil_engine::index::{ObjectVersion, Outcome, TokenResult, TokenState, VersionState};
+use trefoil_engine::{Disk, DiskError, Index, StageError};
 use trefoil_protocol::config::{Member, VolumeConfig};
-use trefoil_protocol::ids::{Hash, Lsn, PrincipalId, Token, VersionId};
+use trefoil_protocol::ids::{Hash, Lsn, NameTag, PrincipalId, Token, VersionId};
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::{
     Precondition, PutReceipt, PutRequest, Refusal, TenantAnswer, TenantCall, TenantResponse, TokenUse,
@@ -54,6 +54,8 @@ pub enum Intent {
     Undelete {
         /// The name.
         key: ObjectKey,
+        /// Its keyed hash.
+        name_tag: NameTag,
         /// The version, if not the last deleted one.
         version: Option<VersionId>,
     },
@@ -434,7 +436,7 @@ fn evaluate<D: Disk>(
     let decision = match &mutation.intent {
         Intent::Put { request, end, inline } => put(mutation, request, end, inline.clone(), desk, cx),
         Intent::Delete { key, precondition } => delete(mutation, key, *precondition, desk, cx),
-        Intent::Undelete { key, version } => undelete(mutation, key, *version, desk, cx),
+        Intent::Undelete { key, name_tag, version } => undelete(mutation, key, *name_tag, *version, desk, cx),
     };
     match decision {
         Err(_) if !cx.leased(desk.config) => Err(Refusal::LeaseExpired),
@@ -500,29 +502,17 @@ fn delete<D: Disk>(
 fn undelete<D: Disk>(
     mutation: &Mutation,
     key: &ObjectKey,
+    name_tag: NameTag,
     version: Option<VersionId>,
     desk: &Desk<'_, D>,
     cx: &Context<'_, D>,
 ) -> Result<Draft, Refusal> {
     let index = desk.holding.index();
-    let mut versions = index.versions_of(key);
     let object = match version {
-        Some(version) => {
-            let same_name = |object: &&trefoil_engine::index::ObjectVersion| {
-                object.key.is_none() || object.key.as_ref() == Some(key)
-            };
-            index.version(version).filter(same_name)
-        }
-        None => versions
-            .by_ref()
-            .filter_map(|object| match object.state {
-                VersionState::Deleted(tombstone) => Some((tombstone.lsn, object)),
-                _ => None,
-            })
-            .max_by_key(|(lsn, _)| *lsn)
-            .map(|(_, object)| object),
+        Some(version) => index.version(version).filter(|object| object.name_tag == name_tag),
+        None => last_deleted(index, key),
     };
-    let object = object.ok_or(Refusal::NotFound)?;
+    let object = object.ok_or_else(|| nothing_deleted(index, key, name_tag))?;
     let tombstone = match object.state {
         VersionState::Live => return Err(Refusal::PreconditionFailed),
         VersionState::Deleted(tombstone) => tombstone.lsn,
@@ -533,6 +523,25 @@ fn undelete<D: Disk>(
     }
     let body = Undelete { version: object.version(), tombstone, cause: mutation.cause(cx) };
     Ok(Draft { body: RecordBody::Undelete(body), wrapped: None, erasable: None })
+}
+
+fn last_deleted<'i>(index: &'i Index, key: &ObjectKey) -> Option<&'i ObjectVersion> {
+    let deleted = index.versions_of(key).filter_map(|object| match object.state {
+        VersionState::Deleted(tombstone) => Some((tombstone.lsn, object)),
+        _ => None,
+    });
+    deleted.max_by_key(|(lsn, _)| *lsn).map(|(_, object)| object)
+}
+
+/// Why there is nothing to undelete: it is not deleted, it is gone for ever, or it never was.
+fn nothing_deleted(index: &Index, key: &ObjectKey, name_tag: NameTag) -> Refusal {
+    if index.latest(key).is_some() {
+        Refusal::PreconditionFailed
+    } else if index.by_tag(name_tag).next().is_some() {
+        Refusal::Gone
+    } else {
+        Refusal::NotFound
+    }
 }
 
 fn check(precondition: Precondition, live: Option<VersionId>) -> Result<(), Refusal> {

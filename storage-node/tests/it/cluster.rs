@@ -545,7 +545,8 @@ impl Cluster {
 
     pub(crate) fn undelete(&mut self, to: &str, key: &str) -> TenantResponse {
         let token = self.token();
-        self.call(to, TenantCall::Undelete { key: name(key), version: None, token }, Bytes::new())
+        let call = TenantCall::Undelete { key: name(key), name_tag: tag(key), version: None, token };
+        self.call(to, call, Bytes::new())
     }
 
     /// Reads the latest version's bytes.

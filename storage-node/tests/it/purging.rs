@@ -70,7 +70,20 @@ fn r066_r067_a_delete_ends_with_every_byte_gone_on_every_store_and_a_certificate
     certificates[0].verify(&trust).unwrap();
     assert_eq!(certificates[0].certificate.receipts.len(), 3);
     assert_eq!(stage(&mut cluster, "a1", "large"), [PurgeStage::Certified]);
+    assert_eq!(cluster.undelete("a1", "large"), Err(Refusal::Gone));
+    assert_eq!(cluster.undelete("a1", "never"), Err(Refusal::NotFound));
+    assert_eq!(cluster.undelete("a1", "stays"), Err(Refusal::PreconditionFailed));
     assert_eq!(cluster.get("a1", "large").response, Some(Err(Refusal::NotFound)));
+}
+
+#[test]
+fn an_answer_that_takes_longer_than_its_question_is_repeated_still_counts() {
+    let mut cluster = Cluster::healthy(&NODES);
+    cluster.put("a1", "k", 1, &object(1, 1000)).unwrap();
+    cluster.delete("a1", "k").unwrap();
+    cluster.answers_take = Duration::from_millis(1900);
+    cluster.placement.ahead += WINDOW_MS;
+    assert!(cluster.run_until(MINUTE, |c| certified(c, "a1", 1)), "{:?}", stage(&mut cluster, "a1", "k"));
 }
 
 #[test]
@@ -133,7 +146,12 @@ fn r053_purge_has_one_commit_point() {
             c.placement.asked.iter().any(|(_, asked)| matches!(asked, ControlRequest::RequestPurge { .. }))
         });
         let token = cluster.token();
-        let call = TenantCall::Undelete { key: name("k"), version: Some(VersionId([1; 16])), token };
+        let call = TenantCall::Undelete {
+            key: name("k"),
+            name_tag: tag("k"),
+            version: Some(VersionId([1; 16])),
+            token,
+        };
         cluster.run(Duration::from_micros(200 * undelete_at));
         let undeleted = cluster.call("a1", call, Bytes::new());
         cluster.run(Duration::from_secs(20));

@@ -22,7 +22,7 @@ fn every_call(token: TokenUse, version: VersionId) -> Vec<TenantCall> {
         TenantCall::List { prefix: String::new(), after: None, limit: 10 },
         TenantCall::Deleted { prefix: String::new(), after: None, limit: 10 },
         TenantCall::Delete { key: key(), precondition: Precondition::Any, token },
-        TenantCall::Undelete { key: key(), version: Some(version), token },
+        TenantCall::Undelete { key: key(), name_tag: tag("secret"), version: Some(version), token },
         TenantCall::PurgeStatus { name_tag: tag("secret"), after: None },
         TenantCall::Certificates { name_tag: tag("secret"), after: None },
         TenantCall::Outcome { token: Token { sequence: 2, ..token.token } },

@@ -153,6 +153,12 @@ fn r053_a_delete_is_undone_inside_its_window_and_final_after_it() {
     cluster.as_tenant("acme", &["certificate", "k", "-o", certificate.to_str().unwrap()]).failed_with(5);
     assert_eq!(cluster.acme(&["--json", "undelete", "k"]).json()["version"], version);
     assert_eq!(cluster.acme(&["get", "k"]).stdout, fs::read(&file).unwrap());
+    let twice = cluster.as_tenant("acme", &["undelete", "k"]).failed_with(4);
+    assert!(twice.stderr.contains("is live"), "{}", twice.stderr);
+    for (verb, code) in [("rm", 3), ("undelete", 3), ("certificate", 3), ("purge-status", 3)] {
+        let never = cluster.as_tenant("acme", &[verb, "never-was"]).failed_with(code);
+        assert!(!never.stderr.contains("gone"), "{verb}: {}", never.stderr);
+    }
 
     cluster.acme(&["rm", "k"]);
     let state = || cluster.acme(&["--json", "purge-status", "k"]).json();
@@ -164,7 +170,8 @@ fn r053_a_delete_is_undone_inside_its_window_and_final_after_it() {
     }
     assert!(began.elapsed() >= Duration::from_secs(3), "purged inside the window");
     assert_eq!(state()["copies_left"], 0);
-    cluster.as_tenant("acme", &["undelete", "k"]).failed_with(3);
+    let gone = cluster.as_tenant("acme", &["undelete", "k"]).failed_with(3);
+    assert!(gone.stderr.contains("is gone"), "{}", gone.stderr);
     cluster.as_tenant("acme", &["get", "k"]).failed_with(3);
     cluster.acme(&["certificate", "k", "-o", certificate.to_str().unwrap()]);
     let trust = cluster.file("trust.toml");

@@ -109,9 +109,14 @@ impl Keys {
                 sealed_length: bytes.len() as u64,
                 metadata: metadata.as_bytes().clone(),
             },
-            name_tag: name_tag(&self.names, key.as_bytes()),
+            name_tag: self.name_tag(key),
             bytes,
         }
+    }
+
+    /// The keyed hash of a name.
+    pub(super) fn name_tag(&self, key: &ObjectKey) -> NameTag {
+        name_tag(&self.names, key.as_bytes())
     }
 
     /// Opens an object that came back.

@@ -108,7 +108,8 @@ impl Work {
             }
             Task::Undelete => {
                 let token = token();
-                let call = TenantCall::Undelete { key: key.clone(), version: errand.version, token };
+                let (name_tag, version) = (keys.name_tag(&key), errand.version);
+                let call = TenantCall::Undelete { key: key.clone(), name_tag, version, token };
                 (change(call, Bytes::new(), token, None), None)
             }
             Task::Put { .. } => {
