@@ -54,6 +54,9 @@ pub enum Trouble {
     /// Every peer refused this client's certificate.
     #[error("the certificate is refused; it may have expired or its principal been deactivated")]
     Denied,
+    /// Nobody knows this client's tenant or principal.
+    #[error("the cluster knows no such tenant or principal")]
+    Stranger,
     /// The stream broke before its answer was complete.
     #[error("the connection to {0} was lost")]
     Lost(Peer),
@@ -146,7 +149,9 @@ impl ReadError {
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::NotFound | Self::Gone => FailureKind::NotFound,
-            Self::Range(_) | Self::Refused(_) | Self::Unavailable(Trouble::Denied) => FailureKind::Refused,
+            Self::Range(_) | Self::Refused(_) | Self::Unavailable(Trouble::Denied | Trouble::Stranger) => {
+                FailureKind::Refused
+            }
             Self::Unavailable(_) | Self::Changed => FailureKind::Unavailable,
             Self::Integrity(_) => FailureKind::Integrity,
         }
@@ -200,9 +205,10 @@ impl WriteError {
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::NotFound | Self::Gone => FailureKind::NotFound,
-            Self::Refused(_) | Self::Seal(_) | Self::Metadata(_) | Self::NotApplied(Trouble::Denied) => {
-                FailureKind::Refused
-            }
+            Self::Refused(_)
+            | Self::Seal(_)
+            | Self::Metadata(_)
+            | Self::NotApplied(Trouble::Denied | Trouble::Stranger) => FailureKind::Refused,
             Self::NotApplied(_) | Self::Unknown(_) | Self::Unrepeatable | Self::Wrap(_) => {
                 FailureKind::Unavailable
             }

@@ -363,6 +363,9 @@ impl Courier {
         effects: &mut Vec<Effect<T>>,
     ) -> Option<Verdict> {
         self.denials = 0;
+        if response == Err(Refusal::Stranger) {
+            return Some(Verdict::GaveUp(Trouble::Stranger));
+        }
         if let Stage::Routing { .. } = self.stage {
             return match response {
                 Ok(TenantAnswer::Route(view)) => self.routed(now, routes, view, effects),

@@ -315,7 +315,7 @@ impl Controller {
     ) {
         let known = turn.state.tenants.get(tenant).filter(|record| record.has_principal(principal));
         let response = match (known, &request.call) {
-            (None, _) => Err(Refusal::NotFound),
+            (None, _) => Err(Refusal::Stranger),
             (Some(record), TenantCall::Route) => Ok(route(turn.state, record, principal)),
             (Some(record), TenantCall::Keys) => {
                 let fresh = record.is_used_up().then(|| {

@@ -303,7 +303,7 @@ async fn r090_a_peer_of_one_plane_is_refused_on_another() {
         call: trefoil_protocol::message::tenant::TenantCall::Keys,
     };
     let response: trefoil_protocol::message::tenant::TenantResponse = ask(&tenant, &keys).await;
-    assert_eq!(response, Err(trefoil_protocol::message::tenant::Refusal::NotFound));
+    assert_eq!(response, Err(trefoil_protocol::message::tenant::Refusal::Stranger));
     process.stop().await.unwrap();
 }
 

@@ -106,7 +106,7 @@ fn a_tenants_keys_go_to_its_principals_only() {
     // Another tenant's principal, one that does not exist, a tenant that does not exist: all alike.
     for who in [(acme.0, globex.1), (acme.0, PrincipalId(99)), (TenantId(99), acme.1)] {
         for asked in [TenantCall::Keys, TenantCall::Route] {
-            assert_eq!(call(&mut cluster, who, asked), Err(Refusal::NotFound));
+            assert_eq!(call(&mut cluster, who, asked), Err(Refusal::Stranger));
         }
     }
 }

@@ -42,6 +42,28 @@ fn a_profile_speaks_in_its_own_role_and_with_a_certificate_that_is_believed() {
 }
 
 #[test]
+fn a_certificate_for_a_tenant_or_principal_that_does_not_exist_is_refused_at_once() {
+    let cluster = LocalCluster::start("strangers", "7d");
+    let authority = trefoil_transport::Authority::load(&cluster.file("ca"), &"dev".parse().unwrap()).unwrap();
+    let acme = fs::read_to_string(cluster.profile("acme")).unwrap();
+    for (name, tenant, principal) in [("nobody", 99, 1), ("nobody-of-acme", 1, 99)] {
+        let identity = trefoil_transport::Identity::Principal {
+            tenant: trefoil_protocol::ids::TenantId(tenant),
+            principal: trefoil_protocol::ids::PrincipalId(principal),
+        };
+        let issued = authority.issue(&identity, std::time::Duration::from_secs(3600)).unwrap();
+        let pem = cluster.profile(name).with_extension("pem");
+        fs::write(pem, issued.certificate_pem + &issued.key_pem).unwrap();
+        let named = acme.replace("acme.pem", &format!("{name}.pem"));
+        fs::write(cluster.profile(name), named.replace("tenant = \"acme\"\n", "")).unwrap();
+        let began = std::time::Instant::now();
+        let refused = cluster.as_tenant(name, &["ls"]).failed_with(4);
+        assert!(refused.stderr.contains("no such tenant or principal"), "{}", refused.stderr);
+        assert!(began.elapsed() < std::time::Duration::from_secs(20), "the deadline is a minute");
+    }
+}
+
+#[test]
 fn an_operator_makes_a_tenant_whose_principal_stores_objects() {
     let cluster = LocalCluster::start("new-tenant", "7d");
     let made = cluster.as_tenant(

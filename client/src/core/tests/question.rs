@@ -115,6 +115,20 @@ fn the_route_is_asked_of_one_informant_after_the_other() {
 }
 
 #[test]
+fn a_client_that_the_control_plane_does_not_know_is_told_so_at_once() {
+    for whom in [Whom::Informant, Whom::Custodian, primary_of_k()] {
+        let mut rig = ask(whom, RouteCache::new(3));
+        rig.answer(Err(Refusal::NotFound));
+        assert_eq!(rig.output, None, "a node may not have heard of a new tenant yet");
+        while rig.asked.len() < 2 {
+            rig.wait();
+        }
+        rig.answer(Err(Refusal::Stranger));
+        assert_eq!(rig.output, Some(Err(QuestionFailure::Unavailable(Trouble::Stranger))));
+    }
+}
+
+#[test]
 fn without_a_primary_it_asks_until_there_is_one_or_time_is_over() {
     let mut rig = ask(primary_of_k(), routes(vec![volume(0, 1, None)]));
     for _ in 0..5 {
