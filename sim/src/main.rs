@@ -34,6 +34,9 @@ enum Command {
         /// Write every event to this file.
         #[arg(long)]
         trace: Option<PathBuf>,
+        /// Print what happened when.
+        #[arg(long)]
+        timeline: bool,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -86,8 +89,8 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { seed, scenario, trace, json } => {
-            run_one(seed, scenario.as_deref(), trace.as_deref(), json)
+        Command::Run { seed, scenario, trace, timeline, json } => {
+            run_one(seed, scenario.as_deref(), trace.as_deref(), timeline, json)
         }
         Command::Swarm { seeds, from, json } => run_swarm(from, seeds, json),
         Command::Mutants { only, seeds, trace, json } => run_mutants(&only, seeds, trace.as_deref(), json),
@@ -100,7 +103,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_one(seed: u64, scenario: Option<&Path>, trace: Option<&Path>, json: bool) -> ExitCode {
+fn run_one(seed: u64, scenario: Option<&Path>, trace: Option<&Path>, timeline: bool, json: bool) -> ExitCode {
     let report = match scenario {
         None => run(seed, &Setting::drawn(seed), trace),
         Some(file) => match read(file)
@@ -116,6 +119,9 @@ fn run_one(seed: u64, scenario: Option<&Path>, trace: Option<&Path>, json: bool)
                 println!("{}", as_json(&report));
             } else {
                 print_report(&report);
+            }
+            if timeline {
+                eprint!("{}", report.timeline.to_text());
             }
             verdict(report.is_clean())
         }

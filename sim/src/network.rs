@@ -236,6 +236,15 @@ impl Network {
     }
 
     /// How the link behaves while it is up.
+    ///
+    /// # Panics
+    /// Never: every link has a model.
+    #[must_use]
+    pub fn model(&self, link: Link) -> &LinkModel {
+        self.models.get(&link).expect("every link has a model")
+    }
+
+    /// As [`Self::model`], to be changed.
     pub fn model_mut(&mut self, link: Link) -> &mut LinkModel {
         self.models.entry(link).or_default()
     }

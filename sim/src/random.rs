@@ -22,6 +22,10 @@ pub enum Stream {
     FaultPlan = 6,
     /// What a node's core asks for: election time-outs, identifiers, jitter.
     NodeInternal = 7,
+    /// How far disk threads were when their process died.
+    BrokenWork = 8,
+    /// When a starved process stands still, and for how long.
+    Starvation = 9,
 }
 
 /// One draw: 64 bits that depend on all four arguments and on nothing else.

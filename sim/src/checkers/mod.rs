@@ -10,6 +10,7 @@ pub mod erase_is_legal;
 pub mod idempotency;
 pub mod isolation;
 pub mod linearizable;
+pub mod liveness;
 pub mod no_lost_write;
 pub mod no_resurrection;
 pub mod single_primary;

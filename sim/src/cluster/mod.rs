@@ -27,10 +27,11 @@ use strike::Strikes;
 pub(crate) enum Happening<P: Program> {
     Arrival { passage: Passage, message: P::Message },
     Timer { node: NodeIndex, timer: TimerId, at_boot: u64 },
-    Work { node: NodeIndex, incarnation: u64, job: P::Job },
+    Work { node: NodeIndex, incarnation: u64, number: u64 },
     Command { node: NodeIndex, command: P::Command },
     Fault { number: usize },
     Resume { node: NodeIndex, incarnation: u64 },
+    Stall { node: NodeIndex, incarnation: u64 },
 }
 
 impl<P: Program> Happening<P> {
@@ -39,7 +40,7 @@ impl<P: Program> Happening<P> {
         match self {
             Self::Arrival { passage, .. } => Some(passage.to),
             Self::Timer { node, .. } | Self::Work { node, .. } | Self::Command { node, .. } => Some(*node),
-            Self::Fault { .. } | Self::Resume { .. } => None,
+            Self::Fault { .. } | Self::Resume { .. } | Self::Stall { .. } => None,
         }
     }
 }
@@ -52,10 +53,11 @@ impl<P: Program> fmt::Debug for Happening<P> {
                 write!(formatter, "{} -> {} over {}: {message:?}", from.0, to.0, link.name())
             }
             Self::Timer { node, timer, .. } => write!(formatter, "{} timer {}", node.0, timer.0),
-            Self::Work { node, job, .. } => write!(formatter, "{} disk {job:?}", node.0),
+            Self::Work { node, number, .. } => write!(formatter, "{} disk job {number}", node.0),
             Self::Command { node, command } => write!(formatter, "{} command {command:?}", node.0),
             Self::Fault { number } => write!(formatter, "fault {number}"),
             Self::Resume { node, .. } => write!(formatter, "{} resumes", node.0),
+            Self::Stall { node, .. } => write!(formatter, "{} stalls", node.0),
         }
     }
 }
@@ -72,13 +74,14 @@ impl<P: Program> Traced for Happening<P> {
                 message.digest(digest);
             }
             Self::Timer { node, timer, .. } => words(2, *node, timer.0),
-            Self::Work { node, incarnation, .. } => words(3, *node, *incarnation),
+            Self::Work { node, incarnation, number } => words(3, *node, *incarnation << 32 ^ *number),
             Self::Command { node, command } => {
                 words(4, *node, 0);
                 command.digest(digest);
             }
             Self::Fault { number } => words(5, NodeIndex(0), *number as u64),
             Self::Resume { node, incarnation } => words(6, *node, *incarnation),
+            Self::Stall { node, incarnation } => words(7, *node, *incarnation),
         }
     }
 }
@@ -218,19 +221,24 @@ impl<P: Program> Cluster<P> {
         match happening {
             Happening::Arrival { passage, message } => self.arrive(passage, message, driver),
             Happening::Timer { node, timer, at_boot } => self.wake(node, timer, at_boot, driver),
-            Happening::Work { node, incarnation, job } => {
-                // Work of a dead process was never done: its bytes fell to the crash.
-                if self.node_mut(node).incarnation() == incarnation && self.runs(node) {
+            Happening::Work { node, incarnation, number } => {
+                // Work of a dead process was broken off by its crash.
+                let machine = self.node_mut(node);
+                let current = machine.incarnation() == incarnation;
+                if let Some(job) = machine.working.remove(&number).filter(|_| current) {
                     self.step(node, Input::Done(P::run(job)), driver);
                 }
             }
             Happening::Command { node, command } => self.step(node, Input::Command(command), driver),
             Happening::Fault { number } => self.strike(number, driver),
             Happening::Resume { node, incarnation } => {
-                if self.node_mut(node).incarnation() == incarnation {
+                let now = self.kernel.now();
+                let machine = self.node_mut(node);
+                if machine.incarnation() == incarnation && machine.stands_still_until() <= now {
                     self.resume(node);
                 }
             }
+            Happening::Stall { node, incarnation } => self.stall(node, incarnation),
         }
     }
 
@@ -264,8 +272,8 @@ impl<P: Program> Cluster<P> {
         if !self.runs(index) {
             return;
         }
-        let now = self.kernel.now();
-        for timer in self.node_mut(index).stop(how, now) {
+        let (seed, now) = (self.kernel.seed(), self.kernel.now());
+        for timer in self.node_mut(index).stop(how, seed, now) {
             self.kernel.cancel(timer);
         }
         self.network.break_all_connections(index);
@@ -326,8 +334,9 @@ impl<P: Program> Cluster<P> {
             Output::Work(job) => {
                 let node = self.node_mut(index);
                 let (takes, incarnation) = (node.disk.sync_duration(), node.incarnation());
+                let number = node.begin_work(job);
                 let at = self.kernel.now() + takes;
-                let happening = Happening::Work { node: index, incarnation, job };
+                let happening = Happening::Work { node: index, incarnation, number };
                 self.kernel.schedule(at, origin_of(index), happening);
             }
             Output::Exit => self.stop(index, CrashKind::Process, driver),

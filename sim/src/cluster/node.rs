@@ -12,6 +12,20 @@ use crate::kernel::EventId;
 use crate::network::NodeIndex;
 use crate::random::{Draws, Stream};
 
+/// Work that a crash breaks off was at most so many steps far.
+const BROKEN_OFF_AFTER: u64 = 16;
+
+/// A process that shares its processor with too many others.
+#[derive(Clone, Debug)]
+pub(super) struct Starvation {
+    pub(super) until: u64,
+    /// The mean of a stall.
+    pub(super) stall: u64,
+    /// The mean of the time between two stalls.
+    pub(super) run: u64,
+    pub(super) draws: Draws,
+}
+
 /// A machine of the cluster.
 pub struct Node<P: Program> {
     name: String,
@@ -23,6 +37,12 @@ pub struct Node<P: Program> {
     incarnation: u64,
     lost_power: bool,
     paused: bool,
+    /// True time until which nothing may wake a paused process.
+    still_until: u64,
+    starved: Option<Starvation>,
+    next_work: u64,
+    /// What its disk threads are at; a crash breaks it off at any step.
+    pub(super) working: BTreeMap<u64, P::Job>,
     pub(super) held: Vec<Happening<P>>,
     pub(super) timers: BTreeMap<TimerId, EventId>,
 }
@@ -50,6 +70,10 @@ impl<P: Program> Node<P> {
             incarnation: 0,
             lost_power: false,
             paused: false,
+            still_until: 0,
+            starved: None,
+            next_work: 0,
+            working: BTreeMap::new(),
             held: Vec::new(),
             timers: BTreeMap::new(),
         }
@@ -97,6 +121,12 @@ impl<P: Program> Node<P> {
         self.paused
     }
 
+    /// Whether it shares its processor with too many others.
+    #[must_use]
+    pub fn is_starved(&self) -> bool {
+        self.starved.is_some()
+    }
+
     /// Starts the process on what the last crash left. False if one runs already.
     pub(super) fn start(&mut self, seed: u64, now: u64) -> bool {
         if self.program.is_some() {
@@ -119,10 +149,12 @@ impl<P: Program> Node<P> {
     }
 
     /// Ends the process. The caller cancels the timers that this returns.
-    pub(super) fn stop(&mut self, how: CrashKind, now: u64) -> Vec<EventId> {
+    pub(super) fn stop(&mut self, how: CrashKind, seed: u64, now: u64) -> Vec<EventId> {
         self.program = None;
         self.held.clear();
         self.resume(now);
+        self.starved = None;
+        self.break_off_work(seed);
         self.disk = match how {
             CrashKind::Power => self.disk.crash(),
             CrashKind::Process => self.disk.kill_process(),
@@ -131,14 +163,56 @@ impl<P: Program> Node<P> {
         std::mem::take(&mut self.timers).into_values().collect()
     }
 
-    pub(super) fn pause(&mut self, now: u64, clock: SuspendedClock) {
-        self.paused = true;
-        self.clock.suspend(now, clock);
+    /// The disk threads die with the process, each somewhere in the middle of what it was doing.
+    fn break_off_work(&mut self, seed: u64) {
+        let entity = u64::from(self.index.0) << 32 | self.incarnation;
+        let mut draws = Draws::new(seed, Stream::BrokenWork, entity);
+        for job in std::mem::take(&mut self.working).into_values() {
+            self.disk.allow_steps(draws.below(BROKEN_OFF_AFTER));
+            // Nobody is left to hear what came of it.
+            drop(P::run(job));
+        }
+    }
+
+    /// A disk thread begins; the number names what it does.
+    pub(super) fn begin_work(&mut self, job: P::Job) -> u64 {
+        self.next_work += 1;
+        self.working.insert(self.next_work, job);
+        self.next_work
+    }
+
+    pub(super) fn pause(&mut self, now: u64, lasts: u64, clock: SuspendedClock) {
+        self.still_until = self.still_until.max(now.saturating_add(lasts));
+        if !self.paused {
+            self.paused = true;
+            self.clock.suspend(now, clock);
+        }
+    }
+
+    /// When a paused process may go on.
+    pub(super) fn stands_still_until(&self) -> u64 {
+        self.still_until
+    }
+
+    /// From now on the process gets the processor in pieces.
+    pub(super) fn starve(&mut self, starvation: Starvation) {
+        self.starved = Some(starvation);
+    }
+
+    /// The next stall of a starved process: how long it lasts and how long it runs afterwards.
+    pub(super) fn next_stall(&mut self, now: u64) -> Option<(u64, u64)> {
+        let starved = self.starved.as_mut()?;
+        if now >= starved.until {
+            self.starved = None;
+            return None;
+        }
+        Some((starved.draws.exponential(starved.stall), starved.draws.exponential(starved.run)))
     }
 
     /// Lets it go on, and says what came meanwhile.
     pub(super) fn resume(&mut self, now: u64) -> Vec<Happening<P>> {
         self.paused = false;
+        self.still_until = 0;
         self.clock.resume(now);
         std::mem::take(&mut self.held)
     }

@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use super::node::Node;
 use crate::clock::NodeTime;
 use crate::disk::SimDisk;
+use crate::faults::Action;
 use crate::network::{Link, Network, NodeIndex};
 use crate::random::Draws;
 use crate::trace::Traced;
@@ -139,6 +140,9 @@ impl<P: Program> Agenda<P> {
 pub trait Driver<P: Program> {
     /// A node reported something.
     fn observe(&mut self, view: &View<'_, P>, node: NodeIndex, seen: P::Observation, agenda: &mut Agenda<P>);
+
+    /// A fault strikes, or is taken away.
+    fn struck(&mut self, _now: u64, _action: &Action) {}
 
     /// A node has taken a step, started or died: the moment to look into its state.
     fn stepped(&mut self, _view: &View<'_, P>, _node: NodeIndex) {}

@@ -1,10 +1,13 @@
 //! How a fault plan meets a cluster: which faults wait for which moment, and what each one does.
 
+use super::node::Starvation;
 use super::program::{Driver, Program};
 use super::{Cluster, Happening};
+use crate::clock::SuspendedClock;
 use crate::disk::DiskFault;
-use crate::faults::{Action, Crash, Fault, FaultPlan, Pause, Trigger};
+use crate::faults::{Action, Crash, Fault, FaultPlan, Pause, Starve, Trigger};
 use crate::network::{ALL_LINKS, Link, NodeIndex};
+use crate::random::{Draws, Stream};
 
 /// A plan speaks of something that the cluster does not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +86,7 @@ fn names_of(action: &Action) -> (Vec<String>, Vec<String>) {
         Action::Crash(crash) => (crash.nodes.clone(), Vec::new()),
         Action::Restart(nodes) | Action::Repair(nodes) => (nodes.clone(), Vec::new()),
         Action::Pause(pause) => node(&pause.node),
+        Action::Starve(starve) => node(&starve.node),
         Action::Disk(change) => node(&change.node),
         Action::Rot(rot) => node(&rot.node),
         Action::Slow(slow) => node(&slow.node),
@@ -111,6 +115,7 @@ impl<P: Program> Cluster<P> {
 
     /// Does what a fault does, now.
     pub fn act(&mut self, action: Action, driver: &mut impl Driver<P>) {
+        driver.struck(self.kernel.now(), &action);
         match action {
             Action::Cut(links) => {
                 links_named(&links).into_iter().for_each(|link| self.network.cut(link));
@@ -145,6 +150,7 @@ impl<P: Program> Cluster<P> {
                 }
             }
             Action::Pause(pause) => self.pause(&pause),
+            Action::Starve(starve) => self.starve(&starve),
             Action::Disk(change) => {
                 let fault = DiskFault {
                     kind: change.kind,
@@ -171,14 +177,50 @@ impl<P: Program> Cluster<P> {
         let now = self.kernel.now();
         for index in self.named(std::slice::from_ref(&pause.node)) {
             let node = self.node_mut(index);
-            if node.program().is_some() && !node.is_paused() {
-                node.pause(now, pause.clock);
-                let incarnation = node.incarnation();
-                let resume = Happening::Resume { node: index, incarnation };
-                let at = now.saturating_add(pause.lasts.0);
-                self.kernel.schedule(at, super::origin_of(index), resume);
+            if node.program().is_some() {
+                self.stand_still(index, now, pause.lasts.0, pause.clock);
             }
         }
+    }
+
+    fn stand_still(&mut self, index: NodeIndex, now: u64, lasts: u64, clock: SuspendedClock) {
+        let node = self.node_mut(index);
+        node.pause(now, lasts, clock);
+        let (until, incarnation) = (node.stands_still_until(), node.incarnation());
+        let resume = Happening::Resume { node: index, incarnation };
+        self.kernel.schedule(until, super::origin_of(index), resume);
+    }
+
+    fn starve(&mut self, starve: &Starve) {
+        let (seed, now) = (self.kernel.seed(), self.kernel.now());
+        for index in self.named(std::slice::from_ref(&starve.node)) {
+            let entity = u64::from(index.0) << 40 | now / 1_000_000 & ((1 << 40) - 1);
+            let node = self.node_mut(index);
+            if node.program().is_none() {
+                continue;
+            }
+            node.starve(Starvation {
+                until: now.saturating_add(starve.lasts.0),
+                stall: starve.stall.0,
+                run: starve.run.0,
+                draws: Draws::new(seed, Stream::Starvation, entity),
+            });
+            let stall = Happening::Stall { node: index, incarnation: node.incarnation() };
+            self.kernel.schedule(now, super::origin_of(index), stall);
+        }
+    }
+
+    /// The next stall of a starved process begins, and the one after it is planned.
+    pub(super) fn stall(&mut self, index: NodeIndex, incarnation: u64) {
+        let now = self.kernel.now();
+        let node = self.node_mut(index);
+        if node.incarnation() != incarnation || node.program().is_none() {
+            return;
+        }
+        let Some((stall, run)) = node.next_stall(now) else { return };
+        self.stand_still(index, now, stall, SuspendedClock::RunsOn);
+        let next = Happening::Stall { node: index, incarnation };
+        self.kernel.schedule(now.saturating_add(stall + run), super::origin_of(index), next);
     }
 
     fn rot(&mut self, node: &str, file: &str) {

@@ -30,6 +30,21 @@ pub enum FaultKind {
     Misdirect,
 }
 
+impl FaultKind {
+    /// Its name in plans.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ReadError => "read-error",
+            Self::WriteError => "write-error",
+            Self::SyncError => "sync-error",
+            Self::SyncLies => "sync-lies",
+            Self::Full => "full",
+            Self::Misdirect => "misdirect",
+        }
+    }
+}
+
 /// A fault waiting for its operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskFault {

@@ -76,6 +76,8 @@ struct State {
     used: u64,
     landmarks: Landmarks,
     lied: bool,
+    /// Steps that the dying process still takes.
+    steps_left: Option<u64>,
 }
 
 /// A simulated disk. Clones are the same disk.
@@ -124,6 +126,7 @@ impl SimDisk {
             used: 0,
             landmarks: Landmarks::default(),
             lied: false,
+            steps_left: None,
         };
         Self { state: Arc::new(Mutex::new(state)), incarnation: 0 }
     }
@@ -142,7 +145,13 @@ impl SimDisk {
     pub fn kill_process(&self) -> Self {
         let mut state = self.lock();
         state.incarnation += 1;
+        state.steps_left = None;
         Self { state: Arc::clone(&self.state), incarnation: state.incarnation }
+    }
+
+    /// The process is about to die: whatever it still does, it gets so many steps far.
+    pub fn allow_steps(&self, steps: u64) {
+        self.lock().steps_left = Some(steps);
     }
 
     /// An independent copy of everything, page by page shared until written: a disk image to go
@@ -163,6 +172,14 @@ impl SimDisk {
         let mut state = self.lock();
         state.faults.clear();
         state.slowdown = 1;
+    }
+
+    /// Whether nothing is wrong with it for good, and it is at most so many times slower than usual.
+    #[must_use]
+    pub fn is_well(&self, slowdown_max: u64) -> bool {
+        let state = self.lock();
+        let for_good = |fault: &DiskFault| fault.persistence == Persistence::Sticky;
+        state.slowdown <= slowdown_max && !state.faults.iter().any(for_good)
     }
 
     /// Makes syncs take this many times as long.
@@ -319,8 +336,16 @@ impl SimDisk {
 
     /// The state, if this handle belongs to the running process.
     fn enter(&self, operation: &'static str, path: &str) -> Result<MutexGuard<'_, State>, DiskError> {
-        let state = self.lock();
-        if state.incarnation == self.incarnation {
+        let mut state = self.lock();
+        let alive = match &mut state.steps_left {
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+            None => true,
+        };
+        if alive && state.incarnation == self.incarnation {
             Ok(state)
         } else {
             Err(io_error(operation, path, "this process is dead"))
@@ -397,6 +422,7 @@ impl State {
 
     fn lose_power(&mut self) {
         self.incarnation += 1;
+        self.steps_left = None;
         self.names.crash(&mut self.draws);
         for inode in self.inodes.values_mut() {
             inode.crash(&mut self.draws);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Action, Crash, DiskChange, Duration, Fault, FaultPlan, ModelChange, OneWay, Pause, RateChange, Rot, Slow,
-    Trigger, WallJump,
+    Starve, Trigger, WallJump,
 };
 
 /// Why a text is not a fault plan.
@@ -46,6 +46,7 @@ struct FaultTable {
     crash: Option<Crash>,
     restart: Option<Names>,
     pause: Option<Pause>,
+    starve: Option<Starve>,
     disk: Option<DiskChange>,
     rot: Option<Rot>,
     slow: Option<Slow>,
@@ -118,6 +119,7 @@ impl FaultTable {
             self.crash.map(Action::Crash),
             self.restart.map(|names| Action::Restart(names.into())),
             self.pause.map(Action::Pause),
+            self.starve.map(Action::Starve),
             self.disk.map(Action::Disk),
             self.rot.map(Action::Rot),
             self.slow.map(Action::Slow),
@@ -157,6 +159,7 @@ impl FaultTable {
             Action::Crash(crash) => self.crash = Some(crash),
             Action::Restart(names) => self.restart = Some(Names::Many(names)),
             Action::Pause(pause) => self.pause = Some(pause),
+            Action::Starve(starve) => self.starve = Some(starve),
             Action::Disk(change) => self.disk = Some(change),
             Action::Rot(rot) => self.rot = Some(rot),
             Action::Slow(slow) => self.slow = Some(slow),

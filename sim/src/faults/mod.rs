@@ -3,7 +3,7 @@
 //!
 //! The grammar, one table per fault: `at = "3s"` (or `"+1s"`, after the fault before it) or
 //! `when = "mark node=b1"` with an optional `delay`, and exactly one action: `cut`, `cut-one-way`,
-//! `heal`, `model`, `break`, `crash`, `restart`, `pause`, `disk`, `rot`, `slow`, `repair`, `wall`,
+//! `heal`, `model`, `break`, `crash`, `restart`, `pause`, `starve`, `disk`, `rot`, `slow`, `repair`, `wall`,
 //! `rate`. Names of nodes are checked when the plan meets a cluster, not here.
 
 mod duration;
@@ -66,6 +66,8 @@ pub enum Action {
     Restart(Vec<String>),
     /// A node stands still for a time, its peers do not.
     Pause(Pause),
+    /// A node gets the processor in pieces for a time.
+    Starve(Starve),
     /// A disk fails in a given way.
     Disk(DiskChange),
     /// One bit of a file rots.
@@ -81,6 +83,49 @@ pub enum Action {
 }
 
 impl Action {
+    /// What kind of fault it is, for counts.
+    #[must_use]
+    pub fn kind(&self) -> String {
+        let plain = match self {
+            Self::Disk(change) => return format!("disk {}", change.kind.name()),
+            Self::Crash(Crash { how: CrashKind::Process, .. }) => "process death",
+            Self::Crash(_) => "power loss",
+            Self::Cut(_) => "cut",
+            Self::CutOneWay(_) => "one-way cut",
+            Self::Heal(_) => "heal",
+            Self::Model(_) => "link behaviour",
+            Self::Break(_) => "broken connections",
+            Self::Restart(_) => "restart",
+            Self::Pause(_) => "pause",
+            Self::Starve(_) => "starved process",
+            Self::Rot(_) => "bit rot",
+            Self::Slow(_) => "slow disk",
+            Self::Repair(_) => "repair",
+            Self::Wall(_) => "wall clock jump",
+            Self::Rate(_) => "clock rate",
+        };
+        plain.to_owned()
+    }
+
+    /// Whom it strikes.
+    #[must_use]
+    pub fn targets(&self) -> Vec<String> {
+        match self {
+            Self::Cut(names) | Self::Heal(names) | Self::Restart(names) | Self::Repair(names) => names.clone(),
+            Self::CutOneWay(OneWay { link: name, .. })
+            | Self::Model(ModelChange { link: name, .. })
+            | Self::Pause(Pause { node: name, .. })
+            | Self::Starve(Starve { node: name, .. })
+            | Self::Disk(DiskChange { node: name, .. })
+            | Self::Rot(Rot { node: name, .. })
+            | Self::Slow(Slow { node: name, .. })
+            | Self::Wall(WallJump { node: name, .. })
+            | Self::Rate(RateChange { node: name, .. }) => vec![name.clone()],
+            Self::Crash(crash) => crash.nodes.clone(),
+            Self::Break(pair) => pair.to_vec(),
+        }
+    }
+
     /// Whether it takes a fault away.
     #[must_use]
     pub fn is_healing(&self) -> bool {
@@ -131,6 +176,21 @@ pub struct Pause {
     /// Whether its boot clock runs on meanwhile; out of contract if not.
     #[serde(default)]
     pub clock: SuspendedClock,
+}
+
+/// A node on an overloaded machine: again and again it stands still for a moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Starve {
+    /// Its name.
+    pub node: String,
+    /// For how long all in all.
+    #[serde(rename = "for")]
+    pub lasts: Duration,
+    /// How long a stall lasts, in the mean.
+    pub stall: Duration,
+    /// How long it runs between two stalls, in the mean.
+    pub run: Duration,
 }
 
 /// A way in which a disk fails.

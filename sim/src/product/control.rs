@@ -76,6 +76,12 @@ impl Control {
         Self { core, desk: Desk::default(), askers: BTreeMap::new(), timer: None }
     }
 
+    /// The core, for the oracle.
+    #[must_use]
+    pub fn core(&self) -> &Placement<Shelf> {
+        &self.core
+    }
+
     pub(super) fn wake(&mut self, now: BootTime, outputs: &mut Vec<Output<Process>>) {
         self.timer = None;
         self.feed(now, Event::Wakeup, outputs);

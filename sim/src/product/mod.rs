@@ -19,3 +19,4 @@ pub mod seen;
 pub mod storage;
 mod streams;
 pub mod swarm;
+pub mod timeline;

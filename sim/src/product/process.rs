@@ -104,6 +104,15 @@ impl Process {
         }
     }
 
+    /// The placement process, if it is one.
+    #[must_use]
+    pub fn placement(&self) -> Option<&Control> {
+        match &self.kind {
+            Kind::Placement(control) => Some(control),
+            _ => None,
+        }
+    }
+
     /// The client, if it is one.
     #[must_use]
     pub fn client(&self) -> Option<&Client> {

@@ -1,7 +1,7 @@
 //! One run: a cluster is set up, worked with while its faults strike, healed, and must then be
 //! whole again, with everything in it that was acknowledged and nothing that was certified as gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use trefoil_protocol::ids::TenantName;
@@ -13,6 +13,7 @@ use super::oracle::Oracle;
 use super::process::{Process, Role, Spec, client_at};
 use super::roster;
 use super::seen::Command;
+use super::timeline::Timeline;
 use crate::checkers::Violation;
 use crate::cluster::Cluster;
 use crate::disk::DiskModel;
@@ -25,6 +26,9 @@ use crate::workload::WorkloadShape;
 
 /// The cluster looks at its clock this often while it waits for something.
 const SLICE: u64 = 250 * MILLISECOND;
+
+/// A volume that has all that it needs is served after this long.
+pub const SERVES_WITHIN: u64 = 30 * SECOND;
 
 /// How long the setting-up of a healthy cluster may take.
 const SETUP_MAX: u64 = 30 * SECOND;
@@ -48,6 +52,8 @@ pub struct Setting {
     pub rate_ppm_max: u32,
     /// How long the healed cluster may take until it is whole, with every delete certified.
     pub recovery_max: u64,
+    /// How long a volume may go without service while all that it needs is well.
+    pub serves_within: u64,
     /// Whether the run ends at its first violation.
     pub ends_at_first: bool,
 }
@@ -70,6 +76,7 @@ impl Setting {
             encodes: draws.chance(50_000),
             rate_ppm_max: budget.rate_ppm_max,
             recovery_max: 120 * SECOND,
+            serves_within: SERVES_WITHIN,
             ends_at_first: false,
         }
     }
@@ -106,6 +113,10 @@ pub struct Report {
     pub protections: BTreeSet<String>,
     /// Why processes ended themselves.
     pub fatal: Vec<String>,
+    /// How many faults of each kind struck.
+    pub faults_by_kind: BTreeMap<String, u64>,
+    /// What happened when.
+    pub timeline: Timeline,
     /// What is wrong.
     pub violations: Vec<Violation>,
 }
@@ -155,7 +166,7 @@ impl<'s> Stage<'s> {
         let secret = *blake3::hash(&seed.to_le_bytes()).as_bytes();
         let placement = Role::Placement(Shelf::default(), secret);
         cluster.add_node(roster::PLACEMENT_NAME, Site::W, spec(placement), DiskModel::default());
-        let oracle = Oracle::new(seed, setting.shape.clone());
+        let oracle = Oracle::new(seed, setting.shape.clone(), setting.serves_within);
         for client in 0..clients(setting) {
             let site = if client % 2 == 0 { Site::A } else { Site::B };
             let name = format!("c{client}");
@@ -178,6 +189,7 @@ impl<'s> Stage<'s> {
         }
         while self.cluster.now() < ends_at && self.goes_on() {
             self.cluster.run_until((self.cluster.now() + SLICE).min(ends_at), &mut self.oracle);
+            self.oracle.look_at_liveness(&self.cluster.view());
         }
         if self.goes_on() {
             self.heal();
@@ -246,6 +258,7 @@ impl<'s> Stage<'s> {
 
     fn pass(&mut self, time: u64) {
         self.cluster.run_until(self.cluster.now() + time, &mut self.oracle);
+        self.oracle.look_at_liveness(&self.cluster.view());
     }
 
     fn wait_for(&mut self, most: u64, reached: impl Fn(&Self) -> bool) -> bool {
@@ -384,6 +397,8 @@ impl<'s> Stage<'s> {
             undecided,
             protections: self.oracle.protections().clone(),
             fatal: self.oracle.fatal().to_vec(),
+            faults_by_kind: self.oracle.faults().clone(),
+            timeline: self.oracle.timeline().clone(),
             violations: self.oracle.violations().to_vec(),
         }
     }

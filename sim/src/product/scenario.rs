@@ -22,7 +22,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::run::{Report, RunError, Setting, run};
+use super::run::{Report, RunError, SERVES_WITHIN, Setting, run};
 use crate::checkers::Violation;
 use crate::faults::{Duration, FaultPlan, PlanError};
 use crate::kernel::{MILLISECOND, SECOND};
@@ -58,6 +58,8 @@ struct Text {
     volumes: u32,
     #[serde(default = "usual_rate")]
     rate_ppm_max: u32,
+    #[serde(default = "half_a_minute")]
+    serves_within: Duration,
     #[serde(default)]
     work: Work,
     #[serde(default)]
@@ -157,6 +159,7 @@ impl Scenario {
             encodes: false,
             rate_ppm_max: text.rate_ppm_max,
             recovery_max: 120 * SECOND,
+            serves_within: text.serves_within.0,
             ends_at_first: false,
         };
         let (name, expect) = (text.name, text.expect);
@@ -219,6 +222,10 @@ fn one_volume() -> u32 {
 
 fn usual_rate() -> u32 {
     200
+}
+
+fn half_a_minute() -> Duration {
+    Duration(SERVES_WITHIN)
 }
 
 fn twenty_seconds() -> Duration {

@@ -11,11 +11,13 @@ use crate::checkers::isolation::{self, Answered};
 use crate::checkers::{Violation, linearizable, no_lost_write};
 use crate::cluster::{Agenda, View};
 use crate::history::{ObjectId, Pending, Step, Value, Verb};
+use crate::kernel::MILLISECOND;
 use crate::network::NodeIndex;
 use crate::product::client::keys::Keys;
 use crate::product::process::{Process, client_at};
 use crate::product::roster;
 use crate::product::seen::{Command, Ending, Errand, SealedPut};
+use crate::product::timeline::Moment;
 use crate::workload::Task;
 
 /// An operation that waits for its end.
@@ -160,6 +162,7 @@ impl Oracle {
     }
 
     fn judge(&mut self, now: u64, operation: u64, under: &Under, ending: Ending) {
+        self.note_error(now, operation, under, &ending);
         if !matches!(ending, Ending::Unknown(_)) {
             self.answered += 1;
             self.longest_wait = self.longest_wait.max(now - under.invoked_at);
@@ -203,6 +206,15 @@ impl Oracle {
                 sentence: reason,
             })),
         }
+    }
+
+    fn note_error(&mut self, now: u64, operation: u64, under: &Under, ending: &Ending) {
+        let (Ending::Unknown(reason) | Ending::Refused(reason) | Ending::Damaged(reason)) = ending else {
+            return;
+        };
+        let (client, waited) = (client_number(operation), (now - under.invoked_at) / MILLISECOND);
+        let what = format!("c{client} {} after {waited} ms: {reason}", under.object);
+        self.timeline.errors.push(Moment { at_ns: now, what });
     }
 
     fn answer(&mut self, under: &Under, step: Step, now: u64) {

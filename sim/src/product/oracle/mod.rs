@@ -6,26 +6,31 @@
 //! node's own index; only whether a node would serve is asked of the node.
 
 mod clients;
+mod health;
 mod log;
 mod records;
 mod stores;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use trefoil_protocol::ids::{TenantId, VersionId, VolumeId};
+use trefoil_protocol::ids::{Lsn, TenantId, VersionId, VolumeId};
 use trefoil_protocol::message::admin::{AdminAnswer, ClusterStatus};
 
 use self::clients::Under;
+use self::health::Health;
 use self::log::VolumeLog;
 use super::process::Process;
 use super::seen::Seen;
+use super::timeline::{Moment, Timeline};
 use crate::checkers::Violation;
 use crate::checkers::epochs::Epochs;
 use crate::checkers::erase_is_legal::EraseIsLegal;
 use crate::checkers::idempotency::Idempotency;
+use crate::checkers::liveness::Liveness;
 use crate::checkers::no_resurrection::NoResurrection;
 use crate::checkers::single_primary::SinglePrimary;
 use crate::cluster::{Agenda, Driver, View};
+use crate::faults::Action;
 use crate::history::{History, ObjectId, VersionTag};
 use crate::network::NodeIndex;
 use crate::workload::{Workload, WorkloadShape};
@@ -71,6 +76,12 @@ pub struct Oracle {
     idempotency: Idempotency,
     epochs: Epochs,
     serving: SinglePrimary,
+    liveness: Liveness,
+    health: Health,
+    /// How far each served volume was committed at the last look.
+    progress: BTreeMap<VolumeId, Lsn>,
+    timeline: Timeline,
+    faults: BTreeMap<String, u64>,
     protections: BTreeSet<String>,
     fatal: Vec<String>,
     answered: u64,
@@ -79,9 +90,9 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// The oracle of a seed.
+    /// The oracle of a seed. Healthy volumes must be served within `serves_within`.
     #[must_use]
-    pub fn new(seed: u64, shape: WorkloadShape) -> Self {
+    pub fn new(seed: u64, shape: WorkloadShape, serves_within: u64) -> Self {
         Self {
             workload: Workload::new(seed, shape.clone()),
             shape,
@@ -109,6 +120,11 @@ impl Oracle {
             idempotency: Idempotency::default(),
             epochs: Epochs::default(),
             serving: SinglePrimary::default(),
+            liveness: Liveness::within(serves_within),
+            health: Health::default(),
+            progress: BTreeMap::new(),
+            timeline: Timeline::default(),
+            faults: BTreeMap::new(),
             protections: BTreeSet::new(),
             fatal: Vec::new(),
             answered: 0,
@@ -157,6 +173,18 @@ impl Oracle {
     #[must_use]
     pub fn protections(&self) -> &BTreeSet<String> {
         &self.protections
+    }
+
+    /// What happened when.
+    #[must_use]
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// How many faults struck, by kind.
+    #[must_use]
+    pub fn faults(&self) -> &BTreeMap<String, u64> {
+        &self.faults
     }
 
     /// Why processes ended themselves.
@@ -237,6 +265,15 @@ impl Driver<Process> for Oracle {
                 AdminAnswer::Status(status) => self.status = Some(Box::new(status)),
                 answer => self.answers.push(answer),
             },
+        }
+    }
+
+    fn struck(&mut self, now: u64, action: &Action) {
+        let kind = action.kind();
+        let what = format!("{kind} {}", action.targets().join(" "));
+        self.timeline.faults.push(Moment { at_ns: now, what });
+        if !action.is_healing() {
+            *self.faults.entry(kind).or_default() += 1;
         }
     }
 
