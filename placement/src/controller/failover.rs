@@ -8,7 +8,7 @@ use trefoil_protocol::config::{Member, MemberState, Protection};
 use trefoil_protocol::ids::{DcId, Epoch, NodeId, StoreId};
 use trefoil_protocol::mutant;
 
-use crate::controller::recruit::{COPIES, Fitness, NoRecruit, neediest, recruit, shape};
+use crate::controller::recruit::{COPIES, COPIES_LEAST, Fitness, NoRecruit, neediest, recruit, shape};
 use crate::state::{MEMBERS_MAX, State, Topology, VolumeChange, VolumeRecord};
 
 /// What the primary of one epoch has reported of its volume.
@@ -128,7 +128,11 @@ impl Choice<'_> {
         let primary = self.choose_primary(&eligible)?;
         let members = self.fill_up(staying).ok()?;
         let protection = protection_of(config.protection, &members);
-        Some((Some(primary), members, protection))
+        // Who does not answer and cannot be replaced may answer yet: a new epoch would only begin anew.
+        let same = config.primary == Some(primary)
+            && config.protection == protection
+            && as_set(&config.members) == as_set(&members);
+        (!same).then_some((Some(primary), members, protection))
     }
 
     /// The present primary if it may stay; else one at home; nobody who may be gone already.
@@ -145,8 +149,18 @@ impl Choice<'_> {
         fresh.map(|m| (m.dc != self.record.home, m.node)).min().map(|(_, node)| node)
     }
 
-    /// Recruits up to three members: first where a data centre lacks copies, else anywhere.
-    fn fill_up(&self, mut members: Vec<Member>) -> Result<Vec<Member>, NoRecruit> {
+    /// Recruits up to three members, whoever was slow lately only if nothing could be acknowledged
+    /// without them.
+    fn fill_up(&self, members: Vec<Member>) -> Result<Vec<Member>, NoRecruit> {
+        let members = self.filled(members, &self.scene.fitness)?;
+        match members.len() < COPIES_LEAST {
+            true => self.filled(members, &self.scene.fitness.in_need()),
+            false => Ok(members),
+        }
+    }
+
+    /// Recruits first where a data centre lacks copies, else anywhere.
+    fn filled(&self, mut members: Vec<Member>, fitness: &Fitness<'_>) -> Result<Vec<Member>, NoRecruit> {
         let shape = shape(self.topology, self.record.home, &members);
         let mut exhausted = BTreeSet::new();
         while members.len() < COPIES {
@@ -154,7 +168,7 @@ impl Choice<'_> {
                 shape.iter().filter(|(dc, _)| !exhausted.contains(dc)).copied().collect();
             let anywhere = || open.first().map(|(dc, _)| *dc);
             let Some(dc) = neediest(&open, &members).or_else(anywhere) else { break };
-            match recruit(self.topology, self.record, &members, dc, &self.scene.fitness) {
+            match recruit(self.topology, self.record, &members, dc, fitness) {
                 Ok(entry) => members.push(Topology::member(entry, MemberState::CatchingUp)),
                 Err(NoRecruit::Nobody) => {
                     exhausted.insert(dc);
@@ -206,7 +220,9 @@ impl Choice<'_> {
         if members.len() >= COPIES && members.iter().any(busy) {
             return None;
         }
-        let entry = recruit(self.topology, self.record, members, dc, &self.scene.fitness).ok()?;
+        let in_need = self.scene.fitness.in_need();
+        let fitness = if members.len() < COPIES_LEAST { &in_need } else { &self.scene.fitness };
+        let entry = recruit(self.topology, self.record, members, dc, fitness).ok()?;
         let mut members = members.to_vec();
         members.push(Topology::member(entry, MemberState::CatchingUp));
         Some(members)
@@ -243,6 +259,10 @@ fn protection_of(present: Protection, members: &[Member]) -> Protection {
         Protection::SingleDc | Protection::Restoring if complete_in_both => Protection::Restoring,
         _ => Protection::SingleDc,
     }
+}
+
+fn as_set(members: &[Member]) -> BTreeSet<(StoreId, MemberState)> {
+    members.iter().map(|member| (member.store, member.state)).collect()
 }
 
 fn count_dcs(dcs: impl Iterator<Item = DcId>) -> usize {

@@ -259,7 +259,10 @@ impl Controller {
             }
             ControlRequest::Complete { volume, epoch, store } => {
                 led(volume, epoch)?;
-                self.evidence(volume, epoch).complete.insert(store);
+                let evidence = self.evidence(volume, epoch);
+                evidence.complete.insert(store);
+                // Whoever was slow has caught up.
+                evidence.lagging.remove(&store);
             }
             ControlRequest::Unfit { volume, epoch, better } => {
                 led(volume, epoch)?;

@@ -12,6 +12,9 @@ use crate::state::{Topology, VolumeRecord};
 /// How many members a volume shall have.
 pub(crate) const COPIES: usize = 3;
 
+/// Fewer members satisfy no rule: such a volume acknowledges nothing.
+pub(crate) const COPIES_LEAST: usize = 2;
+
 /// How many copies each data centre shall hold, as far as there are nodes up.
 pub(crate) fn shape(topology: &Topology, home: DcId, members: &[Member]) -> Vec<(DcId, usize)> {
     let up: BTreeSet<DcId> = up_nodes(topology).map(|entry| entry.dc).collect();
@@ -53,6 +56,14 @@ pub(crate) struct Fitness<'a> {
     pub(crate) fresh: &'a dyn Fn(NodeId) -> bool,
     /// Reported as unreachable from this volume's primary a while ago.
     pub(crate) shunned: &'a dyn Fn(StoreId) -> bool,
+}
+
+impl Fitness<'_> {
+    /// For a volume that acknowledges nothing as it is: no caution may keep it from a store that might
+    /// answer after all.
+    pub(crate) fn in_need(&self) -> Fitness<'_> {
+        Fitness { fresh: self.fresh, shunned: &|_| false }
+    }
 }
 
 /// The best node in `dc` that is not a member yet: in another rack, with data from before, by rank.
