@@ -149,7 +149,7 @@ impl<D: Disk> NodeCore<D> {
             }
         }
         if self.out.take_news_wanted() {
-            self.session.renew_soon(now);
+            self.session.renew_soon();
         }
         self.ask(now);
         self.out.take()
@@ -338,14 +338,16 @@ impl<D: Disk> NodeCore<D> {
                 self.identity.incarnation = incarnation;
                 self.view.placement_keys = placement_keys.into_iter().collect();
                 self.view.generation = generation;
-                self.session.registered();
+                self.session.registered(now);
             }
             Ok(ControlAnswer::Granted { sent, covers, news }) => {
                 self.lease.granted(trefoil_protocol::mutant!(M04, sent, now), covers);
                 self.adopt(&news, now);
             }
             Ok(ControlAnswer::News(news)) => self.adopt(&news, now),
-            Ok(ControlAnswer::Refused(ControlRefusal::Unregistered)) => self.session.unregistered(),
+            Ok(ControlAnswer::Refused(ControlRefusal::Unregistered)) => {
+                self.session.unregistered(now);
+            }
             Ok(ControlAnswer::Refused(ControlRefusal::Denied(reason))) if answered == Answered::Register => {
                 self.out.push(Effect::Fatal(Fatal::Refused(reason)));
             }
@@ -368,7 +370,7 @@ impl<D: Disk> NodeCore<D> {
             }
         }
         if self.view.index > before {
-            self.session.renew_soon(now);
+            self.session.renew_soon();
         }
         if news.index == self.view.index {
             self.retire(&news.retire, now);

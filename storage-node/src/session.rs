@@ -1,8 +1,10 @@
 //! The node's talk with the control plane: it registers its store, renews its lease stating what it
-//! has adopted, and watches for news. Every question is asked again until it is answered.
+//! has adopted, and watches for news. Every question is asked again until it is answered, and whichever
+//! of them is answered counts: a slow answer to an earlier one is as good as a late one to the last.
 //!
 //! It takes nothing for granted that was not answered in this run.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use trefoil_engine::Disk;
@@ -18,6 +20,8 @@ use crate::outbox::{Identity, Outbox};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// After a failure, the next try.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// So many askings of one question may be without an answer.
+const ASKED_MAX: usize = 8;
 
 /// What a node is told about itself at its start.
 #[derive(Clone, Debug)]
@@ -37,31 +41,56 @@ pub struct NodeSettings {
 }
 
 /// One question that is asked until it is answered.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Question {
-    asked: Option<(ControlTicket, BootTime)>,
+    /// Asked and not answered, with the times of asking.
+    asked: BTreeMap<ControlTicket, BootTime>,
+    /// After this long without an answer it is asked again.
+    patience: Duration,
     not_before: BootTime,
+    /// There is something new to say.
+    is_urgent: bool,
 }
 
 impl Question {
-    fn is_due(&self, now: BootTime) -> bool {
-        match self.asked {
-            Some((_, at)) => now.since(at) >= PATIENCE,
-            None => now >= self.not_before,
-        }
+    fn with_patience(patience: Duration) -> Self {
+        Self { asked: BTreeMap::new(), patience, not_before: BootTime::default(), is_urgent: false }
     }
 
     fn due_at(&self) -> BootTime {
-        self.asked.map_or(self.not_before, |(_, at)| at + PATIENCE)
+        match (self.asked.values().max(), self.is_urgent) {
+            (Some(last), false) => *last + self.patience,
+            (Some(last), true) => *last + RETRY_AFTER.min(self.patience),
+            (None, false) => self.not_before,
+            (None, true) => BootTime::default(),
+        }
+    }
+
+    fn is_due(&self, now: BootTime) -> bool {
+        now >= self.due_at()
+    }
+
+    fn ask(&mut self, ticket: ControlTicket, now: BootTime) {
+        if self.asked.len() >= ASKED_MAX {
+            // Nobody waits for the oldest any more: a lease from then would be over.
+            self.asked.pop_first();
+        }
+        self.asked.insert(ticket, now);
+        self.is_urgent = false;
     }
 
     fn answered(&mut self, ticket: ControlTicket, again_at: BootTime) -> bool {
-        let mine = self.asked.is_some_and(|(asked, _)| asked == ticket);
+        let mine = self.asked.remove(&ticket).is_some();
         if mine {
-            self.asked = None;
             self.not_before = again_at;
         }
         mine
+    }
+
+    /// What was asked before does not count any more.
+    fn begin_again(&mut self, now: BootTime) {
+        self.asked.clear();
+        self.not_before = self.not_before.min(now);
     }
 }
 
@@ -92,8 +121,16 @@ pub struct Session {
 impl Session {
     /// Begins: nothing was said yet.
     pub fn new(settings: NodeSettings) -> Self {
-        let (register, renew, watch) = Default::default();
-        Self { settings, registered: false, register, renew, watch, links: None }
+        Self {
+            settings,
+            registered: false,
+            register: Question::with_patience(PATIENCE),
+            // A lease is shorter than a few round trips at their worst: renewals do not wait for each
+            // other's answers.
+            renew: Question::with_patience(lease::RENEW_EVERY),
+            watch: Question::with_patience(PATIENCE),
+            links: None,
+        }
     }
 
     /// Whether the store is registered in this run.
@@ -102,18 +139,21 @@ impl Session {
     }
 
     /// The store is registered: renew and watch from now on.
-    pub fn registered(&mut self) {
+    pub fn registered(&mut self, now: BootTime) {
         self.registered = true;
+        self.register.begin_again(now);
     }
 
     /// The control plane does not know this run: register again.
-    pub fn unregistered(&mut self) {
+    pub fn unregistered(&mut self, now: BootTime) {
         self.registered = false;
+        self.renew.begin_again(now);
+        self.watch.begin_again(now);
     }
 
     /// Something was adopted that the control plane should know at once.
-    pub fn renew_soon(&mut self, now: BootTime) {
-        self.renew.not_before = self.renew.not_before.min(now);
+    pub fn renew_soon(&mut self) {
+        self.renew.is_urgent = true;
     }
 
     /// How the links look now; told with the next renewal.
@@ -149,7 +189,7 @@ impl Session {
         if !self.registered {
             if self.register.is_due(now) {
                 let request = ControlRequest::Register(self.registration(identity));
-                self.register.asked = Some((out.ask(request), now));
+                self.register.ask(out.ask(request), now);
             }
             return;
         }
@@ -162,10 +202,10 @@ impl Session {
                 volumes: statistics(),
                 links: self.links.clone(),
             };
-            self.renew.asked = Some((out.ask(ControlRequest::Renew(renew)), now));
+            self.renew.ask(out.ask(ControlRequest::Renew(renew)), now);
         }
         if self.watch.is_due(now) {
-            self.watch.asked = Some((out.ask(ControlRequest::Watch { applied }), now));
+            self.watch.ask(out.ask(ControlRequest::Watch { applied }), now);
         }
     }
 
