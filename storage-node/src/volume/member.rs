@@ -3,15 +3,21 @@
 //!
 //! It never cuts at or below its committed point, and it never acknowledges for anybody else.
 
+use std::time::Duration;
+
 use trefoil_engine::{Disk, StageError};
 use trefoil_protocol::config::VolumeConfig;
-use trefoil_protocol::ids::{Hash, Lsn};
+use trefoil_protocol::ids::{Hash, Lsn, NodeId};
 use trefoil_protocol::message::peer::{LogPoint, PeerBody};
 use trefoil_protocol::record::Record;
 use trefoil_protocol::time::BootTime;
 
 use super::holding::Holding;
+use super::primary::is_due;
 use crate::outbox::Context;
+
+/// A primary that says nothing is asked for a word this often.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why records were not taken over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -119,6 +125,8 @@ pub struct Member {
     answer_due: bool,
     /// The primary peers and was not told yet where this store is.
     report_due: bool,
+    /// When the primary was last asked for a word.
+    asked_at: Option<BootTime>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +175,27 @@ impl Member {
         }
     }
 
+    /// A primary that has nothing new to say may not know that this process began anew, with a log that
+    /// ends in doubt or that is not known to be committed to its end.
+    fn ask_for_a_word<D: Disk>(
+        &mut self,
+        holding: &Holding<D>,
+        config: &VolumeConfig,
+        primary: NodeId,
+        cx: &mut Context<'_, D>,
+    ) {
+        if self.shared == Lsn::ZERO && is_due(self.asked_at, ASK_EVERY, cx.now) {
+            self.asked_at = Some(cx.now);
+            let (last, committed) = (holding.last(), holding.committed());
+            cx.tell(config, primary, PeerBody::Gap { last, committed });
+        }
+    }
+
+    /// When to look again.
+    pub fn next_wakeup(&self) -> Option<BootTime> {
+        self.asked_at.filter(|_| self.shared == Lsn::ZERO).map(|at| at + ASK_EVERY)
+    }
+
     /// Applies what is committed and durable, and tells the primary what is new.
     pub fn settle<D: Disk>(
         &mut self,
@@ -186,6 +215,7 @@ impl Member {
         if std::mem::take(&mut self.report_due) {
             cx.tell(config, primary, PeerBody::Report(holding.report()));
         }
+        self.ask_for_a_word(holding, config, primary, cx);
         let durable = holding.acknowledgeable(self.told).min(self.shared);
         let missing = holding.missing_below(holding.committed().next());
         let state = Acknowledged { durable, committed: holding.committed(), missing };
