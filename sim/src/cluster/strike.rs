@@ -194,7 +194,7 @@ impl<P: Program> Cluster<P> {
     fn starve(&mut self, starve: &Starve) {
         let (seed, now) = (self.kernel.seed(), self.kernel.now());
         for index in self.named(std::slice::from_ref(&starve.node)) {
-            let entity = u64::from(index.0) << 40 | now / 1_000_000 & ((1 << 40) - 1);
+            let entity = u64::from(index.0) << 40 | ((now / 1_000_000) & ((1 << 40) - 1));
             let node = self.node_mut(index);
             if node.program().is_none() {
                 continue;

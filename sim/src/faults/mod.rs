@@ -111,7 +111,9 @@ impl Action {
     #[must_use]
     pub fn targets(&self) -> Vec<String> {
         match self {
-            Self::Cut(names) | Self::Heal(names) | Self::Restart(names) | Self::Repair(names) => names.clone(),
+            Self::Cut(names) | Self::Heal(names) | Self::Restart(names) | Self::Repair(names) => {
+                names.clone()
+            }
             Self::CutOneWay(OneWay { link: name, .. })
             | Self::Model(ModelChange { link: name, .. })
             | Self::Pause(Pause { node: name, .. })

@@ -102,7 +102,8 @@ impl Timeline {
         }
         self.ends_ns = self.ends_ns.max(now);
         let Some(node) = served_by else { return };
-        match line.service.last_mut().filter(|last| last.node == node && now - last.until_ns <= BETWEEN_LOOKS) {
+        match line.service.last_mut().filter(|last| last.node == node && now - last.until_ns <= BETWEEN_LOOKS)
+        {
             Some(last) => last.until_ns = now,
             None => line.service.push(Service { node: node.to_owned(), from_ns: now, until_ns: now }),
         }
@@ -117,8 +118,10 @@ impl Timeline {
                 let primary = reign.primary.as_deref().unwrap_or("nobody");
                 let waits = if reign.activated { "" } else { ", not activated" };
                 let (epoch, members) = (reign.epoch, reign.members.join(" "));
-                let what =
-                    format!("volume {volume} epoch {epoch}: {primary} of {members}, {}{waits}", reign.protection);
+                let what = format!(
+                    "volume {volume} epoch {epoch}: {primary} of {members}, {}{waits}",
+                    reign.protection
+                );
                 lines.push((reign.at_ns, what));
             }
             for service in &line.service {
@@ -155,13 +158,16 @@ mod tests {
     #[test]
     fn a_line_changes_when_something_changes() {
         let mut timeline = Timeline::default();
-        for (now, epoch, by) in [(1, 1, Some("a1")), (2, 1, Some("a1")), (3, 2, None), (9, 2, Some("a1"))].map(in_quarters) {
+        for (now, epoch, by) in
+            [(1, 1, Some("a1")), (2, 1, Some("a1")), (3, 2, None), (9, 2, Some("a1"))].map(in_quarters)
+        {
             timeline.look(1, reign(epoch, now), by);
         }
         let line = &timeline.volumes[&1];
         let quarter = |at: u64| at / (250 * MILLISECOND);
         assert_eq!(line.reigns.iter().map(|reign| quarter(reign.at_ns)).collect::<Vec<_>>(), [1, 3]);
-        let spans: Vec<(u64, u64)> = line.service.iter().map(|s| (quarter(s.from_ns), quarter(s.until_ns))).collect();
+        let spans: Vec<(u64, u64)> =
+            line.service.iter().map(|s| (quarter(s.from_ns), quarter(s.until_ns))).collect();
         assert_eq!(spans, [(1, 2), (9, 9)]);
         assert_eq!(timeline.to_text().lines().count(), 4);
     }
