@@ -13,6 +13,7 @@ pub mod retire;
 pub mod session;
 #[cfg(feature = "shell")]
 pub mod shell;
+mod statistics;
 pub mod view;
 pub mod volume;
 mod wakeups;

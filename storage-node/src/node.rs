@@ -308,9 +308,8 @@ impl<D: Disk> NodeCore<D> {
     // ---- the control plane ----
 
     fn ask(&mut self, now: BootTime) {
-        let volumes = &self.volumes;
-        let statistics = || volumes.values().filter_map(statistics_of).collect();
-        self.session.ask(&self.identity, self.view.index, statistics, now, &mut self.out);
+        let led = self.volumes.values().filter_map(statistics_of);
+        self.session.ask(&self.identity, self.view.index, led, now, &mut self.out);
     }
 
     fn control(

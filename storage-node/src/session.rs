@@ -15,6 +15,7 @@ use trefoil_protocol::time::{BootTime, lease};
 
 use crate::event::ControlTicket;
 use crate::outbox::{Identity, Outbox};
+use crate::statistics::Told;
 
 /// A question without an answer is asked again after this long.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -116,6 +117,7 @@ pub struct Session {
     renew: Question,
     watch: Question,
     links: Option<Vec<LinkReport>>,
+    told: Told,
 }
 
 impl Session {
@@ -130,6 +132,7 @@ impl Session {
             renew: Question::with_patience(lease::RENEW_EVERY),
             watch: Question::with_patience(PATIENCE),
             links: None,
+            told: Told::default(),
         }
     }
 
@@ -146,6 +149,7 @@ impl Session {
 
     /// The control plane does not know this run: register again.
     pub fn unregistered(&mut self, now: BootTime) {
+        self.told.forget();
         self.registered = false;
         self.renew.begin_again(now);
         self.watch.begin_again(now);
@@ -169,6 +173,9 @@ impl Session {
         }
         let renew_at = if failed { retry } else { now + lease::RENEW_EVERY };
         if self.renew.answered(ticket, renew_at) {
+            if failed {
+                self.told.forget();
+            }
             return Answered::Renew;
         }
         if self.watch.answered(ticket, if failed { retry } else { now }) {
@@ -182,7 +189,7 @@ impl Session {
         &mut self,
         identity: &Identity,
         applied: ConfigIndex,
-        statistics: impl FnOnce() -> Vec<VolumeStatistics>,
+        led: impl Iterator<Item = VolumeStatistics>,
         now: BootTime,
         out: &mut Outbox<D>,
     ) {
@@ -194,12 +201,15 @@ impl Session {
             return;
         }
         if self.renew.is_due(now) {
+            if !self.renew.asked.is_empty() {
+                self.told.forget(); // They may arrive in any order, or not at all.
+            }
             let renew = Renew {
                 store: identity.store,
                 incarnation: identity.incarnation,
                 applied,
                 sent: now,
-                volumes: statistics(),
+                volumes: self.told.news(led, now),
                 links: self.links.clone(),
             };
             self.renew.ask(out.ask(ControlRequest::Renew(renew)), now);

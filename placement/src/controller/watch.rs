@@ -23,8 +23,7 @@ const VOLUMES_TOLD: usize = 1000;
 pub(crate) fn news(state: &State, node: NodeId, since: ConfigIndex) -> News {
     let store = state.topology.node(node).map(|entry| entry.store);
     let concerned = |record: &&VolumeRecord| concerns(record, node, store);
-    let mut volumes: Vec<&VolumeRecord> =
-        state.volumes.all().filter(|r| r.told > since).filter(concerned).collect();
+    let mut volumes: Vec<&VolumeRecord> = state.volumes.told_after(since).filter(concerned).collect();
     let index = shorten(&mut volumes).unwrap_or(state.applied);
     let nodes = state.topology.nodes().filter(|record| record.changed > since);
     let tenants = state.tenants.all().filter(|record| record.changed > since);
@@ -60,7 +59,7 @@ fn concerns(record: &VolumeRecord, node: NodeId, store: Option<StoreId>) -> bool
 
 /// Volumes that have enough complete copies without this node's.
 fn to_retire(state: &State, entry: &NodeEntry) -> Vec<trefoil_protocol::ids::VolumeId> {
-    let spare = state.volumes.all().filter(|record| {
+    let spare = state.volumes.left_by_somebody().filter(|record| {
         let config = &record.config;
         let live = |m: &&trefoil_protocol::config::Member| {
             m.state == MemberState::InSync && state.topology.is_live(m)

@@ -108,10 +108,7 @@ impl State {
             Command::ReserveNonces(tenant, fresh) => {
                 return self.tenants.reserve_nonces(*tenant, fresh.as_ref());
             }
-            Command::Reconfigure(change) => {
-                self.volumes.change(index, change)?;
-                self.volumes.except_fenced(index, &self.topology);
-            }
+            Command::Reconfigure(change) => self.volumes.change(index, change, &self.topology)?,
             Command::Activate(volume, epoch) => self.volumes.activate(index, *volume, *epoch)?,
             Command::Retired(volume, store, epoch) => self.volumes.retired(index, *volume, *store, *epoch)?,
             Command::IssueOrder(draft) => return self.issue_order(draft),

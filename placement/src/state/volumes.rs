@@ -134,6 +134,16 @@ impl VolumeRecord {
         self.told = index;
     }
 
+    fn except_fenced(&mut self, index: ConfigIndex, topology: &Topology) {
+        let config = &self.config;
+        let gone = |store: &StoreId| topology.is_fenced(*store) && config.member_of_store(*store).is_none();
+        let gone: Vec<StoreId> = config.ever_held.iter().copied().filter(gone).collect();
+        for store in gone {
+            self.forget_holder(index, store);
+            self.fenced.insert(store);
+        }
+    }
+
     /// What a change would break, if anything.
     pub fn breakage(&self, change: &VolumeChange) -> Option<&'static str> {
         let members = &change.members;
@@ -164,12 +174,40 @@ pub struct Volumes {
     volumes: BTreeMap<VolumeId, VolumeRecord>,
     #[n(1)]
     last: VolumeId,
+    /// The last command that changed anything nodes are told.
+    #[n(2)]
+    told: ConfigIndex,
+    /// Volumes of which a store may hold bytes that is no member any more.
+    #[n(3)]
+    left: BTreeSet<VolumeId>,
 }
 
 impl Volumes {
     /// All volumes.
     pub fn all(&self) -> impl Iterator<Item = &VolumeRecord> {
         self.volumes.values()
+    }
+
+    /// The volumes of which something changed behind `since`, and that nodes must be told.
+    pub fn told_after(&self, since: ConfigIndex) -> impl Iterator<Item = &VolumeRecord> {
+        let any = (self.told > since).then(|| self.all());
+        any.into_iter().flatten().filter(move |record| record.told > since)
+    }
+
+    /// The volumes of which a store may hold bytes that is no member any more.
+    pub fn left_by_somebody(&self) -> impl Iterator<Item = &VolumeRecord> {
+        self.left.iter().filter_map(|volume| self.volumes.get(volume))
+    }
+
+    /// Keeps what is known of all volumes together true after one of them changed.
+    fn note(&mut self, volume: VolumeId) {
+        let record = &self.volumes[&volume];
+        self.told = self.told.max(record.told);
+        let config = &record.config;
+        match config.ever_held.iter().all(|store| config.member_of_store(*store).is_some()) {
+            true => self.left.remove(&volume),
+            false => self.left.insert(volume),
+        };
     }
 
     /// A volume.
@@ -220,6 +258,7 @@ impl Volumes {
         };
         record.note_holders();
         self.volumes.insert(self.last, record);
+        self.note(self.last);
     }
 
     /// A new run of `node` over `store` has forgotten what its former run had promised to nobody
@@ -228,14 +267,22 @@ impl Volumes {
         let led = |record: &&mut VolumeRecord| {
             record.config.primary_member().is_some_and(|m| m.node == node && m.store == store)
         };
+        let mut changed = Vec::new();
         for record in self.volumes.values_mut().filter(led) {
             let config = &record.config;
             let (members, protection) = (config.members.clone(), config.protection);
             record.reconfigure(index, Some(node), members, protection);
+            changed.push(record.config.volume);
         }
+        changed.into_iter().for_each(|volume| self.note(volume));
     }
 
-    pub(super) fn change(&mut self, index: ConfigIndex, change: &VolumeChange) -> Result<(), Rejection> {
+    pub(super) fn change(
+        &mut self,
+        index: ConfigIndex,
+        change: &VolumeChange,
+        topology: &Topology,
+    ) -> Result<(), Rejection> {
         let record = self.volumes.get_mut(&change.volume).ok_or(Rejection::Unknown("volume"))?;
         if record.config.epoch != change.from {
             return Err(Rejection::Stale);
@@ -246,6 +293,8 @@ impl Volumes {
             return Err(Rejection::Breaks(change.volume, missing));
         }
         record.reconfigure(index, change.primary, change.members.clone(), change.protection);
+        record.except_fenced(index, topology);
+        self.note(change.volume);
         Ok(())
     }
 
@@ -267,6 +316,7 @@ impl Volumes {
         record.told = index;
         record.roles.clear();
         record.note_roles();
+        self.note(volume);
         Ok(())
     }
 
@@ -284,6 +334,7 @@ impl Volumes {
             return Err(Rejection::Stale);
         }
         record.forget_holder(index, store);
+        self.note(volume);
         Ok(())
     }
 
@@ -304,15 +355,9 @@ impl Volumes {
 
     /// Fenced stores that are no members any more hold nobody up; certificates name them.
     pub(super) fn except_fenced(&mut self, index: ConfigIndex, topology: &Topology) {
-        for record in self.volumes.values_mut() {
-            let config = &record.config;
-            let gone =
-                |store: &StoreId| topology.is_fenced(*store) && config.member_of_store(*store).is_none();
-            let gone: Vec<StoreId> = config.ever_held.iter().copied().filter(gone).collect();
-            for store in gone {
-                record.forget_holder(index, store);
-                record.fenced.insert(store);
-            }
+        for volume in self.left.clone() {
+            self.volumes.get_mut(&volume).expect("only volumes are noted").except_fenced(index, topology);
+            self.note(volume);
         }
     }
 }
