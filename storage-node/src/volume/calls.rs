@@ -1,6 +1,7 @@
 //! Clients' calls about one volume: what may be asked of this store now, and which protocol answers.
 //! Only a primary whose epoch has begun answers anything but exact versions.
 
+use super::holding::Holding;
 use super::mutations::{self, Desk, Intent, Mutation, Mutations, request_hash};
 use super::reads::{self, Counter};
 use super::replica::{Replica, Role};
@@ -10,7 +11,7 @@ use crate::event::RequestId;
 use crate::outbox::Context;
 use bytes::Bytes;
 use trefoil_engine::Disk;
-use trefoil_protocol::config::MemberState;
+use trefoil_protocol::config::{Member, MemberState, VolumeConfig};
 use trefoil_protocol::ids::{Hash, Token};
 use trefoil_protocol::message::tenant::{Refusal, Selector, TenantCall, UploadEnd, UploadPart, Want};
 use trefoil_protocol::record::{INLINE_MAX, WRAPPED_MAX};
@@ -141,8 +142,7 @@ impl<D: Disk> Replica<D> {
         cx: &mut Context<'_, D>,
     ) -> Result<(), Refusal> {
         let me = self.me(cx).ok_or(Refusal::Unavailable)?;
-        let Role::Primary(primary) = &self.role else { return Err(Refusal::Unavailable) };
-        let counter = Counter { holding: &self.holding, config: &self.config, primary: Some(primary), me };
+        let counter = primarys_counter(&self.holding, &self.config, &self.role, me)?;
         match selector {
             Selector::Latest => self.reads.latest(request, key, want, &counter, cx),
             Selector::Version(version) => self.reads.exact(request, key, version, want, &counter, cx),
@@ -156,8 +156,7 @@ impl<D: Disk> Replica<D> {
         cx: &mut Context<'_, D>,
     ) -> Result<(), Refusal> {
         let me = self.me(cx).ok_or(Refusal::Unavailable)?;
-        let Role::Primary(primary) = &self.role else { return Err(Refusal::Unavailable) };
-        let counter = Counter { holding: &self.holding, config: &self.config, primary: Some(primary), me };
+        let counter = primarys_counter(&self.holding, &self.config, &self.role, me)?;
         let answer = match call {
             TenantCall::List { prefix, after, limit } => {
                 reads::list(&counter, prefix, after.as_ref(), *limit)
@@ -207,6 +206,17 @@ impl<D: Disk> Replica<D> {
         self.uploads.end(request);
         self.reads.end(request);
     }
+}
+
+/// The counter that a primary answers at. No method of the replica, whose reads are borrowed beside it.
+fn primarys_counter<'r, D: Disk>(
+    holding: &'r Holding<D>,
+    config: &'r VolumeConfig,
+    role: &'r Role,
+    me: Member,
+) -> Result<Counter<'r, D>, Refusal> {
+    let Role::Primary(primary) = role else { return Err(Refusal::Unavailable) };
+    Ok(Counter { holding, config, primary: Some(primary), me })
 }
 
 fn check_inline(end: &UploadEnd, bulk: &Bytes) -> Result<(), Refusal> {
