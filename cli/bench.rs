@@ -223,7 +223,8 @@ impl Worker {
 /// Stores objects before the clock starts.
 async fn fill(workers: Vec<Worker>, arguments: &RunArguments) -> Verdict<Vec<Worker>> {
     let each = arguments.objects.div_ceil(arguments.concurrency);
-    let bar = progress::objects("filling", u64::from(each) * u64::from(arguments.concurrency));
+    let bar = progress::objects("filling");
+    bar.inc_length(u64::from(each) * u64::from(arguments.concurrency));
     let mut filling = JoinSet::new();
     for mut worker in workers {
         let bar = bar.clone();

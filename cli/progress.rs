@@ -22,9 +22,9 @@ pub(crate) fn bytes(name: &str, length: Option<u64>) -> ProgressBar {
     }
 }
 
-/// A bar over objects, with a running count of bytes in its message.
-pub(crate) fn objects(name: &str, count: u64) -> ProgressBar {
-    let bar = ProgressBar::new(count).with_prefix(name.to_owned());
+/// A bar over objects, of which none is known yet, with a running count of bytes in its message.
+pub(crate) fn objects(name: &str) -> ProgressBar {
+    let bar = ProgressBar::new(0).with_prefix(name.to_owned());
     styled(bar, "{prefix} {bar:30} {pos}/{len} objects {msg} {eta}")
 }
 

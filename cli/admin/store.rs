@@ -238,12 +238,12 @@ fn from_hex(text: &str) -> Verdict<Vec<u8>> {
 fn open(arguments: &StoreArguments) -> Verdict<Store<FileDisk>> {
     let inner = arguments.data.join("data");
     let folder: &Path = if inner.is_dir() { &inner } else { &arguments.data };
-    let named = |error: &dyn std::fmt::Display| Failure::failed(format!("{}: {error}", folder.display()));
     if !folder.is_dir() {
         return Err(Failure::usage(format!("{}: there is no such folder", folder.display())));
     }
-    let disk = FileDisk::open(folder, None).map_err(|error| named(&error))?;
-    Store::open(&disk, SegmentLayout::default()).map_err(|error| named(&error))
+    let disk = FileDisk::open(folder, None).map_err(Failure::failed)?;
+    Store::open(&disk, SegmentLayout::default())
+        .map_err(|error| Failure::failed(error).within(folder.display()))
 }
 
 /// Opens each volume. One that had ended cleanly is closed cleanly again.

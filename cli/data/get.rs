@@ -2,19 +2,18 @@
 //! only after they were verified; a file only when it is whole.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, IsTerminal, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
-use tokio::task::JoinSet;
 use trefoil_client::{Client, Download, Head};
 use trefoil_protocol::key::ObjectKey;
 
-use super::put::all_or;
-use super::{CopyView, OBJECTS_AT_ONCE, key, shown};
+use super::convoy::{Arrived, Convoy, all_or};
+use super::{CopyView, key, shown};
 use crate::failure::{Failure, Verdict, at};
 use crate::output::{self, Format};
 use crate::{progress, quantity};
@@ -75,7 +74,8 @@ impl HeadView {
     }
 }
 
-#[derive(Debug, Default, Serialize)]
+/// What `get -r --json` says.
+#[derive(Debug, Serialize)]
 struct TreeRead {
     objects: u64,
     bytes: u64,
@@ -133,9 +133,16 @@ async fn begin(client: &Client, arguments: &GetArguments) -> Verdict<Download> {
 }
 
 async fn into_standard_output(mut download: Download) -> Verdict {
+    // On a terminal the bytes themselves are to be seen.
+    let bar = match io::stdout().is_terminal() {
+        true => ProgressBar::hidden(),
+        false => progress::bytes(&shown(&download.head().key), Some(download.length())),
+    };
     while let Some(bytes) = download.next().await? {
         output::raw(&bytes);
+        bar.inc(bytes.len() as u64);
     }
+    bar.finish_and_clear();
     Ok(())
 }
 
@@ -185,53 +192,27 @@ async fn write_all(
 
 async fn get_tree(client: &Client, prefix: &str, folder: &Path, format: Format) -> Verdict {
     fs::create_dir_all(folder).map_err(at(folder))?;
-    let mut failures = Vec::new();
-    let mut sum = TreeRead::default();
-    let bar = progress::objects(prefix, 0);
-    let mut under_way = JoinSet::new();
+    let mut convoy = Convoy::new(prefix);
     let mut pages = client.list(prefix);
     while let Some(page) = pages.next().await? {
-        bar.inc_length(page.lines.len() as u64);
+        convoy.expect(page.lines.len() as u64);
         for line in page.lines {
-            if under_way.len() >= OBJECTS_AT_ONCE {
-                settle(&mut under_way, &mut sum, &mut failures, &bar).await;
-            }
             match file_path(folder, prefix, &line.key) {
-                Some(path) => drop(under_way.spawn(get_file(client.clone(), line.key, path))),
+                Some(path) => convoy.send(get_file(client.clone(), line.key, path)).await,
                 None => {
-                    failures.push(Failure::failed(format!("{}: the key is no file name", shown(&line.key))))
+                    convoy.fail(Failure::failed(format!("{}: the key is no file name", shown(&line.key))));
                 }
             }
         }
     }
-    while !under_way.is_empty() {
-        settle(&mut under_way, &mut sum, &mut failures, &bar).await;
-    }
-    bar.finish_and_clear();
-    sum.failed = failures.len() as u64;
-    format.answer(&sum, |sum| format!("{} objects, {}", sum.objects, output::bytes(sum.bytes)));
-    if sum.objects == 0 && failures.is_empty() {
+    let (arrived, failures) = convoy.arrive().await;
+    let Arrived { objects, bytes } = arrived;
+    let failed = failures.len() as u64;
+    format.answer(&TreeRead { objects, bytes, failed }, |_| arrived.in_words());
+    if objects == 0 && failed == 0 {
         return Err(Failure::not_found("no object begins with that prefix"));
     }
-    all_or(failures, "were not read")
-}
-
-async fn settle(
-    under_way: &mut JoinSet<Verdict<u64>>,
-    sum: &mut TreeRead,
-    failures: &mut Vec<Failure>,
-    bar: &ProgressBar,
-) {
-    let Some(done) = under_way.join_next().await else { return };
-    bar.inc(1);
-    match done.expect("a get does not panic") {
-        Ok(bytes) => {
-            sum.objects += 1;
-            sum.bytes += bytes;
-            bar.set_message(output::bytes(sum.bytes));
-        }
-        Err(failure) => failures.push(failure),
-    }
+    all_or(failures, "not read")
 }
 
 async fn get_file(client: Client, key: ObjectKey, path: PathBuf) -> Verdict<u64> {

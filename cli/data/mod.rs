@@ -1,6 +1,7 @@
 //! The tenant's verbs: thin words around the client library. What can go wrong becomes an exit code
 //! here; what is tried again is the library's business.
 
+mod convoy;
 pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod put;
@@ -13,9 +14,6 @@ use trefoil_protocol::key::{InvalidKey, ObjectKey};
 use trefoil_protocol::message::tenant::Copy;
 
 use crate::failure::{Failure, Kind, Verdict};
-
-/// How many objects a directory put or get moves at once.
-const OBJECTS_AT_ONCE: usize = 16;
 
 /// Connects as the profile's tenant.
 pub(crate) async fn connect(profile: Profile, settings: Settings) -> Verdict<Client> {

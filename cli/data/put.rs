@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use tokio::task::JoinSet;
 use trefoil_client::shell::{FileSource, ReaderSource};
 use trefoil_client::{Client, PutOptions, Spool, Stored};
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::Precondition;
 
-use super::{CopyView, OBJECTS_AT_ONCE, shown};
+use super::convoy::{Arrived, Convoy, all_or};
+use super::{CopyView, shown};
 use crate::failure::{Failure, Verdict, at};
 use crate::output::{self, Format};
 use crate::progress;
@@ -68,12 +68,12 @@ impl StoredView {
 }
 
 /// What `put -r --json` says.
-#[derive(Debug, Default, Serialize)]
-pub(crate) struct TreeStored {
-    pub(crate) objects: u64,
-    pub(crate) bytes: u64,
-    pub(crate) skipped_symlinks: u64,
-    pub(crate) failed: u64,
+#[derive(Debug, Serialize)]
+struct TreeStored {
+    objects: u64,
+    bytes: u64,
+    skipped_symlinks: u64,
+    failed: u64,
 }
 
 /// Stores what the arguments name.
@@ -202,34 +202,20 @@ async fn put_tree(
 ) -> Verdict {
     let tree = Tree::walk(root, prefix, &[])?;
     if tree.symlinks > 0 {
-        output::note(&format!("skipped {} symbolic links", tree.symlinks));
+        output::note(&format!("skipped {}", output::counted(tree.symlinks, "symbolic link")));
     }
-    let mut failures: Vec<Failure> = tree.unnamable.iter().map(Failure::failed).collect();
-    let mut sum = TreeStored { skipped_symlinks: tree.symlinks, ..TreeStored::default() };
-    let bar = progress::objects(&root.display().to_string(), tree.files.len() as u64);
-    let mut under_way = JoinSet::new();
-    let mut files = tree.files.into_iter();
-    loop {
-        while under_way.len() < OBJECTS_AT_ONCE
-            && let Some(file) = files.next()
-        {
-            under_way.spawn(put_file(client.clone(), file, options(arguments)));
-        }
-        let Some(done) = under_way.join_next().await else { break };
-        bar.inc(1);
-        match done.expect("a put does not panic") {
-            Ok(bytes) => {
-                sum.objects += 1;
-                sum.bytes += bytes;
-                bar.set_message(output::bytes(sum.bytes));
-            }
-            Err(failure) => failures.push(failure),
-        }
+    let mut convoy = Convoy::new(&root.display().to_string());
+    convoy.expect(tree.files.len() as u64);
+    tree.unnamable.iter().for_each(|reason| convoy.fail(Failure::failed(reason)));
+    for file in tree.files {
+        convoy.send(put_file(client.clone(), file, options(arguments))).await;
     }
-    bar.finish_and_clear();
-    sum.failed = failures.len() as u64;
-    format.answer(&sum, |sum| format!("{} objects, {}", sum.objects, output::bytes(sum.bytes)));
-    all_or(failures, "were not stored")
+    let (arrived, failures) = convoy.arrive().await;
+    let Arrived { objects, bytes } = arrived;
+    let failed = failures.len() as u64;
+    let stored = TreeStored { objects, bytes, skipped_symlinks: tree.symlinks, failed };
+    format.answer(&stored, |_| arrived.in_words());
+    all_or(failures, "not stored")
 }
 
 async fn put_file(client: Client, file: TreeFile, options: PutOptions) -> Verdict<u64> {
@@ -237,18 +223,6 @@ async fn put_file(client: Client, file: TreeFile, options: PutOptions) -> Verdic
     match client.put_with(&file.key, source, options).await {
         Ok(stored) => Ok(stored.bytes),
         Err(error) => Err(Failure::from(error).within(file.path.display())),
-    }
-}
-
-/// Tells every failure; the first one decides the exit code.
-pub(crate) fn all_or(failures: Vec<Failure>, what: &str) -> Verdict {
-    for failure in &failures {
-        output::note(&failure.message);
-    }
-    let count = failures.len();
-    match failures.into_iter().next() {
-        None => Ok(()),
-        Some(first) => Err(Failure { kind: first.kind, message: format!("{count} objects {what}") }),
     }
 }
 

@@ -235,7 +235,7 @@ fn input(named: Option<&Path>) -> Verdict<Vec<TreeFile>> {
     let skip: &[&str] = if named.is_some() { &[] } else { &SKIPPED };
     let tree = Tree::walk(&root, "tree/", skip)?;
     if tree.symlinks > 0 {
-        output::note(&format!("skipped {} symbolic links", tree.symlinks));
+        output::note(&format!("skipped {}", output::counted(tree.symlinks, "symbolic link")));
     }
     for reason in &tree.unnamable {
         output::note(&format!("skipped: {reason}"));
