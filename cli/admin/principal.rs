@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use trefoil_client::Profile;
-use trefoil_client::shell::{ProfileFile, ProfileRole};
+use trefoil_client::shell::{Padding, ProfileFile, ProfileRole};
 use trefoil_protocol::ids::{PrincipalId, TenantId, TenantName};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 use trefoil_transport::{Authority, Identity, LEAF_LIFETIME};
@@ -59,6 +59,7 @@ pub(crate) async fn run(verb: &PrincipalVerb, profile: &Profile, path: &Path, fo
         role: ProfileRole::Tenant,
         tenant: Some(arguments.tenant.to_string()),
         dc: profile.dc.map(|dc| dc.to_string()),
+        padding: Padding::None,
         endpoints: arguments.endpoints.clone(),
         trust: profile.trust.clone(),
         certificate: String::new(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use trefoil_client::shell::{FileSource, ReaderSource};
-use trefoil_client::{Client, PutOptions, Spool, Stored};
+use trefoil_client::{Client, Padding, PutOptions, Spool, Stored};
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::Precondition;
 
@@ -36,6 +36,9 @@ pub(crate) struct PutArguments {
     /// Keep nothing of standard input for another attempt; a break then ends the put with 5
     #[arg(long)]
     no_spool: bool,
+    /// Pad objects, so that their ciphertext tells a class of lengths and not the length
+    #[arg(long)]
+    pad: bool,
 }
 
 /// What `put --json` says.
@@ -99,6 +102,7 @@ fn options(arguments: &PutArguments) -> PutOptions {
     PutOptions {
         precondition: if arguments.if_absent { Precondition::Absent } else { Precondition::Any },
         spool: if arguments.no_spool { Spool::Forbidden } else { Spool::Allowed },
+        padding: arguments.pad.then_some(Padding::Padme),
         ..PutOptions::default()
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use trefoil_client::shell::{ProfileFile, ProfileRole};
+use trefoil_client::shell::{Padding, ProfileFile, ProfileRole};
 
 use crate::config::cluster::{ClusterFile, NodePlan};
 use crate::config::server::{DetourTable, LinkTable, NodeFile, PlacementFile};
@@ -163,6 +163,7 @@ pub(super) fn admin_profile(plan: &ClusterFile) -> ProfileFile {
         role: ProfileRole::Operator,
         tenant: None,
         dc: None,
+        padding: Padding::None,
         endpoints: vec![plan.placement.listen.to_string()],
         trust: "ca/ca.pem".to_owned(),
         certificate: String::new(),
@@ -179,6 +180,7 @@ pub(super) fn tenant_profile(plan: &ClusterFile, tenant: &str) -> ProfileFile {
         role: ProfileRole::Tenant,
         tenant: Some(tenant.to_owned()),
         dc: None,
+        padding: Padding::None,
         endpoints: endpoints.map(|address| address.to_string()).collect(),
         trust: "../ca/ca.pem".to_owned(),
         certificate: String::new(),

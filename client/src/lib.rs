@@ -28,6 +28,6 @@ pub mod shell;
 pub use failure::{Damage, FailureKind, ReadError, Trouble, WriteError};
 #[cfg(feature = "shell")]
 pub use shell::{
-    Client, ConnectError, Download, Head, Hidden, Listed, Page, Pages, Profile, ProfileError, PutOptions,
-    Restored, Settings, Source, Spool, Stored, Trust, TrustFileError, verify_certificate,
+    Client, ConnectError, Download, Head, Hidden, Listed, Padding, Page, Pages, Profile, ProfileError,
+    PutOptions, Restored, Settings, Source, Spool, Stored, Trust, TrustFileError, verify_certificate,
 };

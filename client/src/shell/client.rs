@@ -22,7 +22,7 @@ use super::keyring::Keyring;
 use super::listing::{Page, Pages};
 use super::network::Network;
 use super::profile::{Profile, ProfileRole};
-use super::put::{Hidden, PutOptions, Restored, Stored};
+use super::put::{Hidden, Padding, PutOptions, Restored, Stored};
 use super::source::IntoSource;
 use super::tokens::Tokens;
 use super::{read, write};
@@ -111,6 +111,8 @@ pub(super) struct Inner {
     pub(super) tenant: TenantId,
     /// The data centre that reads prefer.
     pub(super) dc: Option<DcId>,
+    /// What the lengths of objects may tell, where a put does not say.
+    pub(super) padding: Padding,
     /// Held while keys are asked for, so that one question serves all who wait.
     refilling: AsyncMutex<()>,
 }
@@ -150,8 +152,8 @@ impl Client {
         let mut instance = ClientInstance::default();
         OsEntropy.fill(&mut instance.0);
         let tokens = Tokens::new(instance);
-        let (dc, refilling) = (profile.dc, AsyncMutex::new(()));
-        Ok(Self { inner: Arc::new(Inner { network, keyring, tokens, tenant, dc, refilling }) })
+        let (dc, padding, refilling) = (profile.dc, profile.padding, AsyncMutex::new(()));
+        Ok(Self { inner: Arc::new(Inner { network, keyring, tokens, tenant, dc, padding, refilling }) })
     }
 
     /// The tenant.

@@ -15,7 +15,7 @@ pub struct Listed {
     pub key: ObjectKey,
     /// The version.
     pub version: VersionId,
-    /// Plaintext bytes.
+    /// Plaintext bytes, padding included: the node that lists knows no other length.
     pub bytes: u64,
     /// blake3 of the sealed bytes.
     pub root: Hash,

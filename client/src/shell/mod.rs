@@ -24,5 +24,5 @@ pub use client::{Client, ConnectError, Settings};
 pub use download::{Download, Head};
 pub use listing::{Listed, Page, Pages};
 pub use profile::{Profile, ProfileError, ProfileFile, ProfileRole};
-pub use put::{Hidden, PutOptions, Restored, Spool, Stored};
+pub use put::{Hidden, Padding, PutOptions, Restored, Spool, Stored};
 pub use source::{FileSource, IntoSource, MemorySource, ReaderSource, Source};

@@ -10,16 +10,19 @@ use trefoil_protocol::ids::{DcId, InvalidId, TenantName};
 use trefoil_transport::{ClusterName, IdentityError, OwnCertificate, TrustStore};
 use zeroize::Zeroizing;
 
+use super::put::Padding;
+
 /// A profile as it stands in its file: `trust`, `certificate` and `key` are PEM text or paths relative
 /// to the file.
 ///
 /// ```
-/// # use trefoil_client::shell::{ProfileFile, ProfileRole};
+/// # use trefoil_client::shell::{Padding, ProfileFile, ProfileRole};
 /// let text = ProfileFile {
 ///     cluster: "dev".into(),
 ///     role: ProfileRole::Tenant,
 ///     tenant: Some("acme".into()),
 ///     dc: None,
+///     padding: Padding::None,
 ///     endpoints: vec!["127.0.0.1:7001".into()],
 ///     trust: "../ca/ca.pem".into(),
 ///     certificate: "acme.pem".into(),
@@ -41,6 +44,9 @@ pub struct ProfileFile {
     /// The data centre this program runs in, if it runs in one: reads prefer it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dc: Option<String>,
+    /// What the lengths of this program's objects may tell.
+    #[serde(default, skip_serializing_if = "Padding::is_none")]
+    pub padding: Padding,
     /// Where to begin: `host:port` of storage nodes and placement servers.
     pub endpoints: Vec<String>,
     /// The cluster's root certificates.
@@ -78,6 +84,8 @@ pub struct Profile {
     pub tenant: Option<TenantName>,
     /// The data centre this program runs in.
     pub dc: Option<DcId>,
+    /// What the lengths of this program's objects may tell.
+    pub padding: Padding,
     /// `host:port` of storage nodes and placement servers.
     pub endpoints: Vec<String>,
     /// The cluster's root certificates, PEM.
@@ -164,6 +172,7 @@ impl Profile {
             role: file.role,
             tenant: file.tenant.map(|name| name.parse()).transpose().map_err(name_error)?,
             dc: file.dc.map(|name| name.parse()).transpose().map_err(name_error)?,
+            padding: file.padding,
             endpoints: file.endpoints,
             trust: pem(file.trust, path)?,
             certificate: pem(file.certificate, path)?,
@@ -242,6 +251,14 @@ mod tests {
     fn an_unknown_key_is_an_error_with_its_line() {
         let message = error(&text().replace("dc = ", "data_centre = "));
         assert!(message.contains("line 4") && message.contains("data_centre"), "{message}");
+    }
+
+    #[test]
+    fn padding_is_off_unless_asked_for_by_its_name() {
+        let padding = |text: &str| Profile::parse(text, Path::new("acme.toml")).unwrap().padding;
+        assert_eq!(padding(&text()), Padding::None);
+        assert_eq!(padding(&(text() + "padding = \"padme\"\n")), Padding::Padme);
+        assert!(error(&(text() + "padding = \"much\"\n")).contains("padme"));
     }
 
     #[test]

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use trefoil_protocol::ids::{Lsn, VersionId};
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::{Precondition, PutReceipt};
 use trefoil_protocol::time::CpTime;
+
+use crate::seal::{Sealer, padme};
 
 /// An acknowledged put.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +58,40 @@ pub enum Spool {
     Forbidden,
 }
 
+/// What the length of an object's ciphertext tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Padding {
+    /// The object's length, to the byte.
+    #[default]
+    None,
+    /// The class of lengths that it belongs to: it is padded to the longest of its class, with at most
+    /// 12 % more bytes.
+    Padme,
+}
+
+impl Padding {
+    pub(super) fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+
+    /// The length that `bytes` of plaintext are padded to.
+    pub(super) fn padded(self, bytes: u64) -> u64 {
+        match self {
+            Self::None => bytes,
+            Self::Padme => padme(bytes),
+        }
+    }
+
+    /// The padding that what was pushed wants.
+    pub(super) fn wanted(self, sealer: &Sealer) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Padme => sealer.padding_wanted(),
+        }
+    }
+}
+
 /// How to put, beyond key and source.
 ///
 /// ```
@@ -72,6 +109,8 @@ pub struct PutOptions {
     pub user: BTreeMap<String, String>,
     /// Whether a source that can be read only once is spooled.
     pub spool: Spool,
+    /// What its length may tell; `None` leaves that to the profile.
+    pub padding: Option<Padding>,
     /// Called with the plaintext bytes sent so far in the current attempt.
     pub progress: Option<Box<dyn FnMut(u64) + Send>>,
 }
@@ -89,6 +128,7 @@ impl std::fmt::Debug for PutOptions {
         f.debug_struct("PutOptions")
             .field("precondition", &self.precondition)
             .field("spool", &self.spool)
+            .field("padding", &self.padding)
             .finish_non_exhaustive()
     }
 }

@@ -10,10 +10,11 @@ use trefoil_protocol::ids::Hash;
 use trefoil_protocol::message::tenant::UploadEnd;
 use trefoil_protocol::tree::{LEAF_LEN, TreeBuilder};
 
+use super::put::Padding;
 use super::source::Source;
 use super::spool::SpooledFrames;
 use crate::failure::WriteError;
-use crate::seal::{Metadata, Sealer};
+use crate::seal::{Begun, Metadata, SealEnd, Sealer};
 
 /// Leaves in one frame.
 const FRAME_LEAVES: usize = 4;
@@ -46,19 +47,24 @@ impl<S: Source> Plaintext<S> {
         self.source.is_repeatable()
     }
 
-    /// Reads ahead until more than `limit` bytes are here or the source ends; `true` if it ended.
-    pub(super) async fn ends_within(&mut self, limit: usize) -> Result<bool, WriteError> {
-        while !self.ended && self.ahead.iter().map(Bytes::len).sum::<usize>() <= limit {
+    /// All of it, if it is not longer than `limit` when padded. What was read ahead to learn that is not
+    /// lost if it is.
+    pub(super) async fn whole_within(
+        &mut self,
+        limit: usize,
+        padding: Padding,
+    ) -> Result<Option<Vec<u8>>, WriteError> {
+        while !self.ended && self.bytes_ahead() <= limit {
             let piece = self.source.next().await.map_err(WriteError::Source)?;
             self.ended = piece.is_empty();
             self.ahead.extend((!piece.is_empty()).then_some(piece));
         }
-        Ok(self.ended && self.ahead.iter().map(Bytes::len).sum::<usize>() <= limit)
+        let is_short = self.ended && padding.padded(self.bytes_ahead() as u64) <= limit as u64;
+        Ok(is_short.then(|| self.ahead.iter().flatten().copied().collect()))
     }
 
-    /// Everything read ahead, as one.
-    pub(super) fn ahead(&self) -> Vec<u8> {
-        self.ahead.iter().flatten().copied().collect()
+    fn bytes_ahead(&self) -> usize {
+        self.ahead.iter().map(Bytes::len).sum()
     }
 
     /// The next piece; `None` at the end.
@@ -85,11 +91,29 @@ impl<S: Source> Plaintext<S> {
 /// Called with the plaintext bytes sealed so far.
 pub(super) type ProgressCall = Box<dyn FnMut(u64) + Send>;
 
-/// The tenant's words about an object, but for its length.
+/// How a put's attempts are sealed: the tenant's words about the object, and what its length may tell.
 #[derive(Clone, Debug)]
-pub(super) struct Words {
+pub(super) struct Manner {
     pub(super) created_ms: u64,
     pub(super) user: BTreeMap<String, String>,
+    pub(super) padding: Padding,
+}
+
+impl Manner {
+    fn seal_end(self, end: SealEnd) -> Result<SealedEnd, WriteError> {
+        let Self { created_ms, user, .. } = self;
+        let words = Metadata { plaintext_len: end.plaintext_len, created_ms, user };
+        let metadata = end.metadata.seal(&words).map_err(WriteError::Metadata)?;
+        Ok(SealedEnd { last: end.last, length: end.sealed_len, metadata: metadata.as_bytes().clone() })
+    }
+}
+
+/// The last sealed bytes, and what is known with them.
+struct SealedEnd {
+    last: Bytes,
+    /// Of all sealed bytes.
+    length: u64,
+    metadata: Bytes,
 }
 
 /// What is kept of the frames given out.
@@ -121,7 +145,9 @@ pub(super) struct Upload<'a, S> {
     spool: Spooled,
     /// The next frame to give out.
     cursor: u32,
-    words: Words,
+    manner: Manner,
+    /// Bytes of padding still to come, once the plaintext is at its end.
+    padding_left: Option<u64>,
     plaintext_bytes: u64,
     progress: &'a mut Option<ProgressCall>,
     /// Why [`Upload::step`] failed.
@@ -131,25 +157,25 @@ pub(super) struct Upload<'a, S> {
 impl<'a, S: Source> Upload<'a, S> {
     pub(super) fn new(
         plaintext: &'a mut Plaintext<S>,
-        sealer: Sealer,
-        header: Bytes,
-        words: Words,
+        begun: Begun,
+        manner: Manner,
         spool: Spooled,
         progress: &'a mut Option<ProgressCall>,
     ) -> Self {
         Self {
             plaintext,
             piece: Bytes::new(),
-            sealer: Some(sealer),
+            sealer: Some(begun.sealer),
             tree: TreeBuilder::new(),
             frame: BytesMut::with_capacity(FRAME_BYTES),
-            overflow: header,
+            overflow: begun.header,
             frames_made: 0,
             sealed: None,
             end: None,
             spool,
             cursor: 0,
-            words,
+            manner,
+            padding_left: None,
             plaintext_bytes: 0,
             progress,
             error: None,
@@ -241,7 +267,7 @@ impl<'a, S: Source> Upload<'a, S> {
             if self.piece.is_empty() {
                 match self.plaintext.next().await? {
                     Some(piece) => self.piece = piece,
-                    None => return self.seal_last(sealer),
+                    None => return self.seal_rest(sealer),
                 }
             }
             let mut left = &self.piece[..];
@@ -256,15 +282,15 @@ impl<'a, S: Source> Upload<'a, S> {
         }
     }
 
-    fn seal_last(&mut self, sealer: Sealer) -> Result<Bytes, WriteError> {
-        let end = sealer.finish();
-        let words = Metadata {
-            plaintext_len: end.plaintext_len,
-            created_ms: self.words.created_ms,
-            user: self.words.user.clone(),
-        };
-        let metadata = end.metadata.seal(&words).map_err(WriteError::Metadata)?;
-        self.sealed = Some((end.sealed_len, metadata.as_bytes().clone()));
+    /// What follows the plaintext: its padding, then the last chunk.
+    fn seal_rest(&mut self, mut sealer: Sealer) -> Result<Bytes, WriteError> {
+        let left = self.padding_left.get_or_insert_with(|| self.manner.padding.wanted(&sealer));
+        if let Some(sealed) = sealer.push_padding(left)? {
+            self.sealer = Some(sealer);
+            return Ok(sealed);
+        }
+        let end = self.manner.clone().seal_end(sealer.finish())?;
+        self.sealed = Some((end.length, end.metadata));
         Ok(end.last)
     }
 
@@ -278,24 +304,22 @@ impl<'a, S: Source> Upload<'a, S> {
 
 /// An object that is small enough to ride in its request: all of its sealed bytes, and its end.
 pub(super) fn seal_whole(
-    mut sealer: Sealer,
-    header: &[u8],
+    begun: Begun,
     text: &[u8],
-    words: Words,
+    manner: Manner,
 ) -> Result<(Bytes, UploadEnd), WriteError> {
+    let Begun { mut sealer, header, .. } = begun;
     let mut bytes = BytesMut::from(header);
     let mut left = text;
     while !left.is_empty() {
-        if let Some(sealed) = sealer.push(&mut left)? {
-            bytes.extend_from_slice(&sealed);
-        }
+        bytes.extend_from_slice(&sealer.push(&mut left)?.unwrap_or_default());
     }
-    let end = sealer.finish();
-    bytes.extend_from_slice(&end.last);
-    let Words { created_ms, user } = words;
-    let metadata = Metadata { plaintext_len: end.plaintext_len, created_ms, user };
-    let metadata = end.metadata.seal(&metadata).map_err(WriteError::Metadata)?;
+    let mut padding = manner.padding.wanted(&sealer);
+    while padding > 0 {
+        bytes.extend_from_slice(&sealer.push_padding(&mut padding)?.unwrap_or_default());
+    }
+    let SealedEnd { last, length: sealed_length, metadata } = manner.seal_end(sealer.finish())?;
+    bytes.extend_from_slice(&last);
     let root = Hash(*blake3::hash(&bytes).as_bytes());
-    let end = UploadEnd { root, sealed_length: end.sealed_len, metadata: metadata.as_bytes().clone() };
-    Ok((bytes.freeze(), end))
+    Ok((bytes.freeze(), UploadEnd { root, sealed_length, metadata }))
 }

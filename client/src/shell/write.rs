@@ -21,7 +21,7 @@ use super::put::{Hidden, PutOptions, Restored, Spool, Stored};
 use super::source::Source;
 use super::spool::SpooledFrames;
 use super::tokens::OpenToken;
-use super::upload::{Plaintext, ProgressCall, Spooled, Upload, Words, seal_whole};
+use super::upload::{Manner, Plaintext, ProgressCall, Spooled, Upload, seal_whole};
 use crate::core::{Jitter, Mutation, MutationFailure};
 use crate::entropy::{Entropy, OsEntropy};
 use crate::failure::{Damage, Trouble, WriteError};
@@ -35,7 +35,7 @@ struct Put<'a> {
     inner: &'a Inner,
     key: &'a ObjectKey,
     precondition: Precondition,
-    words: Words,
+    manner: Manner,
     attempts: Attempts,
     begun: u32,
 }
@@ -53,16 +53,16 @@ pub(super) async fn put<S: Source>(
     source: S,
     options: PutOptions,
 ) -> Result<Stored, WriteError> {
-    let PutOptions { precondition, user, spool, mut progress } = options;
+    let PutOptions { precondition, user, spool, padding, mut progress } = options;
+    let padding = padding.unwrap_or(inner.padding);
     let mut version = VersionId::default();
     OsEntropy.fill(&mut version.0);
     let object = ObjectIdentity { tenant: inner.tenant, name: inner.keyring.name_hash(key), version };
     let attempts = Attempts::new(object);
-    let words = Words { created_ms: now_ms(), user };
-    let mut put = Put { inner, key, precondition, words, attempts, begun: 0 };
+    let manner = Manner { created_ms: now_ms(), user, padding };
+    let mut put = Put { inner, key, precondition, manner, attempts, begun: 0 };
     let mut plaintext = Plaintext::new(source);
-    if plaintext.ends_within(INLINE_PLAINTEXT_MAX).await? {
-        let text = plaintext.ahead();
+    if let Some(text) = plaintext.whole_within(INLINE_PLAINTEXT_MAX, padding).await? {
         let stored = put.inline(&text).await?;
         progress.iter_mut().for_each(|progress| progress(text.len() as u64));
         return Ok(stored);
@@ -78,7 +78,7 @@ impl Put<'_> {
     /// A small object rides in its request, which is repeated as it is.
     async fn inline(&mut self, text: &[u8]) -> Result<Stored, WriteError> {
         let (sealing, begun) = self.begin().await?;
-        let (bytes, end) = seal_whole(begun.sealer, &begun.header, text, self.words.clone())?;
+        let (bytes, end) = seal_whole(begun, text, self.manner.clone())?;
         let token = self.inner.token().await?;
         let call = self.call(&sealing, Some(end), token.used());
         let mut mutation = self.mutation(call, bytes);
@@ -98,9 +98,7 @@ impl Put<'_> {
         let mut troubled_since = None;
         loop {
             let (sealing, begun) = self.begin().await?;
-            let words = self.words.clone();
-            let upload =
-                Upload::new(plaintext, begun.sealer, begun.header, words, Spooled::Nothing, progress);
+            let upload = Upload::new(plaintext, begun, self.manner.clone(), Spooled::Nothing, progress);
             let upload = AsyncMutex::new(upload);
             let failure = match self.send_once(&sealing, &upload).await? {
                 Ok(stored) => return Ok(stored),
@@ -131,8 +129,7 @@ impl Put<'_> {
             Spool::Allowed => Spooled::Everything(frames),
             Spool::Forbidden => Spooled::Memory(frames),
         };
-        let words = self.words.clone();
-        let upload = Upload::new(plaintext, begun.sealer, begun.header, words, spooled, progress);
+        let upload = Upload::new(plaintext, begun, self.manner.clone(), spooled, progress);
         let upload = AsyncMutex::new(upload);
         match spool {
             Spool::Allowed => self.send_until_deadline(&sealing, &upload).await,

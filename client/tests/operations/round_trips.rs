@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
+use trefoil_client::seal::{ChunkLen, padme, plaintext_len};
 use trefoil_client::shell::{FileSource, ReaderSource};
-use trefoil_client::{FailureKind, PutOptions, ReadError, WriteError};
+use trefoil_client::{FailureKind, Padding, PutOptions, ReadError, WriteError};
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::Precondition;
 
@@ -40,6 +41,34 @@ async fn objects_of_every_length_come_back_from_memory_files_and_streams() {
     }
     std::fs::remove_file(&path).unwrap();
     assert_eq!(world.state().keys_asked_of_nodes, 0, "keys are the custodian's");
+}
+
+#[tokio::test]
+async fn r089_a_padded_object_tells_a_class_of_lengths_and_comes_back_as_it_was() {
+    let world = World::new().await;
+    for len in LENGTHS.into_iter().chain([15_872, 15_873, 16_000]) {
+        let (bytes, key) = (text(len), key(&format!("k{len}")));
+        let padded = || PutOptions { padding: Some(Padding::Padme), ..PutOptions::default() };
+        for spooled in [false, true] {
+            let stored = match spooled {
+                false => world.client.put_with(&key, bytes.clone(), padded()).await.unwrap(),
+                true => world.client.put_with(&key, ReaderSource::new(&bytes[..]), padded()).await.unwrap(),
+            };
+            assert_eq!(stored.bytes, len as u64);
+            let head = world.client.head(&key).await.unwrap();
+            assert_eq!(head.bytes, len as u64);
+            let class = plaintext_len(head.view.sealed_length, ChunkLen::DEFAULT);
+            assert_eq!(class, Some(padme(len as u64)), "{len}");
+            assert!(world.client.get(&key).await.unwrap().bytes().await.unwrap() == bytes, "{len}");
+            if len > 0 {
+                let range = len as u64 / 2..len as u64;
+                let got = world.client.get_range(&key, range).await.unwrap().bytes().await.unwrap();
+                assert!(got == bytes[len / 2..], "{len}");
+                let beyond = world.client.get_range(&key, 0..len as u64 + 1).await.unwrap_err();
+                assert_eq!(beyond.kind(), FailureKind::Refused, "padding is nobody's to read");
+            }
+        }
+    }
 }
 
 #[tokio::test]

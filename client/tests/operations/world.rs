@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use trefoil_client::shell::{ProfileFile, ProfileRole};
+use trefoil_client::shell::{Padding, ProfileFile, ProfileRole};
 use trefoil_client::{Client, Profile, Settings};
 use trefoil_protocol::codec;
 use trefoil_protocol::config::{
@@ -130,6 +130,7 @@ impl World {
             role: ProfileRole::Tenant,
             tenant: Some("acme".into()),
             dc: Some("b".into()),
+            padding: Padding::None,
             endpoints,
             trust: authority.certificate_pem().to_owned(),
             certificate: issued.certificate_pem,
