@@ -6,6 +6,7 @@ mod r090_planes;
 mod r091_resumption;
 mod r092_certificates;
 mod r097_limits;
+mod r099_hostile_datagrams;
 mod relay;
 mod stream_frames;
 mod two_links;
