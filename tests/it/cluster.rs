@@ -1,23 +1,25 @@
 //! A whole cluster of real processes in a folder of its own, and everything that a test does to it
 //! from outside: signals, the command line, files. It knows no more of the product than an operator
 //! does, and nothing survives it: processes are killed and the folder is removed, also on a panic.
+//!
+//! A test that breaks things has a cluster [`Alone`]. Tests that hurt nobody share one
+//! ([`shared`]); there they keep apart by the names of their objects, or by tenants of their own.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::MutexGuard;
+use std::process::{Child, Stdio};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use trefoil_client::{Client, Profile, Settings};
 
-use crate::turn::turn;
-
-/// The program under test.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_trefoil");
+use crate::program::{Folder, Run, run, trefoil};
 
 /// The storage nodes of a local cluster.
 pub(crate) const NODES: [&str; 6] = ["a1", "a2", "a3", "b1", "b2", "b3"];
@@ -26,103 +28,89 @@ pub(crate) const NODES: [&str; 6] = ["a1", "a2", "a3", "b1", "b2", "b3"];
 pub(crate) const PLACEMENT: &str = "w1";
 
 /// How long anything may take that must happen, on a loaded machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A folder that is gone when the test is over. Kept, with what the servers logged, when it failed.
-pub(crate) struct Folder {
-    path: PathBuf,
+/// How long deletes can be undone where a test does not say otherwise.
+const WINDOW: &str = "7d";
+
+/// Seven processes and a test that counts seconds are enough for two cores: whoever has a cluster
+/// alone holds this for writing, whoever shares one, for reading.
+static TURN: RwLock<()> = RwLock::new(());
+
+/// Waits until no other cluster is at work. Held until the value is dropped.
+pub(crate) fn turn() -> RwLockWriteGuard<'static, ()> {
+    // A test that failed leaves the lock poisoned and nothing else.
+    TURN.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Folder {
-    pub(crate) fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        // What a killed run with this process number left.
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Self { path }
-    }
+/// A cluster that one test has for itself.
+pub(crate) struct Alone {
+    cluster: Cluster,
+    _turn: RwLockWriteGuard<'static, ()>,
+}
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+impl Alone {
+    /// Starts a cluster in a folder of this name.
+    pub(crate) fn start(name: &str) -> Self {
+        let _turn = turn();
+        Self { cluster: Cluster::start(Folder::new(name)), _turn }
     }
 }
 
-impl Drop for Folder {
+impl Deref for Alone {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+impl DerefMut for Alone {
+    fn deref_mut(&mut self) -> &mut Cluster {
+        &mut self.cluster
+    }
+}
+
+/// The cluster that tests share.
+pub(crate) struct Shared {
+    cluster: &'static Cluster,
+    _turn: RwLockReadGuard<'static, ()>,
+}
+
+/// The cluster that tests share; the first who asks starts it.
+pub(crate) fn shared() -> Shared {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    let turn = TURN.read().unwrap_or_else(PoisonError::into_inner);
+    Shared { cluster: SHARED.get_or_init(start_for_all), _turn: turn }
+}
+
+/// Children die with the thread that started them, and a test's thread ends with its test: this one
+/// lives as long as the process.
+fn start_for_all() -> Cluster {
+    let (give, take) = mpsc::channel();
+    std::thread::spawn(move || {
+        give.send(Cluster::start(Folder::of_the_process("shared"))).expect("somebody waits");
+        loop {
+            std::thread::park();
+        }
+    });
+    take.recv().expect("the shared cluster starts")
+}
+
+impl Deref for Shared {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        self.cluster
+    }
+}
+
+impl Drop for Shared {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("kept for a look: {}", self.path.display());
-        } else {
-            let _ = fs::remove_dir_all(&self.path);
+            self.cluster.folder.keep();
         }
     }
-}
-
-/// How a run of the program ended.
-#[derive(Debug)]
-pub(crate) struct Run {
-    pub(crate) code: i32,
-    pub(crate) stdout: Vec<u8>,
-    pub(crate) stderr: String,
-}
-
-impl Run {
-    fn of(output: Output) -> Self {
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            stdout: output.stdout,
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-
-    /// This run, which must have succeeded.
-    #[track_caller]
-    pub(crate) fn held(self) -> Self {
-        assert_eq!(self.code, 0, "{}", self.stderr);
-        self
-    }
-
-    /// The one JSON value on standard output.
-    #[track_caller]
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| {
-            panic!("{error}: {} {}", String::from_utf8_lossy(&self.stdout), self.stderr)
-        })
-    }
-
-    /// The run failed with this exit code, in words that hold `said`, and without a panic.
-    #[track_caller]
-    pub(crate) fn failed(&self, code: i32, said: &str) {
-        assert!(self.code == code && self.stderr.contains(said), "expected {code} and {said:?}: {self:?}");
-        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
-    }
-}
-
-/// The program with arguments, not yet run. A server that it becomes dies with this thread.
-pub(crate) fn trefoil(arguments: &[&str]) -> Command {
-    let mut command = Command::new(PROGRAM);
-    command.args(arguments).env_remove("TREFOIL_PROFILE").stdin(Stdio::null());
-    command.env("TREFOIL_PARENT", std::process::id().to_string());
-    command
-}
-
-/// Runs the program.
-pub(crate) fn run(arguments: &[&str]) -> Run {
-    Run::of(trefoil(arguments).output().unwrap())
-}
-
-/// Runs a server that must end by itself.
-pub(crate) fn run_until_it_ends(arguments: &[&str], patience: Duration) -> Run {
-    let command = trefoil(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = command.unwrap();
-    let began = Instant::now();
-    while child.try_wait().unwrap().is_none() && began.elapsed() < patience {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let endless = child.try_wait().unwrap().is_none();
-    let _ = child.kill();
-    let run = Run::of(child.wait_with_output().unwrap());
-    assert!(!endless, "{arguments:?} still runs after {patience:?}: {}", run.stderr);
-    run
 }
 
 /// A running cluster.
@@ -131,21 +119,13 @@ pub(crate) struct Cluster {
     dev: Child,
     restarted: BTreeMap<String, Child>,
     runtime: Runtime,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl Cluster {
-    /// Starts a cluster whose deletes can be undone for `window`.
-    pub(crate) fn start(name: &str, window: &str) -> Self {
-        Self::over(Folder::new(name), window)
-    }
-
-    /// Starts a cluster in a folder that may hold one already.
-    fn over(folder: Folder, window: &str) -> Self {
-        let turn = turn();
+    fn start(folder: Folder) -> Self {
+        let dev = spawn_dev(folder.path());
         let runtime = Runtime::new().unwrap();
-        let dev = spawn_dev(folder.path(), window);
-        let mut cluster = Self { folder, dev, restarted: BTreeMap::new(), runtime, _turn: turn };
+        let mut cluster = Self { folder, dev, restarted: BTreeMap::new(), runtime };
         cluster.wait_for_ready();
         cluster
     }
@@ -157,13 +137,13 @@ impl Cluster {
             let said = fs::read_to_string(self.path("dev.log")).unwrap_or_default();
             assert!(ended.is_none(), "dev ended with {ended:?}: {said}");
             assert!(began.elapsed() < PATIENCE, "dev is not ready: {said}");
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
     /// A file of the cluster.
     pub(crate) fn path(&self, inner: impl AsRef<Path>) -> PathBuf {
-        self.folder.path().join(inner)
+        self.folder.join(inner)
     }
 
     /// Where a server keeps its data.
@@ -178,16 +158,17 @@ impl Cluster {
 
     /// Where a node listens on link 1.
     pub(crate) fn address(&self, node: &str) -> std::net::SocketAddr {
-        let text = fs::read_to_string(self.configuration(node)).unwrap();
-        let file: toml::Table = text.parse().unwrap();
+        let file = self.configuration_of(node);
         file["links"][0]["listen"].as_str().unwrap().parse().unwrap()
     }
 
     /// Where the custodian listens.
     pub(crate) fn custodian(&self) -> std::net::SocketAddr {
-        let text = fs::read_to_string(self.configuration(PLACEMENT)).unwrap();
-        let file: toml::Table = text.parse().unwrap();
-        file["tenant_listen"].as_str().unwrap().parse().unwrap()
+        self.configuration_of(PLACEMENT)["tenant_listen"].as_str().unwrap().parse().unwrap()
+    }
+
+    fn configuration_of(&self, server: &str) -> toml::Table {
+        fs::read_to_string(self.configuration(server)).unwrap().parse().unwrap()
     }
 
     /// The file of a tenant's profile.
@@ -195,13 +176,32 @@ impl Cluster {
         self.path(format!("tenants/{tenant}.toml"))
     }
 
-    /// Runs a verb as a tenant.
-    pub(crate) fn tenant(&self, tenant: &str, arguments: &[&str]) -> Run {
+    /// Makes a tenant whose deletes can be undone for `window`, and a profile for it.
+    #[track_caller]
+    pub(crate) fn found(&self, tenant: &str, window: &str) {
+        let made = self.operator(&["tenant", "create", tenant, "--delete-window", window, "--volumes", "4"]);
+        assert_eq!(made.held().json()["volumes"], 4);
+        let acme: toml::Table = fs::read_to_string(self.profile("acme")).unwrap().parse().unwrap();
         let profile = self.profile(tenant);
-        run(&[&["--profile", profile.to_str().unwrap(), "--json"], arguments].concat())
+        let mut issue = vec!["principal", "issue", tenant, "-o", profile.to_str().unwrap()];
+        for endpoint in acme["endpoints"].as_array().unwrap() {
+            issue.extend(["--endpoint", endpoint.as_str().unwrap()]);
+        }
+        self.operator(&issue).held();
     }
 
-    /// Runs a verb as the operator.
+    /// Runs a verb as a tenant, with `--json`.
+    pub(crate) fn tenant(&self, tenant: &str, arguments: &[&str]) -> Run {
+        self.plain(tenant, &[&["--json"], arguments].concat())
+    }
+
+    /// Runs a verb as a tenant.
+    pub(crate) fn plain(&self, tenant: &str, arguments: &[&str]) -> Run {
+        let profile = self.profile(tenant);
+        run(&[&["--profile", profile.to_str().unwrap()], arguments].concat())
+    }
+
+    /// Runs a verb as the operator, with `--json`.
     pub(crate) fn operator(&self, arguments: &[&str]) -> Run {
         let profile = self.path("admin.toml");
         run(&[&["--profile", profile.to_str().unwrap(), "--json"], arguments].concat())
@@ -210,6 +210,14 @@ impl Cluster {
     /// Runs what needs a runtime.
     pub(crate) fn block_on<F: Future>(&self, work: F) -> F::Output {
         self.runtime.block_on(work)
+    }
+
+    /// Runs what needs a runtime beside the test.
+    pub(crate) fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.runtime.spawn(work)
     }
 
     /// The client library as a tenant.
@@ -238,34 +246,43 @@ impl Cluster {
         let log = self.path(server).join("log");
         let log = fs::OpenOptions::new().append(true).create(true).open(log).unwrap();
         let configuration = self.configuration(server);
-        let began = Instant::now();
         // The killed process may hold its files for a moment more.
-        while is_running(&self.path(server).join("pid")) {
-            assert!(began.elapsed() < PATIENCE, "{server} does not die");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        self.wait_for_end(server);
         let child = trefoil(&[verb, "--config", configuration.to_str().unwrap()]).stderr(log).spawn();
         self.restarted.insert(server.to_owned(), child.unwrap());
     }
 
-    /// `kill -9` of every process of the cluster at once.
-    pub(crate) fn kill_everything(&mut self) {
-        for server in NODES.into_iter().chain([PLACEMENT]) {
-            // One that the test killed before has no process to kill now.
-            let _ = kill_process(self.pid(server), Signal::KILL);
+    /// Waits until a server's process is gone.
+    #[track_caller]
+    fn wait_for_end(&self, server: &str) {
+        let began = Instant::now();
+        while is_running(&self.path(server).join("pid")) {
+            assert!(began.elapsed() < PATIENCE, "{server} does not die");
+            std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// `kill -9` of `trefoil dev`, and with it of every server at once.
+    pub(crate) fn kill_everything(&mut self) {
         self.dev.kill().unwrap();
         self.dev.wait().unwrap();
-        for child in self.restarted.values_mut() {
-            child.wait().unwrap();
+        for (name, child) in &mut self.restarted {
+            assert!(child.try_wait().unwrap().is_some(), "{name} is no child of dev any more");
         }
-        self.restarted.clear();
+        NODES.into_iter().chain([PLACEMENT]).for_each(|server| self.wait_for_end(server));
         let _ = fs::remove_file(self.path("ready"));
     }
 
+    /// Stops the cluster as Ctrl-C does.
+    pub(crate) fn stop(&mut self) {
+        kill_process(Pid::from_child(&self.dev), Signal::INT).unwrap();
+        let status = self.dev.wait().unwrap();
+        assert!(status.success(), "dev ended with {status}");
+    }
+
     /// Starts everything again, as `trefoil dev` does on a folder that it knows.
-    pub(crate) fn start_again(&mut self, window: &str) {
-        self.dev = spawn_dev(self.folder.path(), window);
+    pub(crate) fn start_again(&mut self) {
+        self.dev = spawn_dev(self.folder.path());
         self.wait_for_ready();
     }
 
@@ -285,7 +302,7 @@ impl Cluster {
                 Some(status) if wanted(&status) => return status,
                 seen => assert!(began.elapsed() < PATIENCE, "waited in vain for {what}: {seen:?}"),
             }
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
 
@@ -312,10 +329,10 @@ impl Drop for Cluster {
     }
 }
 
-fn spawn_dev(folder: &Path, window: &str) -> Child {
+fn spawn_dev(folder: &Path) -> Child {
     let log = File::create(folder.join("dev.log")).unwrap();
     let data = folder.to_str().unwrap();
-    let mut command = trefoil(&["dev", "--data", data, "--delete-window", window]);
+    let mut command = trefoil(&["dev", "--data", data, "--delete-window", WINDOW]);
     command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
 }
 

@@ -1,11 +1,14 @@
 //! Processes die and stand still under load; what was acknowledged is there afterwards.
 
-use std::time::{Duration, Instant};
+use std::fs;
+use std::time::Instant;
 
 use rustix::process::Signal;
 
-use crate::cluster::{Cluster, NODES, is_whole};
+use crate::cluster::{Alone, Cluster, NODES, PLACEMENT, is_whole};
 use crate::ledger::Load;
+use crate::program::Folder;
+use crate::storing::read_tree;
 
 /// The node that leads the most volumes of a tenant, by its status.
 fn busiest(cluster: &Cluster, tenant: &str) -> String {
@@ -19,13 +22,9 @@ fn busiest(cluster: &Cluster, tenant: &str) -> String {
 
 #[test]
 fn a_killed_node_costs_no_request_and_comes_back() {
-    let mut cluster = Cluster::start("node-kill", "7d");
+    let mut cluster = Alone::start("node-kill");
     let client = cluster.client("acme");
-    let load = cluster.block_on(async {
-        let load = Load::start(&client);
-        load.goes_on(100).await;
-        load
-    });
+    let load = Load::at_work(&cluster, &client, 100);
     let victim = busiest(&cluster, "acme");
     cluster.signal(&victim, Signal::KILL);
     let killed = Instant::now();
@@ -42,13 +41,9 @@ fn a_killed_node_costs_no_request_and_comes_back() {
 
 #[test]
 fn a_node_that_stood_still_beyond_its_lease_serves_nothing_stale() {
-    let cluster = Cluster::start("node-stop", "7d");
+    let cluster = Alone::start("node-stop");
     let client = cluster.client("acme");
-    let load = cluster.block_on(async {
-        let load = Load::start(&client);
-        load.goes_on(100).await;
-        load
-    });
+    let load = Load::at_work(&cluster, &client, 100);
     let victim = busiest(&cluster, "acme");
     cluster.signal(&victim, Signal::STOP);
     // Longer than a lease and its wait-out, so that somebody else leads now.
@@ -68,18 +63,14 @@ fn a_node_that_stood_still_beyond_its_lease_serves_nothing_stale() {
 
 #[test]
 fn r011_after_every_process_was_killed_at_once_everything_acknowledged_is_there() {
-    let mut cluster = Cluster::start("all-kill", "7d");
+    let mut cluster = Alone::start("all-kill");
     for round in 0..2 {
         let client = cluster.client("acme");
-        let load = cluster.block_on(async {
-            let load = Load::start(&client);
-            load.goes_on(150).await;
-            load
-        });
+        let load = Load::at_work(&cluster, &client, 150);
         cluster.kill_everything();
         let ledger = load.abandon();
         let killed = Instant::now();
-        cluster.start_again("7d");
+        cluster.start_again();
         println!("round {round}: whole {:?} after every process was killed", killed.elapsed());
         let client = cluster.client("acme");
         let count = cluster.block_on(ledger.nothing_is_lost(&client));
@@ -91,20 +82,40 @@ fn r011_after_every_process_was_killed_at_once_everything_acknowledged_is_there(
 
 #[test]
 fn a_killed_placement_process_comes_back_and_nobody_noticed() {
-    let mut cluster = Cluster::start("placement-kill", "7d");
+    let mut cluster = Alone::start("placement-kill");
     let client = cluster.client("acme");
-    let load = cluster.block_on(async {
-        let load = Load::start(&client);
-        load.goes_on(50).await;
-        load
-    });
-    cluster.signal(crate::cluster::PLACEMENT, Signal::KILL);
-    std::thread::sleep(Duration::from_secs(2));
-    cluster.restart(crate::cluster::PLACEMENT);
+    let load = Load::at_work(&cluster, &client, 50);
+    cluster.signal(PLACEMENT, Signal::KILL);
+    cluster.block_on(load.goes_on(100));
+    cluster.restart(PLACEMENT);
     cluster.block_on(load.goes_on(100));
     cluster.wait_for("a whole cluster", is_whole);
     let ledger = cluster.block_on(load.stop());
     ledger.none_failed();
     cluster.block_on(ledger.nothing_is_lost(&client));
+    cluster.nothing_panicked();
+}
+
+#[test]
+fn one_data_centre_is_lost_and_every_object_is_read_and_written() {
+    let cluster = Alone::start("lose-a");
+    let folder = Folder::new("lose-a-files");
+    let put = |prefix| {
+        cluster.tenant("acme", &["put", "-r", folder.path().to_str().unwrap(), prefix]).held();
+    };
+    for n in 0..30 {
+        fs::write(folder.join(format!("{n}")), format!("content {n}")).unwrap();
+    }
+    put("before/");
+    ["a1", "a2", "a3"].iter().for_each(|node| cluster.signal(node, Signal::KILL));
+    put("during/");
+    for prefix in ["before/", "during/"] {
+        let out = Folder::new("lose-a-out");
+        cluster.tenant("acme", &["get", "-r", prefix, "-o", out.path().to_str().unwrap()]).held();
+        assert_eq!(read_tree(out.path()), read_tree(folder.path()), "{prefix}");
+    }
+    let status = cluster.status().unwrap();
+    assert_eq!((&status["healthy"], &status["protection"]), (&false.into(), &"SingleDc".into()));
+    assert_eq!(status["objects"], 60);
     cluster.nothing_panicked();
 }

@@ -1,16 +1,19 @@
-"""A QUIC client that shares no code with Trefoil: it takes session tickets if it is given any.
+"""A QUIC client that shares no code with Trefoil. It takes session tickets if it is given any, and it
+tries to resume all the same: with a ticket that it made up, and data that does not wait for the answer.
 
-Usage: independent.py HOST PORT ALPN CERTIFICATE_AND_KEY_PEM. Prints one line of facts; needs aioquic.
+Usage: independent.py HOST PORT ALPN CERTIFICATE_AND_KEY_PEM. Prints two lines of facts; needs aioquic.
 """
 
 import asyncio
 import base64
+import datetime
 import re
 import ssl
 import sys
 
 from aioquic.asyncio.client import connect
 from aioquic.quic.configuration import QuicConfiguration
+from aioquic.tls import CipherSuite, Epoch, SessionTicket
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -29,15 +32,42 @@ def configuration():
     return made
 
 
-async def main():
+def forged_ticket():
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return SessionTicket(
+        age_add=7,
+        cipher_suite=CipherSuite.AES_256_GCM_SHA384,
+        not_valid_after=now + datetime.timedelta(hours=1),
+        not_valid_before=now,
+        resumption_secret=bytes(48),
+        server_name=host,
+        ticket=bytes(64),
+        max_early_data_size=0xFFFFFFFF,
+    )
+
+
+async def ask(name, made, early):
     async with connect(
-        host, int(port), configuration=configuration(), session_ticket_handler=tickets.append
+        host, int(port), configuration=made, session_ticket_handler=tickets.append, wait_connected=not early
     ) as client:
+        if early:
+            # Before the server said anything: if this can go at all, it goes as early data.
+            client._quic.send_stream_data(client._quic.get_next_available_stream_id(), b"early", True)
+            client.transmit()
+            assert client._quic._cryptos[Epoch.ZERO_RTT].send.is_valid(), "no early data was sent"
+            await client.wait_connected()
         await client.ping()
         # Tickets would follow the handshake at once.
         await asyncio.sleep(0.5)
         tls = client._quic.tls
-        print(f"tickets={len(tickets)} early={tls.early_data_accepted} resumed={tls.session_resumed}")
+        print(f"{name}: tickets={len(tickets)} early={tls.early_data_accepted} resumed={tls.session_resumed}")
+
+
+async def main():
+    await ask("first", configuration(), early=False)
+    made = configuration()
+    made.session_ticket = forged_ticket()
+    await ask("forged", made, early=True)
 
 
 asyncio.run(main())

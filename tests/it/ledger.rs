@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use trefoil_client::{Client, FailureKind};
 
+use crate::cluster::{Cluster, PATIENCE};
 use crate::storing::{content, key};
 
 /// How many operations are under way at once.
@@ -44,7 +45,7 @@ pub(crate) struct Load {
 
 impl Load {
     /// Starts writing. Must be called in a runtime.
-    pub(crate) fn start(client: &Client) -> Self {
+    fn start(client: &Client) -> Self {
         let (book, stop) = (Arc::default(), Arc::default());
         let mut writers = JoinSet::new();
         for writer in 0..WRITERS {
@@ -53,8 +54,17 @@ impl Load {
         Self { book, stop, writers }
     }
 
+    /// Starts writing and waits for so many acknowledgements.
+    pub(crate) fn at_work(cluster: &Cluster, client: &Client, operations: u64) -> Self {
+        cluster.block_on(async {
+            let load = Self::start(client);
+            load.goes_on(operations).await;
+            load
+        })
+    }
+
     /// How many operations were acknowledged.
-    pub(crate) fn acknowledged(&self) -> u64 {
+    fn acknowledged(&self) -> u64 {
         self.book.lock().unwrap().acknowledged
     }
 
@@ -62,7 +72,7 @@ impl Load {
     pub(crate) async fn goes_on(&self, operations: u64) {
         let (began, goal) = (Instant::now(), self.acknowledged() + operations);
         while self.acknowledged() < goal {
-            assert!(began.elapsed() < crate::cluster::PATIENCE, "the load stands still");
+            assert!(began.elapsed() < PATIENCE, "the load stands still");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

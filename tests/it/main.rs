@@ -6,14 +6,18 @@
 )]
 
 mod cluster;
+mod command_line;
 mod crashes;
-mod erasure;
+mod deletes;
+mod demo;
 mod intruders;
 mod ledger;
 mod program;
+mod scale;
 mod secrets;
 mod servers;
 mod storing;
+mod streaming;
+mod tenants;
 mod tidy;
 mod traces;
-mod turn;

@@ -7,7 +7,7 @@ use trefoil_protocol::ids::{Epoch, VolumeId};
 use trefoil_protocol::message::tenant::{TenantAnswer, TenantCall, TenantRequest, TenantResponse};
 use trefoil_transport::{Endpoint, Limits, Plane};
 
-use crate::cluster::{Cluster, NODES};
+use crate::cluster::{Alone, NODES};
 use crate::storing::{content, key};
 use crate::traces::{files, holds, pieces_of_file, pieces_of_memory};
 
@@ -25,7 +25,7 @@ async fn keys_of(profile: Profile, custodian: std::net::SocketAddr) -> Vec<[u8; 
 
 #[test]
 fn r076_no_file_and_no_memory_of_a_node_holds_plaintext_or_a_key() {
-    let cluster = Cluster::start("secrets", "2s");
+    let cluster = Alone::start("secrets");
     let client = cluster.client("acme");
     let (said, marked) = (b"PLAINTEXT-MARKER-in-content-4711", "PLAINTEXT-MARKER-in-metadata-4712");
     let name = "NAME-MARKER-which-nodes-do-know-4713";

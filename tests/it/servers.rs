@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::cluster::{Cluster, NODES, Run, is_whole, run_until_it_ends};
+use crate::cluster::{Alone, NODES, is_whole, shared};
+use crate::program::{Run, run, run_until_it_ends};
 use crate::storing::content;
 
 /// Starts a node by a configuration that must not work.
@@ -24,7 +25,7 @@ fn edit(configuration: &Path, from: &str, to: &str) {
 
 #[test]
 fn a_node_names_what_is_wrong_with_its_files() {
-    let mut cluster = Cluster::start("wrong-files", "7d");
+    let mut cluster = Alone::start("wrong-files");
     let stored = cluster.path("in");
     fs::write(&stored, content(1, 100_000)).unwrap();
     cluster.tenant("acme", &["put", "k", stored.to_str().unwrap()]).held();
@@ -64,7 +65,7 @@ fn a_node_names_what_is_wrong_with_its_files() {
 
 #[test]
 fn r004_on_full_disks_puts_are_refused_and_reads_and_deletes_work() {
-    let mut cluster = Cluster::start("full", "7d");
+    let mut cluster = Alone::start("full");
     for node in NODES {
         edit(&cluster.configuration(node), "capacity = 274877906944", &format!("capacity = {}", 48 << 20));
         cluster.signal(node, Signal::KILL);
@@ -101,4 +102,42 @@ fn r004_on_full_disks_puts_are_refused_and_reads_and_deletes_work() {
     cluster.tenant("acme", &["undelete", &stored[0]]).held();
     cluster.nothing_panicked();
     assert!(is_whole(&cluster.status().unwrap()), "no node ended");
+}
+
+#[test]
+fn a_server_is_not_started_twice_and_a_port_in_use_is_named() {
+    let cluster = shared();
+    start(&cluster.configuration("a1")).failed(1, "already runs");
+    // The same ports under another folder.
+    let other = cluster.path("other");
+    fs::create_dir_all(other.join("data")).unwrap();
+    for file in ["identity.pem", "config.toml"] {
+        fs::copy(cluster.path("a1").join(file), other.join(file)).unwrap();
+    }
+    start(&other.join("config.toml")).failed(1, "cannot use UDP address 127.0.0.1:");
+}
+
+#[test]
+fn a_stopped_nodes_store_can_be_inspected_scrubbed_and_searched() {
+    let mut cluster = Alone::start("offline");
+    let file = cluster.path("in");
+    fs::write(&file, vec![7; 200_000]).unwrap();
+    cluster.tenant("acme", &["put", "k", file.to_str().unwrap()]).held();
+    let head = cluster.tenant("acme", &["head", "k"]).held().json();
+    let holds = head["copies"].as_array().unwrap().iter().any(|copy| copy["node"] == "a1");
+    let folder = cluster.path("a1");
+    let offline =
+        |verb, more: &[&str]| run(&[&["--json", "node", verb, folder.to_str().unwrap()], more].concat());
+    offline("inspect", &[]).failed(1, "is in use by another process");
+    cluster.stop();
+    let inspected = offline("inspect", &[]).held().json();
+    assert_eq!((&inspected["node"], &inspected["clean"]), (&"a1".into(), &true.into()));
+    let scrubbed = offline("scrub", &[]).held().json();
+    assert_eq!(scrubbed["faults"].as_array().unwrap().len(), 0);
+    assert_eq!(holds, scrubbed["leaves"].as_u64().unwrap() >= 4);
+    offline("rebuild-index", &[]).held();
+    offline("find-bytes", &["--hex", &"07".repeat(64)]).failed(3, "");
+    // What was opened offline is still a clean store: the cluster starts on it.
+    cluster.start_again();
+    assert_eq!(cluster.plain("acme", &["get", "k"]).held().stdout, vec![7; 200_000]);
 }

@@ -1,15 +1,19 @@
 //! What goes in comes out: trees, sizes at every border, ranges, names, long listings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use blake3::Hasher;
+use serde_json::Value;
 use tokio::task::JoinSet;
 use trefoil_client::Client;
 use trefoil_protocol::key::ObjectKey;
 
-use crate::cluster::{Cluster, Folder};
+use crate::cluster::{Cluster, shared};
+use crate::program::{Folder, Run, trefoil};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -81,16 +85,17 @@ pub(crate) fn read_tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 #[test]
 fn a_tree_comes_back_byte_for_byte() {
-    let cluster = Cluster::start("tree", "7d");
+    let cluster = shared();
+    cluster.found("trees", "7d");
     let source = Folder::new("tree-source");
     let files = write_tree(source.path());
     std::os::unix::fs::symlink("plain.txt", source.path().join("link")).unwrap();
-    let stored = cluster.tenant("acme", &["put", "-r", source.path().to_str().unwrap(), "docs/"]).held();
+    let stored = cluster.tenant("trees", &["put", "-r", source.path().to_str().unwrap(), "docs/"]).held();
     assert_eq!(stored.json()["objects"], files.len());
     assert_eq!(stored.json()["skipped_symlinks"], 1);
 
     let out = Folder::new("tree-out");
-    let read = cluster.tenant("acme", &["get", "-r", "docs/", "-o", out.path().to_str().unwrap()]).held();
+    let read = cluster.tenant("trees", &["get", "-r", "docs/", "-o", out.path().to_str().unwrap()]).held();
     assert_eq!(read.json()["objects"], files.len());
     let back = read_tree(out.path());
     let differing: Vec<_> = files.iter().filter(|(path, bytes)| back.get(*path) != Some(bytes)).collect();
@@ -100,16 +105,34 @@ fn a_tree_comes_back_byte_for_byte() {
         differing.iter().map(|f| f.0).collect::<Vec<_>>()
     );
 
-    // The other tenant has none of it.
+    assert_eq!(listed_in_pages(&cluster, "trees", "40"), listed_in_pages(&cluster, "trees", "1000"));
+
+    // Another tenant has none of it.
     cluster
         .tenant("globex", &["get", "-r", "docs/", "-o", out.path().to_str().unwrap()])
         .failed(3, "no object");
     cluster.nothing_panicked();
 }
 
+/// The keys that `ls` gives, page by page, each beginning where the one before said.
+fn listed_in_pages(cluster: &Cluster, tenant: &str, limit: &str) -> Vec<String> {
+    let (mut keys, mut after) = (Vec::new(), None::<String>);
+    loop {
+        let begin: Vec<&str> = after.iter().flat_map(|key| ["--after", key]).collect();
+        let page = cluster.tenant(tenant, &[&["ls", "--limit", limit], &begin[..]].concat()).held();
+        let mut lines = page.text().lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let next = lines.next_back().expect("a page ends with where to go on");
+        keys.extend(lines.map(|line| line["key"].as_str().unwrap().to_owned()));
+        match next["next"].as_str() {
+            Some(key) => after = Some(key.to_owned()),
+            None => return keys,
+        }
+    }
+}
+
 #[test]
 fn objects_of_every_size_come_back_whole_and_in_ranges() {
-    let cluster = Cluster::start("sizes", "7d");
+    let cluster = shared();
     let client = cluster.client("acme");
     let lengths =
         [0, 1, 16 * KIB - 1, 16 * KIB, 16 * KIB + 1, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, 20 * MIB];
@@ -134,6 +157,10 @@ fn objects_of_every_size_come_back_whole_and_in_ranges() {
     assert_eq!(fs::read(&file).unwrap(), content(65537, 65537)[65530..]);
     cluster.tenant("acme", &["get", "size/1", "--range", "1-", "-o", text]).failed(4, "range");
     cluster.tenant("acme", &["get", "size/2", "-o", text]).failed(3, "no such object");
+    let head = cluster.tenant("acme", &["head", "size/65537"]).held().json();
+    let centres: BTreeSet<_> =
+        head["copies"].as_array().unwrap().iter().map(|copy| copy["dc"].as_str().unwrap()).collect();
+    assert_eq!((centres.len(), &head["bytes"], &head["protection"]), (2, &65537.into(), &"BothDcs".into()));
     cluster.nothing_panicked();
 }
 
@@ -157,8 +184,9 @@ fn ranges(length: usize) -> Vec<std::ops::Range<usize>> {
 
 #[test]
 fn names_may_be_1024_bytes_of_any_unicode_and_list_in_byte_order() {
-    let cluster = Cluster::start("names", "7d");
-    let client = cluster.client("acme");
+    let cluster = shared();
+    cluster.found("names", "7d");
+    let client = cluster.client("names");
     let longest = ["\u{1}", "\0", "é", "名", "🦀", "\u{10ffff}", "\u{7f}", "\u{feff}", "/", ".", " ", "\n"];
     let mut names: Vec<String> = longest.iter().map(|text| text.repeat(1024 / text.len())).collect();
     names.extend(
@@ -179,7 +207,11 @@ fn names_may_be_1024_bytes_of_any_unicode_and_list_in_byte_order() {
         assert_eq!(crabs, ["🦀".repeat(256)]);
     });
     assert!(ObjectKey::new("x".repeat(1025)).is_err() && ObjectKey::new("").is_err());
-    cluster.tenant("acme", &["head", &"x".repeat(1025)]).failed(2, "1024");
+    let raw = cluster.plain("names", &["ls", "-0"]).held();
+    let raw: Vec<&[u8]> = raw.stdout.split(|byte| *byte == 0).collect();
+    let expected = names.join("\0") + "\0";
+    assert_eq!(raw, expected.as_bytes().split(|byte| *byte == 0).collect::<Vec<_>>());
+    cluster.tenant("names", &["head", &"x".repeat(1025)]).failed(2, "1024");
     cluster.nothing_panicked();
 }
 
@@ -191,16 +223,13 @@ async fn listed(client: &Client, prefix: &str, page: u32) -> Vec<String> {
     names
 }
 
-/// Objects of the long listing. The full measure takes minutes:
-/// `TREFOIL_OBJECTS=100000 cargo test --release --test it a_long_listing -- --nocapture`.
-const OBJECTS: usize = 3000;
-
 #[test]
 fn a_long_listing_is_complete_at_every_page_size() {
-    let asked = std::env::var("TREFOIL_OBJECTS").ok().and_then(|text| text.parse().ok());
-    let count = asked.unwrap_or(OBJECTS);
-    println!("{count} objects of 1 KiB; TREFOIL_OBJECTS=100000 for the full measure");
-    let cluster = Cluster::start("listing", "7d");
+    a_listing_is_complete(&shared(), 3000);
+}
+
+/// Stores objects of 1 KiB and lists them in pages of several sizes.
+pub(crate) fn a_listing_is_complete(cluster: &Cluster, count: usize) {
     let client = cluster.client("acme");
     let name = |number: usize| format!("list/{:02}/{number:06}", number % 17);
     cluster.block_on(async {
@@ -225,4 +254,19 @@ fn a_long_listing_is_complete_at_every_page_size() {
         assert_eq!(listed(&client, "list/03/", 7).await.iter().collect::<Vec<_>>(), some);
     });
     cluster.nothing_panicked();
+}
+
+#[test]
+fn standard_input_is_stored_and_keys_may_look_like_options() {
+    let cluster = shared();
+    let bytes = content(2, 300_000);
+    for name in ["piped", "--looks-like-an-option", "a\nb"] {
+        let profile = cluster.profile("acme");
+        let mut put = trefoil(&["--profile", profile.to_str().unwrap(), "put", "--", name, "-"]);
+        let mut put =
+            put.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        put.stdin.take().unwrap().write_all(&bytes).unwrap();
+        Run::of(put.wait_with_output().unwrap()).held();
+        assert!(cluster.plain("acme", &["get", "--", name]).held().stdout == bytes, "{name:?}");
+    }
 }

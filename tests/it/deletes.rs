@@ -1,13 +1,15 @@
-//! A delete seen from outside: the ciphertext is on three disks, and after the purge on none, in no
-//! file with a name or without; the certificate says so to anybody, offline, and gives nothing away.
+//! Deletes seen from outside: hidden at once, back inside the window, gone after it. The ciphertext is
+//! on three disks until then, and after the purge on none, in no file with a name or without; the
+//! certificate says so to anybody, offline, and gives nothing away.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use trefoil_client::{Trust, verify_certificate};
 
-use crate::cluster::{Cluster, NODES, PATIENCE, Run, run};
+use crate::cluster::{Alone, Cluster, NODES, PATIENCE, shared};
+use crate::program::{Run, run};
 use crate::storing::{content, key};
 use crate::traces::{Text, files, holds, pieces_of_file};
 
@@ -27,20 +29,21 @@ fn nodes_with(cluster: &Cluster, text: &Text<'_>) -> BTreeSet<&'static str> {
 fn certificate(cluster: &Cluster, name: &str, file: &str) -> Run {
     let began = Instant::now();
     loop {
-        let run = cluster.tenant("acme", &["certificate", name, "-o", file]);
+        let run = cluster.tenant("initech", &["certificate", name, "-o", file]);
         if run.code == 0 {
             return run;
         }
         assert_eq!(run.code, 5, "the delete is under way: {run:?}");
         assert!(began.elapsed() < PATIENCE, "no certificate: {}", run.stderr);
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
 #[test]
 fn r066_r067_r068_nothing_is_left_and_the_certificate_proves_it_without_a_name() {
-    let cluster = Cluster::start("erasure", "2s");
-    let client = cluster.client("acme");
+    let cluster = Alone::start("erasure");
+    cluster.found("initech", "2s");
+    let client = cluster.client("initech");
     let (inline, streamed) = ("secret-plans/inline.txt", "secret-plans/streamed.bin");
     let lengths = [(inline, 5_000), (streamed, 300_000)];
     let mut sealed = Vec::new();
@@ -56,7 +59,7 @@ fn r066_r067_r068_nothing_is_left_and_the_certificate_proves_it_without_a_name()
         assert_eq!(nodes_with(&cluster, text).len(), 3, "three copies are on disk");
     }
     for (name, _) in lengths {
-        cluster.tenant("acme", &["rm", name]).held();
+        cluster.tenant("initech", &["rm", name]).held();
     }
     for text in &texts {
         assert_eq!(nodes_with(&cluster, text).len(), 3, "inside the window all copies are there");
@@ -70,7 +73,7 @@ fn r066_r067_r068_nothing_is_left_and_the_certificate_proves_it_without_a_name()
         let verify = ["--json", "verify-certificate", file, "--trust", trust.to_str().unwrap()];
         assert_eq!(run(&verify).held().json()["valid"], true);
         let bytes = fs::read(file).unwrap();
-        for secret in [name.as_bytes(), b"secret-plans", b"inline", b"streamed", b"acme"] {
+        for secret in [name.as_bytes(), b"secret-plans", b"inline", b"streamed", b"initech"] {
             assert!(!holds(&bytes, secret), "the certificate holds {secret:?}");
         }
         let trust = Trust::load(&trust).unwrap();
@@ -81,9 +84,46 @@ fn r066_r067_r068_nothing_is_left_and_the_certificate_proves_it_without_a_name()
         }
         fs::write(file, &bytes[1..]).unwrap();
         run(&verify).failed(1, "does not hold");
-        cluster.tenant("acme", &["undelete", name]).failed(3, "is gone");
+        cluster.tenant("initech", &["undelete", name]).failed(3, "is gone");
     }
     let neighbour = cluster.block_on(async { client.get(&key("neighbour")).await?.bytes().await });
     assert!(neighbour.unwrap() == content(9, 100_000), "what was not deleted is there");
     cluster.nothing_panicked();
+}
+
+/// R52, R53: hidden at once, back inside the window, gone after it.
+#[test]
+fn r053_a_delete_is_undone_inside_its_window_and_final_after_it() {
+    let cluster = shared();
+    cluster.found("hasty", "3s");
+    let verb = |arguments: &[&str]| cluster.tenant("hasty", arguments);
+    let file = cluster.path("to-delete");
+    fs::write(&file, content(9, 100_000)).unwrap();
+    let version = verb(&["put", "k", file.to_str().unwrap()]).held().json()["version"].clone();
+    assert_eq!(verb(&["rm", "k"]).held().json()["version"], version);
+    verb(&["get", "k", "-o", "/dev/null"]).failed(3, "no such object");
+    verb(&["head", "k"]).failed(3, "no such object");
+    assert_eq!(cluster.plain("hasty", &["ls"]).held().text(), "");
+    assert_eq!(cluster.plain("hasty", &["deleted"]).held().text(), "k\n");
+    verb(&["certificate", "k", "-o", "/dev/null"]).failed(5, "DELETED");
+    assert_eq!(verb(&["undelete", "k"]).held().json()["version"], version);
+    assert!(cluster.plain("hasty", &["get", "k"]).held().stdout == content(9, 100_000));
+
+    verb(&["undelete", "k"]).failed(4, "is live");
+    for word in ["rm", "undelete", "certificate", "purge-status"] {
+        verb(&[word, "never-was"]).failed(3, "no such object");
+    }
+
+    let began = Instant::now();
+    verb(&["rm", "k"]).held();
+    let state = || verb(&["purge-status", "k"]).held().json();
+    assert_eq!(state()["state"], "DELETED");
+    while state()["state"] != "ERASED" {
+        assert!(began.elapsed() < PATIENCE, "{}", state());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(began.elapsed() >= Duration::from_secs(3), "purged inside the window");
+    assert_eq!(state()["copies_left"], 0);
+    verb(&["undelete", "k"]).failed(3, "is gone");
+    verb(&["get", "k", "-o", "/dev/null"]).failed(3, "no such object");
 }

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::local_cluster::{Folder, Ran, trefoil};
-use crate::turn::turn;
+use crate::cluster::turn;
+use crate::program::{Folder, run};
 
 #[test]
 fn every_step_of_the_demo_holds_and_nothing_is_left_behind() {
@@ -14,11 +14,8 @@ fn every_step_of_the_demo_holds_and_nothing_is_left_behind() {
     for n in 0..20_usize {
         fs::write(input.join(format!("inner/{n}")), vec![n as u8; n * 3000]).unwrap();
     }
-    let data = folder.join("data");
-    let mut demo = trefoil();
-    demo.args(["--json", "demo", "--input"]).arg(&input).arg("--data").arg(&data);
-    let ran = Ran::new(&["demo"], demo.output().unwrap());
-    let summary = ran.succeeded().json();
+    let (input, data) = (input.to_str().unwrap(), folder.join("data"));
+    let summary = run(&["--json", "demo", "--input", input, "--data", data.to_str().unwrap()]).held().json();
     assert_eq!(summary["ok"], true);
     assert_eq!(summary["lost"], 0);
     assert!(summary["acknowledged"].as_u64().unwrap() > 40);

@@ -4,7 +4,9 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 
-use super::local_cluster::{Folder, LocalCluster};
+use crate::cluster::{Alone, NODES};
+use crate::program::Folder;
+use crate::storing::a_listing_is_complete;
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -12,7 +14,7 @@ const MIB: u64 = 1 << 20;
 #[test]
 #[ignore = "5 GiB on three stores: about a minute and 16 GiB of disk"]
 fn scale_an_object_of_5_gib_is_streamed_and_read_by_range() {
-    let cluster = LocalCluster::start("huge", "7d");
+    let cluster = Alone::start("huge");
     let folder = Folder::new("huge-files");
     let path = folder.join("huge");
     let file = OpenOptions::new().write(true).create_new(true).open(&path).unwrap();
@@ -23,14 +25,17 @@ fn scale_an_object_of_5_gib_is_streamed_and_read_by_range() {
     for place in places {
         file.write_all_at(&mark, place).unwrap();
     }
-    let put = cluster.acme(&["--json", "put", "huge", path.to_str().unwrap()]).json();
+    let put = cluster.tenant("acme", &["put", "huge", path.to_str().unwrap()]).held().json();
     assert_eq!(put["bytes"], 5 * GIB);
     fs::remove_file(&path).unwrap();
     for place in places {
         let range = format!("{place}-{}", place + MIB - 1);
-        assert!(cluster.acme(&["get", "huge", "--range", &range]).stdout == mark, "at {place}");
+        assert!(
+            cluster.plain("acme", &["get", "huge", "--range", &range]).held().stdout == mark,
+            "at {place}"
+        );
     }
-    for node in ["a1", "a2", "a3", "b1", "b2", "b3"] {
+    for node in NODES {
         let status =
             fs::read_to_string(format!("/proc/{}/status", cluster.pid(node).as_raw_nonzero())).unwrap();
         let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -42,14 +47,6 @@ fn scale_an_object_of_5_gib_is_streamed_and_read_by_range() {
 #[test]
 #[ignore = "100 000 objects: about a minute"]
 fn scale_a_hundred_thousand_objects_are_listed_in_pages() {
-    let cluster = LocalCluster::start("many", "7d");
-    let (objects, prefix) = ("100000", "many/");
-    // The bench stores the objects it will read before its clock starts.
-    let bench = ["bench", "run", "--size", "1KiB", "--concurrency", "64", "--put", "0", "--get", "1"];
-    let more = ["--duration", "1s", "--objects", objects, "--prefix", prefix];
-    cluster.acme(&[&bench[..], &more[..]].concat());
-    let keys = cluster.acme(&["ls", prefix]).text();
-    let keys: Vec<&str> = keys.lines().collect();
-    assert!(keys.len() >= 100_000, "{} keys", keys.len());
-    assert!(keys.is_sorted_by(|a, b| a < b), "not in the order of their bytes, each once");
+    let cluster = Alone::start("many");
+    a_listing_is_complete(&cluster, 100_000);
 }
