@@ -26,19 +26,6 @@ pub enum FailureKind {
     Integrity,
 }
 
-impl FailureKind {
-    /// The exit code of the command line.
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Local => 1,
-            Self::NotFound => 3,
-            Self::Refused => 4,
-            Self::Unavailable => 5,
-            Self::Integrity => 6,
-        }
-    }
-}
-
 /// The last thing that stood in the way of an operation that ran out of time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
@@ -86,7 +73,7 @@ impl std::fmt::Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Node(node) => write!(f, "node {node}"),
-            Self::Endpoint(place) => write!(f, "endpoint {}", place + 1),
+            Self::Endpoint(place) => write!(f, "endpoint {} of the profile", place + 1),
             Self::Custodian => f.write_str("the custodian"),
         }
     }
