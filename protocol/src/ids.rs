@@ -200,6 +200,18 @@ impl Epoch {
     }
 }
 
+impl ConfigIndex {
+    /// The position that follows. The last one stays: it can only come from a peer that made it up.
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// The position before; the first stays.
+    pub fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}
+
 impl Lsn {
     /// Before the first record.
     pub const ZERO: Self = Self(0);

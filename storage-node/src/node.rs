@@ -309,7 +309,8 @@ impl<D: Disk> NodeCore<D> {
 
     fn ask(&mut self, now: BootTime) {
         let led = self.volumes.values().filter_map(statistics_of);
-        self.session.ask(&self.identity, self.view.index, led, now, &mut self.out);
+        let known = (self.view.index, self.view.partly);
+        self.session.ask(&self.identity, known, led, now, &mut self.out);
     }
 
     fn control(
@@ -371,7 +372,7 @@ impl<D: Disk> NodeCore<D> {
         if self.view.index > before {
             self.session.renew_soon();
         }
-        if news.index == self.view.index {
+        if news.index == self.view.index && news.partly.is_none() {
             self.retire(&news.retire, now);
         }
         let heard = self.view.now;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use trefoil_engine::Disk;
 use trefoil_protocol::config::LinkAddress;
-use trefoil_protocol::ids::{ConfigIndex, DcId, NodeId, RackId};
+use trefoil_protocol::ids::{ConfigIndex, DcId, NodeId, RackId, VolumeId};
 use trefoil_protocol::message::control::{ControlRequest, LinkReport, Register, Renew, VolumeStatistics};
 use trefoil_protocol::time::{BootTime, lease};
 
@@ -188,7 +188,7 @@ impl Session {
     pub fn ask<D: Disk>(
         &mut self,
         identity: &Identity,
-        applied: ConfigIndex,
+        (applied, partly): (ConfigIndex, Option<VolumeId>),
         led: impl Iterator<Item = VolumeStatistics>,
         now: BootTime,
         out: &mut Outbox<D>,
@@ -215,7 +215,7 @@ impl Session {
             self.renew.ask(out.ask(ControlRequest::Renew(renew)), now);
         }
         if self.watch.is_due(now) {
-            self.watch.ask(out.ask(ControlRequest::Watch { applied }), now);
+            self.watch.ask(out.ask(ControlRequest::Watch { applied, partly }), now);
         }
     }
 

@@ -13,6 +13,8 @@ use trefoil_protocol::time::CpTime;
 pub struct View {
     /// Everything up to here is in the view.
     pub index: ConfigIndex,
+    /// And of the changes of the next position, those of the volumes up to this one.
+    pub partly: Option<VolumeId>,
     /// The control plane's time, as last heard.
     pub now: CpTime,
     /// Volumes this node holds or held.
@@ -38,7 +40,7 @@ impl View {
             self.tenants.insert(tenant.tenant, tenant.clone());
         }
         let is_latest = news.index >= self.index;
-        self.index = self.index.max(news.index);
+        (self.index, self.partly) = (self.index, self.partly).max((news.index, news.partly));
         let newer = news.volumes.iter().filter(|config| self.is_newer(config, is_latest)).cloned();
         let newer: Vec<VolumeConfig> = newer.collect();
         for config in &newer {

@@ -30,7 +30,7 @@ use crate::controller::failover::Evidence;
 use crate::controller::grants::Grants;
 use crate::controller::orders::{check_epoch, draft_certificates, draft_order};
 use crate::controller::outbox::{Outbox, Waiting};
-use crate::controller::watch::{Watches, news};
+use crate::controller::watch::{Told, Watches, news};
 use crate::custodian::{Entropy, Keyring, new_tenant_key};
 use crate::event::{Answer, Request, RequestId};
 use crate::state::{Command, State, TenantRecord, VolumeRecord, WrappedKey};
@@ -164,9 +164,10 @@ impl Controller {
             return Err(ControlRefusal::Unregistered);
         }
         match request {
-            ControlRequest::Watch { applied } => {
-                if let Some(older) = self.watches.wait(node, id, applied, turn.now) {
-                    let news = news(turn.state, node, applied);
+            ControlRequest::Watch { applied, partly } => {
+                let told = Told { index: applied, partly };
+                if let Some(older) = self.watches.wait(node, id, told, turn.now) {
+                    let news = news(turn.state, node, told);
                     turn.out.answer(older, Answer::Control(ControlAnswer::News(news)));
                 }
                 Ok(None)
@@ -234,7 +235,7 @@ impl Controller {
         ControlAnswer::Granted {
             sent: renew.sent,
             covers: renew.applied,
-            news: news(turn.state, node, renew.applied),
+            news: news(turn.state, node, Told::up_to(renew.applied)),
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use trefoil_protocol::config::{MemberState, NodeEntry, Protection};
-use trefoil_protocol::ids::{ConfigIndex, NodeId, StoreId};
+use trefoil_protocol::ids::{ConfigIndex, NodeId, StoreId, VolumeId};
 use trefoil_protocol::message::control::News;
 use trefoil_protocol::time::BootTime;
 
@@ -16,19 +16,43 @@ use crate::state::{State, VolumeRecord};
 /// The longest that a watch waits for news.
 const WATCH_MAX: Duration = Duration::from_secs(1);
 
-/// About how many volumes one message tells of.
-const VOLUMES_TOLD: usize = 1000;
+/// How many volumes one message tells of: a node takes each over with writes to its disk, and must
+/// come to renew its lease in between.
+const VOLUMES_TOLD: usize = 128;
 
-/// Everything behind `since` that `node` must know.
-pub(crate) fn news(state: &State, node: NodeId, since: ConfigIndex) -> News {
+/// What a node has been told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    /// Everything up to here.
+    pub(crate) index: ConfigIndex,
+    /// Of the changes of the next position, those of the volumes up to this one.
+    pub(crate) partly: Option<VolumeId>,
+}
+
+impl Told {
+    /// Everything up to a position and nothing beyond.
+    pub(crate) fn up_to(index: ConfigIndex) -> Self {
+        Self { index, partly: None }
+    }
+
+    fn contains(self, record: &VolumeRecord) -> bool {
+        record.told <= self.index
+            || (record.told == self.index.next() && Some(record.config.volume) <= self.partly)
+    }
+}
+
+/// What `node` must know beyond what it was told, oldest changes first, as far as it fits one message.
+pub(crate) fn news(state: &State, node: NodeId, since: Told) -> News {
     let store = state.topology.node(node).map(|entry| entry.store);
     let concerned = |record: &&VolumeRecord| concerns(record, node, store);
-    let mut volumes: Vec<&VolumeRecord> = state.volumes.told_after(since).filter(concerned).collect();
-    let index = shorten(&mut volumes).unwrap_or(state.applied);
-    let nodes = state.topology.nodes().filter(|record| record.changed > since);
-    let tenants = state.tenants.all().filter(|record| record.changed > since);
+    let behind = state.volumes.told_after(since.index).filter(|record| !since.contains(record));
+    let mut volumes: Vec<&VolumeRecord> = behind.filter(concerned).collect();
+    let told = shorten(&mut volumes).unwrap_or_else(|| Told::up_to(state.applied));
+    let nodes = state.topology.nodes().filter(|record| record.changed > since.index);
+    let tenants = state.tenants.all().filter(|record| record.changed > since.index);
     News {
-        index,
+        index: told.index,
+        partly: told.partly,
         now: state.clock.now(),
         volumes: volumes.iter().map(|record| record.config.clone()).collect(),
         nodes: nodes.map(|record| record.entry.clone()).collect(),
@@ -38,15 +62,15 @@ pub(crate) fn news(state: &State, node: NodeId, since: ConfigIndex) -> News {
 }
 
 /// Keeps the oldest changes if there are more than fit one message, and says up to where these tell
-/// everything. Changes of one command stay together.
-fn shorten(volumes: &mut Vec<&VolumeRecord>) -> Option<ConfigIndex> {
+/// everything.
+fn shorten(volumes: &mut Vec<&VolumeRecord>) -> Option<Told> {
     if volumes.len() <= VOLUMES_TOLD {
         return None;
     }
-    volumes.sort_by_key(|record| record.told);
-    let last = volumes[VOLUMES_TOLD - 1].told;
-    volumes.retain(|record| record.told <= last);
-    Some(last)
+    volumes.sort_by_key(|record| (record.told, record.config.volume));
+    volumes.truncate(VOLUMES_TOLD);
+    let last = volumes[VOLUMES_TOLD - 1];
+    Some(Told { index: last.told.previous(), partly: Some(last.config.volume) })
 }
 
 /// Whether the node holds, held or leads the volume, or did so lately enough to be asked about it.
@@ -58,7 +82,7 @@ fn concerns(record: &VolumeRecord, node: NodeId, store: Option<StoreId>) -> bool
 }
 
 /// Volumes that have enough complete copies without this node's.
-fn to_retire(state: &State, entry: &NodeEntry) -> Vec<trefoil_protocol::ids::VolumeId> {
+fn to_retire(state: &State, entry: &NodeEntry) -> Vec<VolumeId> {
     let spare = state.volumes.left_by_somebody().filter(|record| {
         let config = &record.config;
         let live = |m: &&trefoil_protocol::config::Member| {
@@ -80,7 +104,7 @@ fn is_worth_telling(news: &News) -> bool {
 
 struct Watch {
     request: RequestId,
-    since: ConfigIndex,
+    since: Told,
     until: BootTime,
 }
 
@@ -97,7 +121,7 @@ impl Watches {
         &mut self,
         node: NodeId,
         request: RequestId,
-        since: ConfigIndex,
+        since: Told,
         now: BootTime,
     ) -> Option<RequestId> {
         let watch = Watch { request, since, until: now + WATCH_MAX };

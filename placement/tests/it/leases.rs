@@ -90,7 +90,7 @@ fn a_watch_is_answered_by_news_or_after_a_second() {
     cluster.run(1_000);
     let primary = cluster.config().primary.unwrap();
     let applied = cluster.nodes[&primary].applied;
-    let watch = trefoil_placement::Request::Control(primary, ControlRequest::Watch { applied });
+    let watch = trefoil_placement::Request::Control(primary, ControlRequest::Watch { applied, partly: None });
     let idle = cluster.send(watch.clone());
     cluster.run(900);
     assert!(cluster.answer(idle).is_none(), "ticks are no news");
@@ -110,7 +110,35 @@ fn nobody_who_is_unknown_or_from_a_former_run_is_granted() {
     cluster.restart("a1");
     cluster.nodes.get_mut(&a1).unwrap().incarnation = old;
     assert_eq!(cluster.renew(a1), ControlAnswer::Refused(ControlRefusal::Unregistered));
-    let stranger = ControlRequest::Watch { applied: ConfigIndex(0) };
+    let stranger = ControlRequest::Watch { applied: ConfigIndex(0), partly: None };
     let refused = ControlAnswer::Refused(ControlRefusal::Unregistered);
     assert_eq!(cluster.ask(node("c1"), stranger), refused);
+}
+
+#[test]
+fn a_thousand_volumes_are_told_in_parts_each_once_and_none_is_left_out() {
+    let mut cluster = Cluster::with_volume();
+    cluster.run(1_000);
+    let a1 = node("a1");
+    let (mut applied, mut partly) = (cluster.nodes[&a1].applied, None);
+    cluster.create_tenant("many", 1024);
+    let mut told = Vec::new();
+    loop {
+        let ControlAnswer::News(news) = cluster.ask(a1, ControlRequest::Watch { applied, partly }) else {
+            panic!("there is news")
+        };
+        assert!(news.index < cluster.state().applied || news.partly.is_none());
+        told.extend(news.volumes.iter().map(|config| config.volume));
+        (applied, partly) = (news.index, news.partly);
+        if partly.is_none() {
+            break;
+        }
+    }
+    let held = cluster.state().volumes.all().filter(|record| record.config.slot > 0);
+    let held = held.filter(|record| record.config.member(a1).is_some());
+    let held: Vec<_> = held.map(|record| record.config.volume).collect();
+    assert!(held.len() > 256, "{}", held.len());
+    told.retain(|volume| cluster.state().volumes.get(*volume).unwrap().config.slot > 0);
+    assert_eq!(told, held);
+    assert_eq!(applied, cluster.state().applied);
 }

@@ -134,7 +134,7 @@ fn three_voters_have_one_leader_and_the_same_state() {
         voters.voters.values().map(|placement| placement.state().to_bytes()).collect();
     assert_eq!(states.len(), 1);
     let follower = *voters.voters.keys().find(|voter| **voter != leader).unwrap();
-    let asked = voters.send(follower, ControlRequest::Watch { applied: ConfigIndex(0) });
+    let asked = voters.send(follower, ControlRequest::Watch { applied: ConfigIndex(0), partly: None });
     let refused = Answer::Control(ControlAnswer::Refused(ControlRefusal::NotLeader));
     assert_eq!(voters.answers.get(&asked), Some(&refused));
 }

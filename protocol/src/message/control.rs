@@ -164,6 +164,9 @@ pub enum ControlRequest {
         /// What the node has.
         #[n(0)]
         applied: ConfigIndex,
+        /// What it has beyond: [`News::partly`].
+        #[n(1)]
+        partly: Option<VolumeId>,
     },
     /// A primary has fenced its members at its epoch and chosen the log to go on with.
     #[n(3)]
@@ -346,6 +349,10 @@ pub struct News {
     /// Volumes of which this node holds bytes but shall not any more: erase everything and report.
     #[n(5)]
     pub retire: Vec<VolumeId>,
+    /// There is more, and what was told goes beyond `index`: of the changes of the next position,
+    /// those of the volumes up to this one.
+    #[n(6)]
+    pub partly: Option<VolumeId>,
 }
 
 /// Why the control plane did not do it.

@@ -173,7 +173,7 @@ fn the_longest_lists_of_the_shortest_entries_stay_within_bounds() {
         ("numbers", news(&[0x80], &[0x80], &list(&[0]))),
         (
             "of a later version",
-            [&[0x82, 2, 0x81, 0x87, 0, 0, 0x80, 0x80, 0x80, 0x80][..], &list(&[0x80])].concat(),
+            [&[0x82, 2, 0x81, 0x88, 0, 0, 0x80, 0x80, 0x80, 0x80, 0xf6][..], &list(&[0x80])].concat(),
         ),
     ] {
         let (result, peak) = peak_of(|| codec::from_slice::<ControlAnswer>(&bytes));

@@ -197,7 +197,7 @@ structs! {
         version, tombstone, root, sealed_length, requested_by, requested_at, window, orders, receipts,
     }
     PurgeClaim { item, deleted_at, window }
-    News { index, now, volumes, nodes, tenants, retire }
+    News { index, now, volumes, nodes, tenants, retire, partly }
     // The admin plane.
     ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links }
 }
@@ -238,7 +238,7 @@ enums! {
         Erase { order, items, purging }, Erased { receipts }, Orphans { uploads },
     }
     ControlRequest {
-        Register(value), Renew(value), Watch { applied }, Ready { volume, epoch }, Lagging { volume, epoch, stores },
+        Register(value), Renew(value), Watch { applied, partly }, Ready { volume, epoch }, Lagging { volume, epoch, stores },
         Complete { volume, epoch, store }, Unfit { volume, epoch, better },
         Restored { volume, epoch, last_single_dc, persisted }, RequestPurge { volume, epoch, scope, claims },
         Certify { volume, epoch, evidence }, Retired { volume, store, epoch },

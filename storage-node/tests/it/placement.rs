@@ -119,6 +119,7 @@ impl FakePlacement {
                 window: Millis(10_000),
                 first_copy_retention: Millis(0),
             }],
+            partly: None,
             retire: self.retire.get(&node).into_iter().flatten().copied().collect(),
         }
     }
@@ -183,7 +184,7 @@ impl FakePlacement {
                 let news = self.news(node, renew.applied);
                 ControlAnswer::Granted { sent: renew.sent, covers: renew.applied, news }
             }
-            ControlRequest::Watch { applied } => {
+            ControlRequest::Watch { applied, .. } => {
                 self.watches.insert(node, (ticket, applied));
                 return None;
             }
