@@ -5,6 +5,7 @@
 //! Until the bag holds a key durably, the key rides in its record. Randomness is handed in.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
@@ -14,14 +15,17 @@ use minicbor::encode::{Encoder, Error as EncodeError, Write};
 use minicbor::{Decode, Encode};
 use trefoil_protocol::codec;
 use trefoil_protocol::ids::VersionId;
+use trefoil_protocol::record::Record;
 use zeroize::Zeroizing;
 
 use crate::disk::{Disk, DiskError, DiskFile};
+use crate::frame::Position;
 use crate::health::{Health, SyncError};
-use crate::index::{Index, ObjectVersion};
+use crate::index::Index;
+use crate::state::version_of;
 use crate::store::{Volume, VolumeState};
 use crate::superblock::{SuperblockError, TwoSlots};
-use crate::volume::RecordReadError;
+use crate::volume::{RecordReadError, StageError};
 
 const MAGIC: [u8; 4] = *b"TRFK";
 const FORMAT: u32 = 1;
@@ -85,11 +89,11 @@ pub enum BagError {
     },
 }
 
-/// The wrapped keys that the bag holds durably.
+/// The wrapped keys that the bag holds durably. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct KeyBag {
     generation: u64,
-    entries: BTreeMap<VersionId, BagEntry>,
+    entries: Arc<BTreeMap<VersionId, BagEntry>>,
 }
 
 impl KeyBag {
@@ -108,13 +112,23 @@ impl KeyBag {
         self.entries.values()
     }
 
+    /// How many keys it holds.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     fn changed(&self, add: &[BagEntry], drop: &[VersionId]) -> KeyBag {
-        let mut entries = self.entries.clone();
+        let mut entries = BTreeMap::clone(&self.entries);
         entries.extend(add.iter().map(|entry| (entry.version, entry.clone())));
         for version in drop {
             entries.remove(version);
         }
-        KeyBag { generation: self.generation + 1, entries }
+        KeyBag { generation: self.generation + 1, entries: Arc::new(entries) }
     }
 
     fn seal(&self, state: &VolumeState) -> Vec<u8> {
@@ -150,12 +164,12 @@ impl KeyBag {
         let plain = cipher(state).decrypt(&Nonce::default(), payload);
         let plain = Zeroizing::new(plain.map_err(|_| damaged())?);
         let list: Vec<BagEntry> = codec::from_slice(&plain).map_err(|_| damaged())?;
-        let entries = list.into_iter().map(|entry| (entry.version, entry)).collect();
-        Ok(KeyBag { generation, entries })
+        let entries: BTreeMap<_, _> = list.into_iter().map(|entry| (entry.version, entry)).collect();
+        Ok(KeyBag { generation, entries: Arc::new(entries) })
     }
 }
 
-/// One rotation, to be run on a disk thread. While it runs nothing else writes the superblock.
+/// One rotation, to be run on a disk thread. It has the volume's superblock meanwhile.
 #[derive(Debug)]
 #[must_use = "nothing is rotated until the job runs"]
 pub struct RotationJob<D: Disk> {
@@ -164,7 +178,10 @@ pub struct RotationJob<D: Disk> {
     directory: String,
     superblock: TwoSlots<D, VolumeState>,
     bag: KeyBag,
+    add: Vec<BagEntry>,
+    drop: Vec<VersionId>,
     bag_key: Zeroizing<[u8; 32]>,
+    reserve_bytes: u64,
 }
 
 /// A finished rotation, to be handed back to the volume.
@@ -172,12 +189,14 @@ pub struct RotationJob<D: Disk> {
 #[must_use = "the volume takes over the new bag with `Volume::rotated`"]
 pub struct Rotated<D: Disk> {
     superblock: TwoSlots<D, VolumeState>,
-    bag: KeyBag,
+    /// `None` if the disk had no room for a new bag: nothing changed.
+    bag: Option<KeyBag>,
 }
 
 impl<D: Disk> RotationJob<D> {
-    /// Rotates. After an error the volume has to be opened again, which finds one complete pair and
-    /// finishes the rest. The order of steps, and what a crash after each leaves:
+    /// Rotates, unless the disk has no room for a new bag. After an error the volume has to be opened
+    /// again, which finds one complete pair and finishes the rest. The order of steps, and what a
+    /// crash after each leaves:
     ///
     /// 1. new bag written, synced, named, read back, compared: both slots still name the old pair;
     /// 2. one slot names the new pair, synced: the new pair counts, the old one is whole;
@@ -185,28 +204,60 @@ impl<D: Disk> RotationJob<D> {
     /// 4. old bag zeroed, synced, unnamed: a crash before is finished at the next open.
     pub fn run(mut self) -> Result<Rotated<D>, BagError> {
         let old = self.superblock.value().clone();
-        let generation = self.bag.generation;
-        let new =
-            VolumeState { bag_key: BagKey::from(&self.bag_key), bag_generation: generation, ..old.clone() };
-        self.write_bag(&new)?;
+        let (bag, new) = match self.write_new(&old) {
+            Ok(written) => written,
+            Err(BagError::Disk(DiskError::Full { .. })) => {
+                let superblock = self.superblock;
+                return Ok(Rotated { superblock, bag: None });
+            }
+            Err(error) => return Err(error),
+        };
         self.superblock.write_both(new)?;
         if old.bag_generation > 0 {
             destroy(&self.disk, &self.health, &self.directory, old.bag_generation)?;
         }
-        Ok(Rotated { superblock: self.superblock, bag: self.bag })
+        Ok(Rotated { superblock: self.superblock, bag: Some(bag) })
     }
 
-    fn write_bag(&self, state: &VolumeState) -> Result<(), BagError> {
-        let generation = self.bag.generation;
-        let sealed = self.bag.seal(state);
-        let file = self.disk.create(&bag_path(&self.directory, generation))?;
-        file.allocate(sealed.len() as u64)?;
-        file.write_at(0, &[&sealed])?;
+    /// Writes the new bag. On a full disk keys are still dropped, for which the reserve is there, but
+    /// none are added.
+    fn write_new(&self, old: &VolumeState) -> Result<(KeyBag, VolumeState), BagError> {
+        let bag = self.bag.changed(&self.add, &self.drop);
+        let new = VolumeState {
+            bag_key: BagKey::from(&self.bag_key),
+            bag_generation: bag.generation,
+            ..old.clone()
+        };
+        let sealed = bag.seal(&new);
+        let needed = (sealed.len() as u64).saturating_add(self.reserve_bytes);
+        if self.disk.free_bytes()? < needed && !self.add.is_empty() {
+            let path = bag_path(&self.directory, bag.generation);
+            if self.drop.is_empty() {
+                return Err(DiskError::Full { path, needed }.into());
+            }
+            let bag = self.bag.changed(&[], &self.drop);
+            self.write_bag(&bag, &bag.seal(&new), &new)?;
+            return Ok((bag, new));
+        }
+        self.write_bag(&bag, &sealed, &new)?;
+        Ok((bag, new))
+    }
+
+    fn write_bag(&self, bag: &KeyBag, sealed: &[u8], state: &VolumeState) -> Result<(), BagError> {
+        let generation = bag.generation;
+        let path = bag_path(&self.directory, generation);
+        let file = self.disk.create(&path)?;
+        if let Err(error) = file.allocate(sealed.len() as u64) {
+            // Nothing was written to it. If its name outlives a crash, the next open removes it.
+            self.disk.remove(&path)?;
+            return Err(error.into());
+        }
+        file.write_at(0, &[sealed])?;
         self.health.sync_data(&file)?;
         self.health.sync_directory(&self.directory)?;
         let mut again = vec![0; sealed.len()];
         file.read_at(0, &mut again)?;
-        let same = again == sealed && KeyBag::open(&again, state)?.entries == self.bag.entries;
+        let same = again == sealed && KeyBag::open(&again, state)?.entries == bag.entries;
         match same {
             true => Ok(()),
             false => Err(BagError::Damaged { generation }),
@@ -220,59 +271,81 @@ impl<D: Disk> Volume<D> {
         &self.bag
     }
 
+    /// Whether the bag that the superblock names could not be opened: its keys have to come from
+    /// other copies, and a rotation has to destroy what is left of it.
+    pub fn is_bag_lost(&self) -> bool {
+        self.bag_lost
+    }
+
     /// A rotation that adds (or replaces) entries and drops others, under a new random bag key.
     /// At most one replica of a volume rotates at a time; that is the caller's to see to.
+    ///
+    /// # Panics
+    /// If a rotation is under way.
     pub fn rotation_job(
-        &self,
-        add: &[BagEntry],
-        drop: &[VersionId],
+        &mut self,
+        add: Vec<BagEntry>,
+        drop: Vec<VersionId>,
         bag_key: Zeroizing<[u8; 32]>,
     ) -> RotationJob<D> {
         RotationJob {
             disk: self.disk.clone(),
             health: self.log.health.clone(),
             directory: self.log.segments.directory.clone(),
-            superblock: self.superblock.clone(),
-            bag: self.bag.changed(add, drop),
+            superblock: self.superblock.take().expect("one rotation of a volume at a time"),
+            bag: self.bag.clone(),
+            add,
+            drop,
             bag_key,
+            reserve_bytes: self.log.segments.reserve_bytes(),
         }
     }
 
-    /// Takes over a finished rotation. The keys that it added may now be erased from their records.
-    pub fn rotated(&mut self, rotated: Rotated<D>) {
-        self.superblock = rotated.superblock;
-        self.bag = rotated.bag;
+    /// Takes over a finished rotation; `false` if there was no room for one. Keys that the bag holds
+    /// now may be erased from their records.
+    pub fn rotated(&mut self, rotated: Rotated<D>) -> bool {
+        self.superblock = Some(rotated.superblock);
+        let Some(bag) = rotated.bag else { return false };
+        self.bag = bag;
+        self.bag_lost = false;
+        true
     }
 
-    /// Whether the bag file on disk still opens and holds what is in memory.
+    /// Whether the bag file on disk still opens and holds what is in memory. While a rotation is under
+    /// way it does: that has just written one and read it back.
     pub(crate) fn bag_is_whole(&self) -> Result<bool, DiskError> {
-        if self.bag.generation == 0 {
+        let Some(superblock) = self.superblock.as_ref().filter(|_| self.bag.generation > 0) else {
             return Ok(true);
-        }
-        match read_bag(&self.disk, &self.log.segments.directory, self.superblock.value()) {
+        };
+        match read_bag(&self.disk, &self.log.segments.directory, superblock.value()) {
             Ok(bag) => Ok(bag.entries == self.bag.entries),
+            Err(BagError::Disk(DiskError::NotFound { .. })) => Ok(false),
             Err(BagError::Disk(error)) => Err(error),
             Err(_) => Ok(false),
         }
     }
 
-    /// The wrapped key of a version held here: from the bag, or from its record while it still rides
-    /// there. `None` if the version is erased or was delivered without it.
-    pub fn wrapped_key(&self, object: &ObjectVersion) -> Result<Option<Bytes>, RecordReadError> {
-        match self.bag.get(object.version()) {
-            Some(entry) => Ok(Some(entry.wrapped.clone())),
-            None => Ok(self.log.record(object.lsn)?.wrapped().cloned()),
+    /// Stages a record as [`crate::VolumeLog::append`] does, without a wrapped key that the bag has.
+    pub fn append(&mut self, record: &Record) -> Result<Position, StageError> {
+        let in_bag = version_of(record.body()).is_some_and(|version| self.bag.get(version).is_some());
+        match record.wrapped() {
+            Some(_) if in_bag => self.log.append(&record.clone().without_wrapped()),
+            _ => self.log.append(record),
         }
     }
 
     /// The wrapped keys that still ride in records of versions held here, at most `limit`.
     pub fn keys_in_records(&self, index: &Index, limit: usize) -> Result<Vec<BagEntry>, RecordReadError> {
         let mut keys = Vec::new();
-        for object in index.held().filter(|object| self.bag.get(object.version()).is_none()) {
+        for object in index.held() {
             if keys.len() == limit {
                 break;
             }
-            let record = self.log.record(object.lsn)?;
+            let record = match self.log.record(object.lsn) {
+                // What is damaged is reported elsewhere.
+                Err(RecordReadError::Faulty { .. }) => continue,
+                read => read?,
+            };
             if let Some(wrapped) = record.wrapped() {
                 keys.push(BagEntry {
                     version: object.version(),
@@ -286,17 +359,21 @@ impl<D: Disk> Volume<D> {
 }
 
 /// Opens the bag that the superblock names and finishes what a crashed rotation left: bags of other
-/// generations are destroyed, after both slots name the current one.
+/// generations are destroyed, after both slots name the current one. `None` if the bag is damaged.
 pub(crate) fn open_bag<D: Disk>(
     disk: &D,
     health: &Health<D>,
     directory: &str,
     superblock: &mut TwoSlots<D, VolumeState>,
-) -> Result<KeyBag, BagError> {
+) -> Result<Option<KeyBag>, BagError> {
     let state = superblock.value().clone();
     let bag = match state.bag_generation {
-        0 => KeyBag::default(),
-        _ => read_bag(disk, directory, &state)?,
+        0 => Some(KeyBag::default()),
+        _ => match read_bag(disk, directory, &state) {
+            Ok(bag) => Some(bag),
+            Err(BagError::Damaged { .. } | BagError::Disk(DiskError::NotFound { .. })) => None,
+            Err(error) => return Err(error),
+        },
     };
     let generations = disk.list(directory)?.into_iter().filter_map(|name| generation_of(&name));
     let left: Vec<u64> = generations.filter(|generation| *generation != state.bag_generation).collect();
@@ -309,6 +386,13 @@ pub(crate) fn open_bag<D: Disk>(
     Ok(bag)
 }
 
+impl KeyBag {
+    /// In the place of a bag that cannot be read: its number goes on, its keys are not there.
+    pub(crate) fn lost(state: &VolumeState) -> KeyBag {
+        KeyBag { generation: state.bag_generation, entries: Arc::default() }
+    }
+}
+
 fn read_bag<D: Disk>(disk: &D, directory: &str, state: &VolumeState) -> Result<KeyBag, BagError> {
     let file = disk.open(&bag_path(directory, state.bag_generation))?;
     let mut sealed = vec![0; file.length()? as usize];
@@ -318,7 +402,11 @@ fn read_bag<D: Disk>(disk: &D, directory: &str, state: &VolumeState) -> Result<K
 
 fn destroy<D: Disk>(disk: &D, health: &Health<D>, directory: &str, generation: u64) -> Result<(), BagError> {
     let path = bag_path(directory, generation);
-    let file = disk.open(&path)?;
+    let file = match disk.open(&path) {
+        // A damaged directory may have lost the name before.
+        Err(DiskError::NotFound { .. }) => return Ok(()),
+        opened => opened?,
+    };
     let length = file.length()?;
     file.write_at(0, &[&vec![0; length as usize]])?;
     health.sync_data(&file)?;

@@ -7,12 +7,13 @@
 //! decided before: a purge record committed, or an upload voided, or a key safe in the bag.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use trefoil_protocol::codec;
 use trefoil_protocol::ids::{UploadId, VersionId};
 
 use crate::disk::{Disk, DiskError, DiskFile};
-use crate::frame::{Content, HEADER_LENGTH, Header, Position};
+use crate::frame::{Content, HEADER_LENGTH, Header, Position, Scope};
 use crate::health::{Health, SyncError};
 use crate::recovery::BadRange;
 use crate::segment::Room;
@@ -67,7 +68,10 @@ pub enum EraseError {
 pub struct EraseJob<D: Disk> {
     targets: Vec<EraseTarget>,
     files: BTreeMap<u64, D::File>,
+    scope: Scope,
     ranges: Vec<ErasedRange>,
+    /// Parts of record frames, whose headers say where they lie.
+    parts: Vec<(Place, Range<usize>)>,
     unknown_bytes: u64,
     blank: usize,
     health: Health<D>,
@@ -76,21 +80,44 @@ pub struct EraseJob<D: Disk> {
 impl<D: Disk> EraseJob<D> {
     /// Zeroes, syncs, punches, syncs. The first sync makes the overwriting reach the device before
     /// the blocks are given back: a hole alone would leave the old blocks as they were.
-    pub fn run(self) -> Result<EraseReport, EraseError> {
+    pub fn run(mut self) -> Result<EraseReport, EraseError> {
         self.health.check()?;
+        for (place, parts) in std::mem::take(&mut self.parts) {
+            let range = self.range_of_parts(place, parts)?;
+            self.ranges.extend(Some(range).filter(|range| range.length > 0));
+        }
+        self.ranges.sort();
+        self.ranges.dedup();
         for range in &self.ranges {
             zero(self.file(range), range)?;
         }
         self.sync()?;
-        for range in &self.ranges {
+        let blocks: Vec<&ErasedRange> = self.ranges.iter().filter(|range| range.length >= BLOCK).collect();
+        for range in &blocks {
             self.file(range).punch(range.at.offset, range.length)?;
         }
-        self.sync()?;
+        if !blocks.is_empty() {
+            self.sync()?;
+        }
         Ok(EraseReport {
             targets: self.targets,
             ranges: self.ranges,
             unknown_bytes: self.unknown_bytes,
             blank: self.blank,
+        })
+    }
+
+    fn range_of_parts(&self, place: Place, parts: Range<usize>) -> Result<ErasedRange, DiskError> {
+        let mut bytes = [0; HEADER_LENGTH];
+        self.files[&place.position.segment].read_at(place.position.offset, &mut bytes)?;
+        Ok(match Header::parse(&bytes, place.position, &self.scope) {
+            Ok(header) => {
+                let from = header.part_offset(parts.start);
+                stretch(place.position, from, header.lengths[parts].iter().sum())
+            }
+            // The header rotted since it was read: nothing in the frame can be told apart, and
+            // the record can be had from a peer.
+            Err(_) => stretch(place.position, HEADER_LENGTH, place.length - HEADER_LENGTH),
         })
     }
 
@@ -127,9 +154,9 @@ impl<D: Disk> VolumeLog<D> {
         if targets.is_empty() {
             return Ok(None);
         }
-        let mut ranges = Vec::new();
+        let (mut ranges, mut parts) = (Vec::new(), Vec::new());
         for target in &targets {
-            self.ranges_of(*target, &mut ranges)?;
+            self.places_of(*target, &mut ranges, &mut parts);
         }
         let bad_ranges = self.bad_ranges();
         let unknown: Vec<ErasedRange> = bad_ranges.iter().skip(self.blank).map(range_of).collect();
@@ -140,13 +167,13 @@ impl<D: Disk> VolumeLog<D> {
             unknown_bytes = unknown.iter().map(|range| range.length).sum();
             blank = self.blank;
         }
-        ranges.sort();
-        ranges.dedup();
+        let segments = ranges.iter().map(|range| range.at.segment);
         let mut files = BTreeMap::new();
-        for range in &ranges {
-            files.insert(range.at.segment, self.segments.file(range.at.segment)?.clone());
+        for segment in segments.chain(parts.iter().map(|(place, _)| place.position.segment)) {
+            files.insert(segment, self.segments.file(segment)?.clone());
         }
-        Ok(Some(EraseJob { targets, files, ranges, unknown_bytes, blank, health: self.health.clone() }))
+        let (scope, health) = (self.segments.scope, self.health.clone());
+        Ok(Some(EraseJob { targets, files, scope, ranges, parts, unknown_bytes, blank, health }))
     }
 
     /// Notes that a job is done. After the sync that follows, [`Self::is_erased`] says so and a
@@ -187,10 +214,16 @@ impl<D: Disk> VolumeLog<D> {
         Ok(Some(report))
     }
 
-    fn ranges_of(&self, target: EraseTarget, ranges: &mut Vec<ErasedRange>) -> Result<(), DiskError> {
+    fn places_of(
+        &self,
+        target: EraseTarget,
+        ranges: &mut Vec<ErasedRange>,
+        parts: &mut Vec<(Place, Range<usize>)>,
+    ) {
+        let frames = |version| self.state.frames.get(&version).into_iter().flatten().copied();
         match target {
             EraseTarget::Version(version) => {
-                self.record_parts(version, FIRST_SECRET_PART..3, ranges)?;
+                parts.extend(frames(version).map(|place| (place, FIRST_SECRET_PART..3)));
                 for (_, places) in self.state.uploads_of(version) {
                     ranges.extend(places.places().map(leaf_bytes));
                 }
@@ -200,34 +233,9 @@ impl<D: Disk> VolumeLog<D> {
                 ranges.extend(places.into_iter().flat_map(|places| places.places()).map(leaf_bytes));
             }
             EraseTarget::WrappedKey(version) => {
-                self.record_parts(version, FIRST_SECRET_PART..2, ranges)?;
+                parts.extend(frames(version).map(|place| (place, FIRST_SECRET_PART..2)));
             }
         }
-        Ok(())
-    }
-
-    /// The ranges of these parts in every record frame of a version.
-    fn record_parts(
-        &self,
-        version: VersionId,
-        parts: std::ops::Range<usize>,
-        ranges: &mut Vec<ErasedRange>,
-    ) -> Result<(), DiskError> {
-        for place in self.state.frames.get(&version).into_iter().flatten() {
-            let bytes = self.segments.read(place.position, HEADER_LENGTH)?;
-            let range = match Header::parse(&bytes, place.position, &self.segments.scope) {
-                Ok(header) => {
-                    let from = header.part_offset(parts.start);
-                    let length = header.lengths[parts.clone()].iter().sum::<usize>();
-                    stretch(place.position, from, length)
-                }
-                // The header rotted since it was read: nothing in the frame can be told apart, and
-                // the record can be had from a peer.
-                Err(_) => stretch(place.position, HEADER_LENGTH, place.length - HEADER_LENGTH),
-            };
-            ranges.extend(Some(range).filter(|range| range.length > 0));
-        }
-        Ok(())
     }
 }
 
@@ -247,6 +255,9 @@ pub enum EraseNowError {
     #[error(transparent)]
     Disk(#[from] DiskError),
 }
+
+/// What a file system can give back begins here: a shorter range holds no whole block.
+const BLOCK: u64 = 4096;
 
 /// Part 0 is public and stays; the wrapped key and the erasable part follow it.
 const FIRST_SECRET_PART: usize = 1;

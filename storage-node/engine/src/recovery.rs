@@ -273,6 +273,9 @@ impl Fold {
             && frame.header.lengths[1] + frame.header.lengths[2] > 0
         {
             self.state.note_frame(version, place);
+            if frame.header.lengths[1] > 0 {
+                self.state.key_rides_again(version);
+            }
         }
         let fault = parsed.is_none().then_some(RecordFault::Record);
         let next = self.state.last().0.next();

@@ -264,7 +264,9 @@ impl Scrub {
     }
 
     fn superblock<D: Disk>(&mut self, volume: &Volume<D>) -> Result<Next, ScrubError> {
-        for (slot, whole) in volume.superblock.whole_slots()?.into_iter().enumerate() {
+        let superblock = volume.superblock.as_ref();
+        let slots = superblock.map_or(Ok([true; 2]), |superblock| superblock.whole_slots())?;
+        for (slot, whole) in slots.into_iter().enumerate() {
             if !whole {
                 self.report.faults.push(ScrubFault::Slot { slot });
             }

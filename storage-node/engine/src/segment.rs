@@ -169,6 +169,11 @@ impl<D: Disk> Segments<D> {
         }
     }
 
+    /// Bytes of the disk that ordinary writes leave free.
+    pub(crate) fn reserve_bytes(&self) -> u64 {
+        self.layout.reserve_bytes
+    }
+
     /// Where the last frame ends.
     pub(crate) fn end(&self) -> Position {
         self.end

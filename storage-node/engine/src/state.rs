@@ -157,6 +157,12 @@ impl LogState {
         self.faults.split_off(&last.next());
     }
 
+    /// A record frame with a wrapped key behind the erase of that key: it rides in its record again,
+    /// because the bag that had it is lost.
+    pub(crate) fn key_rides_again(&mut self, version: VersionId) {
+        self.erased.remove(&EraseTarget::WrappedKey(version));
+    }
+
     /// Notes that a frame carries parts of a version.
     pub(crate) fn note_frame(&mut self, version: VersionId, place: Place) {
         self.frames.entry(version).or_default().push(place);
@@ -192,6 +198,12 @@ impl LogState {
     /// Whether the wrapped key in a version's records is erased or on the way.
     pub(crate) fn is_wrapped_gone(&self, version: VersionId) -> bool {
         self.is_version_gone(version) || self.is_gone(EraseTarget::WrappedKey(version))
+    }
+
+    /// Whether a wrapped key must not be written again: its version is gone, or the erase of the key
+    /// in the record is under way and would not find the new place.
+    pub(crate) fn is_wrapped_going(&self, version: VersionId) -> bool {
+        self.is_version_gone(version) || self.erasing.contains(&EraseTarget::WrappedKey(version))
     }
 
     pub(crate) fn is_gone(&self, target: EraseTarget) -> bool {

@@ -262,12 +262,15 @@ impl<D: Disk> Store<D> {
             clean_end: state.clean_end.map(CleanEnd::from),
         };
         let (log, report) = recovery.open()?;
-        let bag = open_bag(&self.disk, &self.health, &directory, &mut superblock)?;
+        let opened = open_bag(&self.disk, &self.health, &directory, &mut superblock)?;
+        let bag_lost = opened.is_none();
+        let bag = opened.unwrap_or_else(|| KeyBag::lost(&state));
         if state.clean_end.is_some() && !self.health.is_poisoned() {
             let clean_end = None;
             superblock.write(VolumeState { clean_end, ..state })?;
         }
-        Ok((Volume { log, superblock, bag, disk: self.disk.clone() }, report))
+        let (superblock, disk) = (Some(superblock), self.disk.clone());
+        Ok((Volume { log, superblock, bag, bag_lost, disk }, report))
     }
 
     /// Every file of the store, for raw scans.
@@ -300,21 +303,23 @@ impl<D: Disk> Store<D> {
 pub struct Volume<D: Disk> {
     /// The log.
     pub log: VolumeLog<D>,
-    pub(crate) superblock: TwoSlots<D, VolumeState>,
+    /// Away while the key bag is rotated, so that nothing else writes it.
+    pub(crate) superblock: Option<TwoSlots<D, VolumeState>>,
     pub(crate) bag: KeyBag,
+    pub(crate) bag_lost: bool,
     pub(crate) disk: D,
 }
 
 impl<D: Disk> Volume<D> {
     /// Syncs what is staged and writes the proof of clean shutdown: last record, its hash, and
-    /// where the log ends.
+    /// where the log ends. There is no proof while the key bag is being rotated.
     pub fn close(mut self) -> Result<(), SuperblockError> {
         self.log.sync_now()?;
+        let Some(mut superblock) = self.superblock else { return Ok(()) };
         let (last, chain) = self.log.last();
         let clean_end = CleanEnd { last, chain, at: self.log.segments.end() };
-        let state =
-            VolumeState { clean_end: Some(WrittenEnd::of(clean_end)), ..self.superblock.value().clone() };
-        self.superblock.write(state)
+        let state = VolumeState { clean_end: Some(WrittenEnd::of(clean_end)), ..superblock.value().clone() };
+        superblock.write(state)
     }
 }
 

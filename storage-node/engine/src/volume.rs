@@ -314,6 +314,22 @@ impl<D: Disk> VolumeLog<D> {
         self.stage_record(record, chain)
     }
 
+    /// Whether a version's bytes are erased here, or about to be.
+    pub fn is_version_gone(&self, version: VersionId) -> bool {
+        self.state.is_version_gone(version)
+    }
+
+    /// Whether a version's wrapped key was erased in its record, or is about to be: the bag has it, or
+    /// its bag is lost.
+    pub fn is_key_moved(&self, version: VersionId) -> bool {
+        self.state.is_wrapped_gone(version)
+    }
+
+    /// Whether that erase is not done yet; a copy with the key is not taken meanwhile.
+    pub fn is_key_moving(&self, version: VersionId) -> bool {
+        self.state.erasing.contains(&EraseTarget::WrappedKey(version))
+    }
+
     /// Stages the cut of every record above `last`. The cut records' frames stay findable by their
     /// versions, so that a purge erases them too.
     pub fn cut_after(&mut self, last: Lsn) -> Result<(), StageError> {
@@ -468,7 +484,7 @@ impl<D: Disk> VolumeLog<D> {
         let is_gone = |gone: fn(&LogState, VersionId) -> bool| {
             version.is_some_and(|version| gone(&self.state, version))
         };
-        let wrapped = kept(record.wrapped(), is_gone(LogState::is_wrapped_gone));
+        let wrapped = kept(record.wrapped(), is_gone(LogState::is_wrapped_going));
         let erasable = kept(record.erasable_bytes(), is_gone(LogState::is_version_gone));
         let room = match record.lengths().erasable {
             0 => Room::Reserve,
@@ -485,6 +501,9 @@ impl<D: Disk> VolumeLog<D> {
         self.undecided = self.undecided.filter(|from| *from > lsn);
         if let Some(version) = version.filter(|_| wrapped.len() + erasable.len() > 0) {
             self.state.note_frame(version, place);
+            if !wrapped.is_empty() {
+                self.state.key_rides_again(version);
+            }
         }
         Ok(header.position)
     }

@@ -135,6 +135,12 @@ impl FaultDisk {
         disk
     }
 
+    /// Leaves so much room besides what is there now, or no limit.
+    pub fn set_room(&self, room: Option<u64>) {
+        let mut state = self.lock();
+        state.capacity = room.map(|room| state.used() + room);
+    }
+
     /// Adds a scripted failure.
     pub fn inject(&self, fault: ScriptedFault) {
         self.lock().faults.push(fault);

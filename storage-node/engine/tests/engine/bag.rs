@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use trefoil_engine::disk::fault::FaultDisk;
-use trefoil_engine::{BagEntry, EraseTarget, Store, Volume};
+use trefoil_engine::{BagEntry, EraseTarget, RecordFault, Store, Volume};
 use zeroize::Zeroizing;
 
 use crate::fixture::{LAYOUT, append_puts, fresh_disk, lsn, open, version, wrapped_key};
@@ -13,8 +13,8 @@ fn entry(number: u8) -> BagEntry {
 
 fn rotate(volume: &mut Volume<FaultDisk>, add: &[BagEntry], drop: &[u8], key: u8) -> bool {
     let drop: Vec<_> = drop.iter().map(|number| version(*number)).collect();
-    let job = volume.rotation_job(add, &drop, Zeroizing::new([key; 32]));
-    job.run().map(|rotated| volume.rotated(rotated)).is_ok()
+    let job = volume.rotation_job(add.to_vec(), drop, Zeroizing::new([key; 32]));
+    job.run().is_ok_and(|rotated| volume.rotated(rotated))
 }
 
 fn numbers(volume: &Volume<FaultDisk>) -> Vec<u8> {
@@ -56,7 +56,7 @@ fn a_key_that_left_its_record_does_not_come_back_with_a_copy() {
     assert!(rotate(&mut volume, &[entry(2)], &[], 40));
     volume.log.erase_now(&[EraseTarget::WrappedKey(version(2))]).expect("erases");
     volume.log.cut_after(lsn(1)).expect("cuts");
-    volume.log.append(&copy).expect("a peer sends it again, key and all");
+    volume.append(&copy).expect("a peer sends it again, key and all");
     volume.log.sync_now().expect("syncs");
     let store = Store::open(&disk, LAYOUT).expect("opens");
     assert!(store.find_bytes(&wrapped_key(2)).expect("scans").is_empty());
@@ -84,8 +84,83 @@ fn r064_after_a_rotation_no_earlier_bag_opens_with_any_key_on_the_store() {
         let file = trefoil_engine::Disk::open(&disk, &name).expect("is there");
         trefoil_engine::DiskFile::write_at(&file, 0, &[&bytes]).expect("writes");
     }
+    let (volume, _) = open(&disk);
+    assert!(volume.is_bag_lost() && volume.bag().is_empty());
+}
+
+#[test]
+fn keys_of_a_lost_bag_come_back_in_their_records() {
+    let disk = fresh_disk();
+    let (mut volume, _) = open(&disk);
+    append_puts(&mut volume.log, 1..4);
+    let copies: Vec<_> = (1..4).map(|n| volume.log.record(lsn(n)).expect("reads")).collect();
+    assert!(rotate(&mut volume, &[entry(1), entry(2), entry(3)], &[], 40));
+    let moved = [1, 2, 3].map(|number| EraseTarget::WrappedKey(version(number)));
+    volume.log.erase_now(&moved).expect("erases");
+    drop(volume);
+    let (path, _) = bag_files(&disk).remove(0);
+    disk.flip_bit(&path, 60, 3);
+    let (mut volume, report) = open(&disk);
+    assert!(report.faulty.is_empty() && volume.is_bag_lost());
+    for copy in &copies[..2] {
+        volume.log.record_is_damaged(copy.lsn(), RecordFault::WrappedKey);
+        volume.append(copy).expect("a peer's copy");
+        assert_eq!(volume.log.record(copy.lsn()).as_ref(), Ok(copy));
+    }
+    volume.log.sync_now().expect("syncs");
+    drop(volume);
+    disk.crash(0);
+    let (mut volume, report) = open(&disk);
+    assert!(report.faulty.is_empty(), "what came back rides in a later frame: {:?}", report.faulty);
+    assert_eq!(volume.log.record(lsn(1)).as_ref(), Ok(&copies[0]));
+    assert!(volume.log.is_key_moved(version(3)) && !volume.log.is_key_moved(version(1)));
+    // It moves once more, and nothing of the lost bag stays.
+    assert!(rotate(&mut volume, &[entry(1), entry(2)], &[], 41));
+    volume.log.erase_now(&moved).expect("erases");
     let store = Store::open(&disk, LAYOUT).expect("opens");
-    assert!(store.open_volume(crate::fixture::OWNER).is_err());
+    for number in 1..4 {
+        assert!(store.find_bytes(&wrapped_key(number)).expect("scans").is_empty());
+    }
+    assert_eq!(bag_files(&disk).len(), 1);
+    assert!(!volume.is_bag_lost());
+    drop(volume);
+    let (volume, report) = open(&disk);
+    assert!(report.faulty.is_empty() && numbers(&volume) == [1, 2]);
+}
+
+#[test]
+fn a_full_disk_delays_a_rotation_and_still_drops_keys() {
+    let disk = fresh_disk();
+    let (mut volume, _) = open(&disk);
+    append_puts(&mut volume.log, 1..3);
+    assert!(rotate(&mut volume, &[entry(1), entry(2)], &[], 40));
+    disk.set_room(Some(1000));
+    assert!(!rotate(&mut volume, &[entry(3)], &[], 41), "the reserve is not for new keys");
+    assert_eq!(numbers(&volume), [1, 2]);
+    assert!(rotate(&mut volume, &[entry(3)], &[1], 42), "it is for dropping old ones");
+    assert_eq!(numbers(&volume), [2]);
+    disk.set_room(Some(0));
+    assert!(!rotate(&mut volume, &[], &[2], 43));
+    assert_eq!(bag_files(&disk).len(), 1);
+    disk.set_room(None);
+    assert!(rotate(&mut volume, &[entry(3)], &[2], 44));
+    volume.close().expect("closes");
+    let (volume, report) = open(&disk);
+    assert!(report.clean && numbers(&volume) == [3]);
+}
+
+#[test]
+fn a_volume_that_is_closed_during_a_rotation_keeps_one_whole_pair() {
+    let disk = fresh_disk();
+    let (mut volume, _) = open(&disk);
+    assert!(rotate(&mut volume, &[entry(1)], &[], 40));
+    let job = volume.rotation_job(vec![entry(2)], Vec::new(), Zeroizing::new([41; 32]));
+    let rotated = job.run().expect("rotates");
+    volume.close().expect("closes");
+    drop(rotated);
+    let (volume, report) = open(&disk);
+    assert!(!report.clean, "nobody wrote a proof over the new bag's key");
+    assert_eq!(numbers(&volume), [1, 2]);
 }
 
 #[test]

@@ -204,8 +204,8 @@ impl Run {
         let wrapped = Bytes::from(wrapped_key(number));
         let entry = BagEntry { version: version(number), kek_version: 1, wrapped };
         let volume = self.volume();
-        let rotated = volume.rotation_job(&[entry], &[], Zeroizing::new([number; 32])).run();
-        rotated.map(|rotated| volume.rotated(rotated)).is_ok()
+        let rotated = volume.rotation_job(vec![entry], Vec::new(), Zeroizing::new([number; 32])).run();
+        rotated.is_ok_and(|rotated| volume.rotated(rotated))
     }
 
     fn scrub(&mut self) -> bool {

@@ -60,8 +60,8 @@ fn small_store() -> (FaultDisk, Volume<FaultDisk>, Index, Record) {
     log.sync_now().expect("syncs");
     let wrapped = Bytes::from(wrapped_key(1));
     let entry = BagEntry { version: version(1), kek_version: 1, wrapped };
-    let rotated = volume.rotation_job(&[entry], &[], Zeroizing::new([5; 32])).run().expect("rotates");
-    volume.rotated(rotated);
+    let job = volume.rotation_job(vec![entry], Vec::new(), Zeroizing::new([5; 32]));
+    assert!(volume.rotated(job.run().expect("rotates")));
     let index = volume.log.rebuild_index(lsn(1)).expect("rebuilds");
     (disk, volume, index, cut)
 }
