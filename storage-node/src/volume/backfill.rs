@@ -35,6 +35,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub struct Backfill {
     under_way: BTreeMap<(UploadId, u64), BootTime>,
     turn: usize,
+    was_refused: bool,
     looked_at: BootTime,
     serving: BTreeMap<ReadTicket, Serving>,
 }
@@ -70,7 +71,8 @@ impl Backfill {
         let now = cx.now;
         let before = self.under_way.len();
         self.under_way.retain(|_, asked| now.since(*asked) < AGAIN_AFTER);
-        if self.under_way.len() < before {
+        // Whoever said no was passed over already: twice on, and of two sources one is never asked.
+        if self.under_way.len() < before && !std::mem::take(&mut self.was_refused) {
             self.turn += 1;
         }
         let mut sources = sources(config, cx.identity.node);
@@ -119,6 +121,7 @@ impl Backfill {
     /// A source says that it lacks an upload: the next question goes to another one.
     pub fn refused(&mut self) {
         self.turn += 1;
+        self.was_refused = true;
     }
 
     /// Somebody lacks leaves: read them, or say that they are not here.
