@@ -11,12 +11,14 @@ use tracing::Level;
 use trefoil_placement::shell::Settings as PlacementSettings;
 use trefoil_protocol::config::LinkAddress;
 use trefoil_protocol::ids::LinkId;
+use trefoil_storage_node::Pace;
 use trefoil_storage_node::shell::{Detour, Settings as NodeSettings};
 
 use crate::config::server::{NodeFile, PlacementFile};
 use crate::dev::Stop;
 use crate::failure::{Failure, Verdict, at};
 use crate::local::occupy;
+use crate::quantity;
 use crate::rlimits;
 
 /// Names the process that a server must not outlive.
@@ -79,11 +81,20 @@ fn node_settings(file: &NodeFile) -> Verdict<NodeSettings> {
         capacity: file.capacity,
         links: links?,
         detours: detours?,
+        pace: pace(file)?,
         placement: file.placement.clone(),
         trust: file.trust.clone(),
         certificate: file.certificate.clone(),
         key: file.key.clone(),
     })
+}
+
+fn pace(file: &NodeFile) -> Verdict<Pace> {
+    let mut pace = Pace::default();
+    if let Some(time) = &file.keys_move_after {
+        pace.keys_move_after = quantity::duration(time).map_err(Failure::usage)?;
+    }
+    Ok(pace)
 }
 
 /// Runs a placement process.

@@ -58,6 +58,10 @@ struct VolumeView {
     /// The first record that may be lost at the end, until peers were asked.
     undecided_from: Option<u64>,
     damaged_records: usize,
+    /// Wrapped keys that still ride in their records.
+    keys_in_records: usize,
+    /// Wrapped keys that rest in the key bag.
+    keys_in_bag: usize,
     scanned_bytes: u64,
 }
 
@@ -151,6 +155,8 @@ fn volume_view(owner: Owner, volume: &Volume<FileDisk>, report: &RecoveryReport)
             Tail::Undecided { from_lsn } => Some(from_lsn.0),
         },
         damaged_records: report.faulty.len(),
+        keys_in_records: volume.keys_in_records(&index, usize::MAX).map_err(Failure::failed)?.len(),
+        keys_in_bag: volume.bag().len(),
         scanned_bytes: report.scanned_bytes,
     })
 }

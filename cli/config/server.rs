@@ -58,6 +58,9 @@ pub(crate) struct NodeFile {
     pub(crate) key: PathBuf,
     /// Where it listens.
     pub(crate) links: Vec<LinkTable>,
+    /// How long a wrapped key rides in its record before it moves to the key bag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) keys_move_after: Option<String>,
     /// Other ways to peers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) detours: Vec<DetourTable>,

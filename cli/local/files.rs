@@ -152,6 +152,7 @@ fn storage_node(plan: &ClusterFile, node: &NodePlan, detours: Vec<DetourTable>) 
         certificate: "identity.pem".into(),
         key: "identity.pem".into(),
         links,
+        keys_move_after: None,
         detours,
     }
 }

@@ -5,7 +5,7 @@
 //! which they are given.
 
 use bytes::Bytes;
-use trefoil_engine::{Disk, EraseJob, ReadJob, SyncJob, WipeJob};
+use trefoil_engine::{Disk, EraseJob, ReadJob, RotationJob, SyncJob, WipeJob};
 use trefoil_protocol::ids::{NodeId, VolumeId};
 use trefoil_protocol::message::control::ControlRequest;
 use trefoil_protocol::message::peer::PeerMessage;
@@ -111,6 +111,14 @@ pub enum Effect<D: Disk> {
         volume: VolumeId,
         /// The job.
         job: EraseJob<D>,
+    },
+    /// Rotate a volume's key bag on a disk thread, behind the erases that were asked for before, and
+    /// report [`crate::Event::Rotated`]. At most one per volume is under way.
+    Rotate {
+        /// The volume.
+        volume: VolumeId,
+        /// The job.
+        job: RotationJob<D>,
     },
     /// Wipe all that this store holds of a volume, on a disk thread, and report
     /// [`crate::Event::Wiped`].

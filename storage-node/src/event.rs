@@ -2,7 +2,9 @@
 //! the shell and the simulator drive the very same code. An event carries facts, never a decision.
 
 use bytes::Bytes;
-use trefoil_engine::{EraseError, EraseReport, ReadError, SyncError, SyncTicket, WipeError};
+use trefoil_engine::{
+    BagError, Disk, EraseError, EraseReport, ReadError, Rotated, SyncError, SyncTicket, WipeError,
+};
 use trefoil_protocol::ids::{NodeId, PrincipalId, TenantId, VolumeId};
 use trefoil_protocol::message::control::{ControlAnswer, LinkReport};
 use trefoil_protocol::message::peer::PeerMessage;
@@ -36,7 +38,7 @@ pub struct ControlUnreachable;
 
 /// Something happened.
 #[derive(Debug)]
-pub enum Event {
+pub enum Event<D: Disk> {
     /// The time that `NodeCore::next_wakeup` named has come (or just: look at the clock).
     Wakeup,
     /// A message from another node, on whatever link.
@@ -96,6 +98,13 @@ pub enum Event {
         volume: VolumeId,
         /// What it did.
         result: Result<EraseReport, EraseError>,
+    },
+    /// A rotation of the key bag ended.
+    Rotated {
+        /// The volume.
+        volume: VolumeId,
+        /// The new bag.
+        result: Result<Rotated<D>, BagError>,
     },
     /// A wipe job ended.
     Wiped {

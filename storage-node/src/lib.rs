@@ -9,6 +9,7 @@ pub mod event;
 pub mod lease;
 pub mod node;
 pub mod outbox;
+pub mod pace;
 pub mod retire;
 pub mod session;
 #[cfg(feature = "shell")]
@@ -21,6 +22,7 @@ mod wakeups;
 pub use effect::{Effect, Fatal, Lane};
 pub use event::{ControlTicket, ControlUnreachable, Event, ReadTicket, RequestId, VerifiedPrincipal};
 pub use node::{NodeCore, StartError};
+pub use pace::Pace;
 pub use session::NodeSettings;
 
 /// Bytes of one upload that a client may have sent and the core has not yet taken over.

@@ -125,7 +125,7 @@ impl<D: Disk> NodeCore<D> {
     }
 
     /// Takes one event in and answers what is to be done, in order.
-    pub fn step(&mut self, now: BootTime, event: Event) -> Vec<Effect<D>> {
+    pub fn step(&mut self, now: BootTime, event: Event<D>) -> Vec<Effect<D>> {
         self.last_step = now;
         match event {
             Event::Wakeup => self.wake(now),
@@ -139,6 +139,9 @@ impl<D: Disk> NodeCore<D> {
             Event::Synced { volume, ticket, result } => self.synced(volume, ticket, &result, now),
             Event::Erased { volume, result } => {
                 self.with_volume(volume, now, |replica, cx| replica.erased(&result, cx));
+            }
+            Event::Rotated { volume, result } => {
+                self.with_volume(volume, now, |replica, cx| replica.rotated(result, cx));
             }
             Event::Wiped { volume, result } => self.wiped(volume, result, now),
             Event::Links(links) => self.session.links(links),
@@ -200,6 +203,7 @@ impl<D: Disk> NodeCore<D> {
             identity: &self.identity,
             view: &self.view,
             lease: &self.lease,
+            pace: self.session.pace(),
             out: &mut self.out,
         };
         (context, &mut self.volumes)
@@ -375,8 +379,8 @@ impl<D: Disk> NodeCore<D> {
         if news.index == self.view.index && news.partly.is_none() {
             self.retire(&news.retire, now);
         }
-        let heard = self.view.now;
-        let due = self.volumes.iter().filter(|(_, replica)| replica.has_due(heard));
+        let (heard, pace) = (self.view.now, self.session.pace());
+        let due = self.volumes.iter().filter(|(_, replica)| replica.has_due(heard, pace));
         for volume in due.map(|(volume, _)| *volume).collect::<Vec<_>>() {
             self.with_volume(volume, now, |replica, cx| replica.settle(cx));
         }
@@ -389,6 +393,9 @@ impl<D: Disk> NodeCore<D> {
             let Some(config) = self.view.volumes.get(volume) else { continue };
             if config.member_of_store(me).is_some() {
                 continue;
+            }
+            if self.volumes.get(volume).is_some_and(|replica| replica.holding().keys().is_rotating()) {
+                continue; // The control plane says it again; a rotation writes into what is wiped.
             }
             let owner = Owner { tenant: config.tenant, volume: *volume };
             // Nothing may be open while it is wiped.

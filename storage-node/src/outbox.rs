@@ -16,6 +16,7 @@ use trefoil_protocol::time::BootTime;
 use crate::effect::{Effect, Fatal, Lane};
 use crate::event::{ControlTicket, ReadTicket, RequestId};
 use crate::lease::Lease;
+use crate::pace::Pace;
 use crate::view::View;
 
 /// Who this node is, in this run.
@@ -41,6 +42,8 @@ pub struct Context<'c, D: Disk> {
     pub view: &'c View,
     /// Its lease.
     pub lease: &'c Lease,
+    /// Its pace.
+    pub pace: &'c Pace,
     /// Where effects go.
     pub out: &'c mut Outbox<D>,
 }

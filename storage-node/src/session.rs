@@ -15,6 +15,7 @@ use trefoil_protocol::time::{BootTime, lease};
 
 use crate::event::ControlTicket;
 use crate::outbox::{Identity, Outbox};
+use crate::pace::Pace;
 use crate::statistics::Told;
 
 /// A question without an answer is asked again after this long.
@@ -39,6 +40,8 @@ pub struct NodeSettings {
     pub addresses: Vec<LinkAddress>,
     /// Its process id, for operators.
     pub pid: u32,
+    /// How soon and how fast it does what nobody waits for.
+    pub pace: Pace,
 }
 
 /// One question that is asked until it is answered.
@@ -134,6 +137,11 @@ impl Session {
             links: None,
             told: Told::default(),
         }
+    }
+
+    /// How soon and how fast the node does what nobody waits for.
+    pub fn pace(&self) -> &Pace {
+        &self.settings.pace
     }
 
     /// Whether the store is registered in this run.

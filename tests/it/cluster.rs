@@ -252,6 +252,17 @@ impl Cluster {
         self.restarted.insert(server.to_owned(), child.unwrap());
     }
 
+    /// `kill -9` of every storage node; their stores can be looked into afterwards.
+    pub(crate) fn kill_nodes(&mut self) {
+        for node in NODES {
+            self.signal(node, Signal::KILL);
+            if let Some(mut child) = self.restarted.remove(node) {
+                child.wait().unwrap();
+            }
+            self.wait_for_end(node);
+        }
+    }
+
     /// Waits until a server's process is gone.
     #[track_caller]
     fn wait_for_end(&self, server: &str) {

@@ -11,6 +11,7 @@ mod crashes;
 mod deletes;
 mod demo;
 mod intruders;
+mod key_bag;
 mod ledger;
 mod program;
 mod scale;

@@ -210,6 +210,44 @@ pub enum PeerBody {
         #[cbor(n(0), decode_with = "crate::codec::list::<ORPHANS_MAX, _, _>")]
         uploads: Vec<UploadId>,
     },
+    /// Member to primary: how it stands with the rotation of my key bag.
+    #[n(14)]
+    Bag(#[n(0)] BagWord),
+    /// Primary to member: rotate your key bag, if this is still the number of your wish; in any case
+    /// tell me where you are.
+    #[n(15)]
+    BagTurn {
+        /// The number of the member's [`BagWord`], or 0 to ask only.
+        #[n(0)]
+        number: u64,
+    },
+}
+
+/// What a store says of its key bag's rotation. Later words of a run are greater than earlier ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct BagWord {
+    /// Counts the store's wishes in this run of its process.
+    #[n(0)]
+    pub number: u64,
+    /// What became of this one.
+    #[n(1)]
+    pub turn: BagTurn,
+}
+
+/// What became of a store's wish to rotate its key bag.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum BagTurn {
+    /// It waits for its turn.
+    #[n(0)]
+    Wanted,
+    /// The rotation is under way.
+    #[n(1)]
+    Taken,
+    /// It is over, or there never was one.
+    #[default]
+    #[n(2)]
+    Over,
 }
 
 /// Records in a message's bulk that cannot be read.

@@ -186,6 +186,7 @@ structs! {
     DataPart { first, proof, last }
     // The node plane.
     PeerMessage { tenant, volume, epoch, store, incarnation, body }
+    BagWord { number, turn }
     LogPoint { epoch, lsn, hash }
     StoreReport { last, committed, complete, verified, doubtful_from }
     // The control plane.
@@ -207,6 +208,7 @@ enums! {
     Protection { BothDcs, SingleDc, Restoring }
     MemberState { InSync, CatchingUp }
     NodeState { Up, Down, Fenced }
+    BagTurn { Wanted, Taken, Over }
     PurgeScope { Others, FirstCopy }
     RecordBody {
         EpochStart { primary, protection }, Put(value), Delete(value), Undelete(value), Purging(value), OthersErased(value),
@@ -236,6 +238,7 @@ enums! {
         Payload { upload, first, leaves, relay_to, fetched }, FetchPayload { upload, first, count },
         NoPayload { upload }, Peer, Report(value), FetchLog { after }, Log { previous, count, last },
         Erase { order, items, purging }, Erased { receipts }, Orphans { uploads },
+        Bag(value), BagTurn { number },
     }
     ControlRequest {
         Register(value), Renew(value), Watch { applied, partly }, Ready { volume, epoch }, Lagging { volume, epoch, stores },
@@ -273,7 +276,7 @@ every! {
     "tenant": TenantRequest TenantCall Precondition TokenUse PutRequest UploadEnd UploadPart Selector Want
         TenantAnswer Copy PutReceipt ObjectView ListEntry PurgeStage PurgeView RouteView TenantKeyGrant
         KeysView DataPart Refusal;
-    "peer": PeerMessage PeerBody LogPoint StoreReport;
+    "peer": PeerMessage PeerBody BagWord BagTurn LogPoint StoreReport;
     "control": ControlRequest Register Renew LinkReport VolumeStatistics PurgeEvidence PurgeClaim
         ControlAnswer News ControlRefusal;
     "admin": AdminRequest AdminAnswer ClusterStatus;

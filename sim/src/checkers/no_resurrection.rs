@@ -1,5 +1,5 @@
 //! What was certified as gone stays gone: no read or listing shows it, no disk holds a run of its
-//! ciphertext, neither in a file nor in blocks that were given back.
+//! ciphertext or its wrapped key, neither in a file nor in blocks that were given back.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,8 @@ use crate::history::VersionTag;
 
 /// The length of a run of ciphertext that proves that bytes survived.
 pub const RUN_BYTES: usize = 64;
+/// The least length of anything that is looked for: a shorter run may occur by chance.
+const RUN_BYTES_MIN: usize = 32;
 
 /// A version that must be gone.
 #[derive(Clone, Debug)]
@@ -27,9 +29,10 @@ pub struct NoResurrection {
 }
 
 impl NoResurrection {
-    /// The deletion certificate of a version was issued. `runs` are pieces of its ciphertext.
+    /// The deletion certificate of a version was issued. `runs` are pieces of its ciphertext, and its
+    /// wrapped key.
     pub fn certified(&mut self, version: VersionTag, object: &str, runs: Vec<Vec<u8>>, now: u64) {
-        assert!(runs.iter().all(|run| run.len() >= RUN_BYTES), "a shorter run may occur by chance");
+        assert!(runs.iter().all(|run| run.len() >= RUN_BYTES_MIN), "a shorter run may occur by chance");
         let purged = Purged { object: object.to_owned(), at_ns: now, runs };
         self.purged.entry(version).or_insert(purged);
     }
@@ -74,7 +77,7 @@ impl NoResurrection {
                 Region::File(path) => format!("in {path}"),
                 Region::Freed(path) => format!("in freed blocks of {path}"),
             };
-            let sentence = format!("its ciphertext lies on {node} {place} at byte {offset}");
+            let sentence = format!("its ciphertext or key lies on {node} {place} at byte {offset}");
             violations.push(purged.violation(sentence, now));
         }
         violations

@@ -104,6 +104,7 @@ pub struct Cluster<P: Program> {
     nodes: Vec<Node<P>>,
     strikes: Strikes,
     rate_ppm_max: u32,
+    power_losses: u64,
 }
 
 impl<P: Program> Cluster<P> {
@@ -116,6 +117,7 @@ impl<P: Program> Cluster<P> {
             nodes: Vec::new(),
             strikes: Strikes::default(),
             rate_ppm_max,
+            power_losses: 0,
         }
     }
 
@@ -172,6 +174,12 @@ impl<P: Program> Cluster<P> {
     #[must_use]
     pub fn events(&self) -> u64 {
         self.kernel.events()
+    }
+
+    /// How many machines lost power at an operation of their disks.
+    #[must_use]
+    pub fn power_losses(&self) -> u64 {
+        self.power_losses
     }
 
     /// The machines, in order of their indexes.
@@ -305,6 +313,11 @@ impl<P: Program> Cluster<P> {
         };
         let mut outputs = Vec::new();
         program.step(now, input, &mut outputs);
+        if node.disk.is_powerless() {
+            // Whatever the process made of it, nobody hears.
+            self.power_losses += 1;
+            return self.stop(index, CrashKind::Power, driver);
+        }
         for output in outputs {
             if !self.runs(index) {
                 // It ended itself; what it wanted afterwards never happens.

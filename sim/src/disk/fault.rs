@@ -26,6 +26,8 @@ pub enum FaultKind {
     SyncLies,
     /// Writes that need room find none.
     Full,
+    /// The power of the whole machine is lost at a write or sync, which does nothing any more.
+    PowerLoss,
     /// A write lands 4 KiB further on instead of where it should.
     Misdirect,
 }
@@ -40,6 +42,7 @@ impl FaultKind {
             Self::SyncError => "sync-error",
             Self::SyncLies => "sync-lies",
             Self::Full => "full",
+            Self::PowerLoss => "power-loss",
             Self::Misdirect => "misdirect",
         }
     }

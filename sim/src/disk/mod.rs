@@ -78,6 +78,7 @@ struct State {
     lied: bool,
     /// Steps that the dying process still takes.
     steps_left: Option<u64>,
+    powerless: bool,
 }
 
 /// A simulated disk. Clones are the same disk.
@@ -127,6 +128,7 @@ impl SimDisk {
             landmarks: Landmarks::default(),
             lied: false,
             steps_left: None,
+            powerless: false,
         };
         Self { state: Arc::new(Mutex::new(state)), incarnation: 0 }
     }
@@ -249,6 +251,12 @@ impl SimDisk {
         self.lock().lied
     }
 
+    /// Whether the machine's power was lost at one of its operations; the cluster crashes it then.
+    #[must_use]
+    pub fn is_powerless(&self) -> bool {
+        self.lock().powerless
+    }
+
     /// Whether a power loss now would leave a whole frame of this landmark as it was written.
     #[must_use]
     pub fn is_landmark_durable(&self, landmark: &Landmark) -> bool {
@@ -345,7 +353,7 @@ impl SimDisk {
             }
             None => true,
         };
-        if alive && state.incarnation == self.incarnation {
+        if alive && state.incarnation == self.incarnation && !state.powerless {
             Ok(state)
         } else {
             Err(io_error(operation, path, "this process is dead"))
@@ -423,6 +431,7 @@ impl State {
     fn lose_power(&mut self) {
         self.incarnation += 1;
         self.steps_left = None;
+        self.powerless = false;
         self.names.crash(&mut self.draws);
         for inode in self.inodes.values_mut() {
             inode.crash(&mut self.draws);
@@ -455,6 +464,10 @@ impl State {
     fn fail_if(&mut self, kind: FaultKind, operation: &'static str, path: &str) -> Result<(), DiskError> {
         if strikes(&mut self.faults, kind, path) {
             return Err(io_error(operation, path, "input/output error"));
+        }
+        if kind != FaultKind::ReadError && strikes(&mut self.faults, FaultKind::PowerLoss, path) {
+            self.powerless = true;
+            return Err(io_error(operation, path, "the power is lost"));
         }
         Ok(())
     }

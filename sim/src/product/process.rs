@@ -2,15 +2,17 @@
 //! what it runs is the production core, and its shell here is in [`super::storage`],
 //! [`control`](super::control) and [`client`](super::client).
 
+use std::time::Duration;
+
 use trefoil_engine::{
-    EraseError, EraseJob, EraseReport, ReadError, ReadJob, SegmentLayout, Store, StoreError, SyncError,
-    SyncJob, SyncTicket, WipeError, WipeJob,
+    BagError, EraseError, EraseJob, EraseReport, ReadError, ReadJob, Rotated, RotationJob, SegmentLayout,
+    Store, StoreError, SyncError, SyncJob, SyncTicket, WipeError, WipeJob,
 };
 use trefoil_placement::custodian::Keyring;
 use trefoil_placement::{Placement, Settings, VoterId};
 use trefoil_protocol::ids::{NodeId, StoreId, VolumeId};
 use trefoil_protocol::time::BootTime;
-use trefoil_storage_node::{NodeCore, NodeSettings, ReadTicket, StartError};
+use trefoil_storage_node::{NodeCore, NodeSettings, Pace, ReadTicket, StartError};
 
 use super::client::Client;
 use super::control::{Control, Shelf};
@@ -31,6 +33,9 @@ const LAYOUT: SegmentLayout = SegmentLayout {
     reserve_bytes: 64 << 10,
     reserve_segment_bytes: 64 << 10,
 };
+
+/// Keys move to the bag while a run lasts.
+const PACE: Pace = Pace { keys_move_after: Duration::from_secs(2), keys_move_count: 16 };
 
 /// What a process is configured with.
 #[derive(Debug)]
@@ -61,6 +66,8 @@ pub enum Job {
     Read(ReadTicket, ReadJob<SimDisk>),
     /// Overwrite what was purged.
     Erase(VolumeId, EraseJob<SimDisk>),
+    /// Rotate a key bag.
+    Rotate(VolumeId, Box<RotationJob<SimDisk>>),
     /// Overwrite a whole volume.
     Wipe(VolumeId, WipeJob<SimDisk>),
 }
@@ -74,6 +81,8 @@ pub enum Done {
     Read(ReadTicket, Result<Vec<bytes::Bytes>, ReadError>),
     /// What was overwritten.
     Erased(VolumeId, Result<EraseReport, EraseError>),
+    /// The new bag.
+    Rotated(VolumeId, Result<Rotated<SimDisk>, BagError>),
     /// The volume is gone.
     Wiped(VolumeId, Result<(), WipeError>),
 }
@@ -211,6 +220,7 @@ fn open_storage(node: NodeId, boot: &mut Boot) -> Result<NodeCore<SimDisk>, Star
         capacity: 1 << 40,
         addresses: Vec::new(),
         pid: u32::try_from(boot.incarnation).unwrap_or(0),
+        pace: PACE,
     };
     NodeCore::open(&boot.disk, LAYOUT, settings, random(&mut boot.draws), BootTime(boot.now.boot))
 }

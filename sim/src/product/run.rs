@@ -117,6 +117,8 @@ pub struct Report {
     pub faults_by_kind: BTreeMap<String, u64>,
     /// What happened when.
     pub timeline: Timeline,
+    /// How many machines lost power at an operation of their disks.
+    pub power_losses: u64,
     /// What is wrong.
     pub violations: Vec<Violation>,
 }
@@ -385,6 +387,7 @@ impl<'s> Stage<'s> {
     fn report(mut self) -> Report {
         let undecided = self.oracle.conclude(&self.cluster.view());
         let sim_time = self.cluster.now();
+        let power_losses = self.cluster.power_losses();
         Report {
             seed: self.seed,
             trace: self.cluster.finish(),
@@ -399,6 +402,7 @@ impl<'s> Stage<'s> {
             fatal: self.oracle.fatal().to_vec(),
             faults_by_kind: self.oracle.faults().clone(),
             timeline: self.oracle.timeline().clone(),
+            power_losses,
             violations: self.oracle.violations().to_vec(),
         }
     }

@@ -116,6 +116,8 @@ pub struct Expect {
     pub protections: Vec<String>,
     /// So many processes ended themselves at least.
     pub fatal: usize,
+    /// So many machines lost power at an operation of their disks at least.
+    pub power_losses: u64,
 }
 
 /// A scenario.
@@ -197,6 +199,7 @@ impl Expect {
         for (what, got, least) in [
             ("operations were answered", report.answered, self.answered),
             ("deletes were certified", report.certified, self.certified),
+            ("machines lost power at their disks", report.power_losses, self.power_losses),
             ("processes ended themselves", report.fatal.len() as u64, self.fatal as u64),
         ] {
             if got < least {

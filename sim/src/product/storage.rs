@@ -91,6 +91,7 @@ impl Storage {
             Done::Synced(volume, ticket, result) => Event::Synced { volume, ticket, result },
             Done::Read(ticket, result) => Event::Read { ticket, result },
             Done::Erased(volume, result) => Event::Erased { volume, result },
+            Done::Rotated(volume, result) => Event::Rotated { volume, result },
             Done::Wiped(volume, result) => Event::Wiped { volume, result },
         };
         self.feed(now, event, outputs);
@@ -164,7 +165,7 @@ impl Storage {
         self.feed(now, event, outputs);
     }
 
-    fn feed(&mut self, now: BootTime, event: Event, outputs: &mut Vec<Output<Process>>) {
+    fn feed(&mut self, now: BootTime, event: Event<SimDisk>, outputs: &mut Vec<Output<Process>>) {
         for effect in self.core.step(now, event) {
             self.carry_out(now, effect, outputs);
         }
@@ -197,6 +198,10 @@ impl Storage {
             Effect::Sync { volume, job } => outputs.push(Output::Work(Job::Sync(volume, job))),
             Effect::Read { ticket, job } => outputs.push(Output::Work(Job::Read(ticket, job))),
             Effect::Erase { volume, job } => outputs.push(Output::Work(Job::Erase(volume, job))),
+            Effect::Rotate { volume, job } => {
+                outputs.push(Output::Mark("bag.rotates"));
+                outputs.push(Output::Work(Job::Rotate(volume, Box::new(job))));
+            }
             Effect::Wipe { volume, job } => outputs.push(Output::Work(Job::Wipe(volume, job))),
             Effect::Fatal(reason) => {
                 outputs.push(Output::Observe(Seen::Fatal(reason.to_string())));
@@ -323,6 +328,7 @@ pub(super) fn run(job: Job) -> Done {
         }
         Job::Read(ticket, job) => Done::Read(ticket, job.run()),
         Job::Erase(volume, job) => Done::Erased(volume, job.run()),
+        Job::Rotate(volume, job) => Done::Rotated(volume, job.run()),
         Job::Wipe(volume, job) => Done::Wiped(volume, job.run()),
     }
 }

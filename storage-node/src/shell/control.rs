@@ -14,9 +14,10 @@ use trefoil_protocol::codec;
 use trefoil_protocol::message::control::{ControlAnswer, ControlRequest, News};
 use trefoil_transport::{Connection, Endpoint, Plane};
 
+use super::Event;
 use super::driver::Driver;
 use super::{LinkEndpoint, Settings};
-use crate::event::{ControlTicket, ControlUnreachable, Event};
+use crate::event::{ControlTicket, ControlUnreachable};
 
 /// Longer than the longest question takes to be answered (a watch: one second).
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);

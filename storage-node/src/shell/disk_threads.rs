@@ -1,5 +1,6 @@
-//! The threads that wait for the disk. Syncs, reads and erases have their own, so that a read never
-//! waits behind a flush, and neither behind the overwriting of large objects; each outcome goes back to the core as an event.
+//! The threads that wait for the disk. Syncs, reads and what nobody waits for (erases, key bags) have
+//! their own, so that a read never waits behind a flush, and neither behind the overwriting of large
+//! objects; each outcome goes back to the core as an event.
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,10 +8,11 @@ use std::thread;
 
 use tokio::sync::mpsc::UnboundedSender;
 use trefoil_engine::disk::file::FileDisk;
-use trefoil_engine::{EraseJob, ReadJob, SyncJob, WipeJob};
+use trefoil_engine::{EraseJob, ReadJob, RotationJob, SyncJob, WipeJob};
 use trefoil_protocol::ids::VolumeId;
 
-use crate::event::{Event, ReadTicket};
+use super::Event;
+use crate::event::ReadTicket;
 
 /// Flushes of different volumes run side by side.
 const SYNC_THREADS: usize = 2;
@@ -23,6 +25,7 @@ enum Job {
     Sync(VolumeId, SyncJob<FileDisk>),
     Read(ReadTicket, ReadJob<FileDisk>),
     Erase(VolumeId, EraseJob<FileDisk>),
+    Rotate(VolumeId, RotationJob<FileDisk>),
     Wipe(VolumeId, WipeJob<FileDisk>),
 }
 
@@ -58,6 +61,11 @@ impl DiskThreads {
         send(&self.erases, Job::Erase(volume, job));
     }
 
+    /// Queues the rotation of a key bag.
+    pub(super) fn rotate(&self, volume: VolumeId, job: RotationJob<FileDisk>) {
+        send(&self.erases, Job::Rotate(volume, job));
+    }
+
     /// Queues the wipe of a volume.
     pub(super) fn wipe(&self, volume: VolumeId, job: WipeJob<FileDisk>) {
         send(&self.erases, Job::Wipe(volume, job));
@@ -91,6 +99,7 @@ fn work(jobs: &Mutex<Receiver<Job>>, events: &UnboundedSender<Event>) {
             }
             Ok(Job::Read(ticket, job)) => Event::Read { ticket, result: job.run() },
             Ok(Job::Erase(volume, job)) => Event::Erased { volume, result: job.run() },
+            Ok(Job::Rotate(volume, job)) => Event::Rotated { volume, result: job.run() },
             Ok(Job::Wipe(volume, job)) => Event::Wiped { volume, result: job.run() },
             Err(_) => return,
         };

@@ -17,8 +17,8 @@ use super::control::Control;
 use super::disk_threads::DiskThreads;
 use super::peers::Peers;
 use super::tenants::Requests;
-use super::{LinkEndpoint, Settings};
-use crate::{Effect, Event, Fatal, NodeCore};
+use super::{Event, LinkEndpoint, Settings};
+use crate::{Effect, Fatal, NodeCore};
 
 /// How often the core hears how the links look.
 const LINK_REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -105,6 +105,7 @@ impl Driver {
             Effect::Sync { volume, job } => self.disk.sync(volume, job),
             Effect::Read { ticket, job } => self.disk.read(ticket, job),
             Effect::Erase { volume, job } => self.disk.erase(volume, job),
+            Effect::Rotate { volume, job } => self.disk.rotate(volume, job),
             Effect::Wipe { volume, job } => self.disk.wipe(volume, job),
             Effect::Fatal(fatal) => {
                 tracing::error!(%fatal, "this node must end");

@@ -31,7 +31,7 @@ use trefoil_transport::own_certificate::OwnCertificateError;
 use trefoil_transport::trust::TrustError;
 use trefoil_transport::{BindError, ClusterName, Endpoint, Limits, OwnCertificate, Plane, TrustStore};
 
-use crate::{Fatal, NodeCore, NodeSettings, StartError};
+use crate::{Fatal, NodeCore, NodeSettings, Pace, StartError};
 use driver::Driver;
 
 /// A peer that is to be dialled at another address than it registered, on one link.
@@ -64,6 +64,8 @@ pub struct Settings {
     pub links: Vec<LinkAddress>,
     /// Peers to be dialled elsewhere.
     pub detours: Vec<Detour>,
+    /// How soon and how fast it does what nobody waits for.
+    pub pace: Pace,
     /// Where the control plane listens.
     pub placement: Vec<SocketAddr>,
     /// The CA certificates, PEM.
@@ -221,6 +223,7 @@ fn open_core(settings: &Settings) -> Result<NodeCore<FileDisk>, RunError> {
         capacity: settings.capacity,
         addresses: settings.links.clone(),
         pid: std::process::id(),
+        pace: settings.pace,
     };
     NodeCore::open(&disk, SegmentLayout::default(), identity, random(), clock::now())
         .map_err(|source| RunError::Start { path: path(), source })
@@ -243,6 +246,9 @@ fn random<const N: usize>() -> [u8; N] {
 }
 
 type LinkEndpoint = (LinkId, Endpoint);
+
+/// What the core hears here.
+type Event = crate::Event<FileDisk>;
 
 fn listen(
     settings: &Settings,

@@ -21,9 +21,8 @@ use trefoil_transport::{
     Receiver,
 };
 
-use super::{Detour, LinkEndpoint, Settings};
+use super::{Detour, Event, LinkEndpoint, Settings};
 use crate::effect::Lane;
-use crate::event::Event;
 
 /// Frames that peers may have sent before the core looked at them.
 const INBOX_FRAMES: usize = 256;

@@ -16,9 +16,10 @@ use trefoil_protocol::message::tenant::{
 };
 use trefoil_transport::{Bulk, CloseReason, Connection, Identity, RecvStream, SendStream};
 
+use super::Event;
 use super::driver::Driver;
 use crate::UPLOAD_WINDOW;
-use crate::event::{Event, RequestId, VerifiedPrincipal};
+use crate::event::{RequestId, VerifiedPrincipal};
 
 /// Requests one connection may have under way; further streams wait to be accepted.
 const REQUESTS_PER_CONNECTION: usize = 256;

@@ -106,7 +106,7 @@ impl Erasing {
             // Bytes that may belong to a damaged record are left: no receipt while that is so.
             Ok(report) if report.unknown_bytes > 0 => self.not_before = cx.now + TRY_AGAIN_AFTER,
             Ok(report) => {
-                if let Err(error) = holding.volume_mut().log.erased(report) {
+                if let Err(error) = holding.erased(report) {
                     cx.out.fail_store(error);
                 }
             }

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use trefoil_engine::index::{ObjectVersion, VersionState};
 use trefoil_engine::{
-    Disk, EraseTarget, Index, PayloadState, RecordFault, RecordReadError, RecoveryReport, StageError,
-    SyncError, SyncJob, SyncTicket, Tail, Volume,
+    Disk, EraseReport, EraseTarget, Index, PayloadState, RecordFault, RecordReadError, RecoveryReport,
+    Rotated, RotationJob, StageError, SyncError, SyncJob, SyncTicket, Tail, Volume,
 };
 use trefoil_protocol::ids::{Epoch, Hash, Lsn, UploadId, VersionId};
 use trefoil_protocol::message::peer::{LogPoint, StoreReport};
@@ -18,8 +18,10 @@ use trefoil_protocol::mutant;
 use trefoil_protocol::record::{INLINE_MAX, Record, RecordBody};
 use trefoil_protocol::time::BootTime;
 use trefoil_protocol::tree;
+use zeroize::Zeroizing;
 
 use super::batches::Batches;
+use super::keys::Keys;
 
 /// How many applied records stay in memory for members that are a little behind.
 const RECENT: usize = 512;
@@ -46,6 +48,7 @@ pub struct Holding<D: Disk> {
     epochs: EpochTable,
     records: BTreeMap<Lsn, Record>,
     unpaid: BTreeMap<Lsn, Unpaid>,
+    keys: Keys,
     verified: bool,
     doubtful_from: Lsn,
 }
@@ -64,10 +67,13 @@ impl<D: Disk> Holding<D> {
             epochs: EpochTable::default(),
             records: BTreeMap::new(),
             unpaid: BTreeMap::new(),
-            verified: doubtful_from == Lsn::ZERO && report.faulty.is_empty(),
+            keys: Keys::default(),
+            verified: false,
             doubtful_from,
         };
+        holding.keys.opened(&holding.volume);
         holding.replay(now);
+        holding.verified = doubtful_from == Lsn::ZERO && holding.hole().is_none();
         holding
     }
 
@@ -185,10 +191,17 @@ impl<D: Disk> Holding<D> {
     /// of no return is ever handed out again, or a store that erased it would get it back.
     pub fn record_to_send(&self, lsn: Lsn) -> Result<Record, RecordReadError> {
         let record = self.record(lsn)?;
-        match record.body() {
-            RecordBody::Put(put) if self.is_past_return(put.upload.version) => Ok(record.without_erasable()),
-            _ => Ok(record),
+        let RecordBody::Put(put) = record.body() else { return Ok(record) };
+        let version = put.upload.version;
+        if self.is_past_return(version) {
+            return Ok(record.without_erasable());
         }
+        if record.wrapped().is_some() || !self.volume.log.is_key_moved(version) {
+            return Ok(record);
+        }
+        let wrapped = self.volume.bag().get(version).map(|entry| entry.wrapped.clone());
+        let whole = wrapped.and_then(|wrapped| record.with_wrapped(wrapped).ok());
+        whole.ok_or(RecordReadError::Faulty { lsn, fault: RecordFault::WrappedKey })
     }
 
     /// Records above the committed point, oldest first.
@@ -201,8 +214,13 @@ impl<D: Disk> Holding<D> {
     pub fn append(&mut self, record: Record, now: BootTime) -> Result<(), StageError> {
         let lsn = record.lsn();
         let repairs = lsn <= self.last().lsn;
-        self.volume.log.append(&record)?;
+        if repairs && version_put_by(&record).is_some_and(|v| self.volume.log.is_key_moving(v)) {
+            // Its key would be zeroed again; whoever repairs comes back.
+            return Ok(());
+        }
+        self.volume.append(&record)?;
         if repairs && lsn <= self.committed() {
+            self.note_key(&record);
             return Ok(());
         }
         self.epochs.note(lsn, record.epoch());
@@ -236,8 +254,10 @@ impl<D: Disk> Holding<D> {
         while self.committed() < committed
             && let Some(record) = self.records.get(&self.committed().next())
         {
-            self.index.apply(record);
-            self.batches.apply(record);
+            let record = record.clone();
+            self.index.apply(&record);
+            self.batches.apply(&record);
+            self.note_key(&record);
             if let RecordBody::Purging(purging) = record.body() {
                 let condemned: BTreeSet<VersionId> = purging.items.iter().map(|item| item.version).collect();
                 self.unpaid.retain(|_, unpaid| !condemned.contains(&unpaid.upload.version));
@@ -335,9 +355,61 @@ impl<D: Disk> Holding<D> {
         }
     }
 
-    /// The wrapped key of a version whose record no longer carries it.
-    pub fn wrapped_key(&self, version: VersionId) -> Option<Bytes> {
-        self.volume.bag().get(version).map(|entry| entry.wrapped.clone())
+    /// A committed put's key is in its record, in the bag, or lost with the bag: then it has to come
+    /// back from another copy.
+    fn note_key(&mut self, record: &Record) {
+        let RecordBody::Put(put) = record.body() else { return };
+        let version = put.upload.version;
+        if self.index.version(version).is_none_or(|object| object.lsn != record.lsn()) {
+            return;
+        }
+        self.keys.rides(&self.volume, put, record);
+        let log = &mut self.volume.log;
+        let moved = log.is_key_moved(version) && !log.is_version_gone(version);
+        if moved && self.volume.bag().get(version).is_none() {
+            self.volume.log.record_is_damaged(record.lsn(), RecordFault::WrappedKey);
+        }
+    }
+
+    /// The wrapped key of a version, in its record or in the bag.
+    pub fn wrapped_key(&self, record: &Record, version: VersionId) -> Option<Bytes> {
+        let in_bag = || self.volume.bag().get(version).map(|entry| entry.wrapped.clone());
+        record.wrapped().cloned().or_else(in_bag)
+    }
+
+    /// Where the wrapped keys are.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// A rotation of the key bag with all that waits for one.
+    pub fn rotation_job(&mut self, bag_key: Zeroizing<[u8; 32]>) -> RotationJob<D> {
+        self.keys.rotation_job(&mut self.volume, bag_key)
+    }
+
+    /// A rotation ended; `false` if there was no room for it.
+    pub fn rotated(&mut self, rotated: Rotated<D>) -> bool {
+        self.keys.rotated(&mut self.volume, rotated)
+    }
+
+    /// Stages the zeroing of keys in records that the bag holds durably.
+    pub fn zero_moved_keys(&mut self) -> Result<(), StageError> {
+        match self.keys.zero_moved(&mut self.volume) {
+            // They ride and rest until there is room to note it.
+            Err(StageError::Disk(trefoil_engine::DiskError::Full { .. })) => Ok(()),
+            staged => staged,
+        }
+    }
+
+    /// Notes an erase that is done on the disk.
+    pub fn erased(&mut self, report: &EraseReport) -> Result<(), StageError> {
+        self.volume.log.erased(report)?;
+        for target in &report.targets {
+            if let EraseTarget::Version(version) = target {
+                self.keys.erased(&self.volume, *version);
+            }
+        }
+        Ok(())
     }
 
     /// The generation of the key bag.
@@ -348,12 +420,17 @@ impl<D: Disk> Holding<D> {
     /// Whether nothing of a version is left on this store: its bytes durably erased, its key in no
     /// record and in no bag.
     pub fn is_gone(&self, version: VersionId) -> bool {
-        self.volume.log.is_erased(EraseTarget::Version(version)) && self.volume.bag().get(version).is_none()
+        self.volume.log.is_erased(EraseTarget::Version(version)) && self.keys.is_gone(&self.volume, version)
     }
 
     /// The engine's log.
     pub fn log(&self) -> &trefoil_engine::VolumeLog<D> {
         &self.volume.log
+    }
+
+    /// The opened volume.
+    pub fn volume(&self) -> &Volume<D> {
+        &self.volume
     }
 
     /// The opened volume, for erasing and for closing.
@@ -379,10 +456,21 @@ impl<D: Disk> Holding<D> {
 
     /// Drops from memory what a version's erase removes from the disk.
     pub fn forget(&mut self, version: VersionId) {
+        if let Some(object) = self.index.version(version) {
+            self.keys.forget(object.lsn);
+        }
         self.records.retain(|_, record| match record.body() {
             RecordBody::Put(put) => put.upload.version != version,
             _ => true,
         });
+    }
+}
+
+/// The version that a record puts, if it carries its wrapped key.
+fn version_put_by(record: &Record) -> Option<VersionId> {
+    match record.body() {
+        RecordBody::Put(put) if record.wrapped().is_some() => Some(put.upload.version),
+        _ => None,
     }
 }
 

@@ -3,7 +3,7 @@
 //! the sender's process, this very epoch, a store that has a say.
 
 use super::backfill::Wanted;
-use super::member::{FollowError, mend};
+use super::member::FollowError;
 use super::peering::witnesses;
 use super::replica::{Replica, Role};
 use super::uploads::{SentLeaves, take_sent};
@@ -93,12 +93,14 @@ impl<D: Disk> Replica<D> {
             }
             PeerBody::Erased { receipts } => self.take_receipts(receipts, cx),
             PeerBody::Orphans { uploads } => self.void(uploads, cx),
+            PeerBody::Bag(word) => self.bag_said(store, run, word),
+            PeerBody::BagTurn { number } if self.is_led_by(from) => self.bag_turn(number, cx),
             PeerBody::Fenced { .. } => cx.out.want_news(),
             body => self.route_to_primary(store, run, body, bulk, cx),
         }
     }
 
-    /// Bodies that only a primary, old or new, listens to.
+    /// Bodies that mostly a primary, old or new, listens to.
     fn route_to_primary(
         &mut self,
         store: StoreId,
@@ -128,10 +130,9 @@ impl<D: Disk> Replica<D> {
                 }
                 self.followed(outcome, cx);
             }
-            (Role::Primary(_), PeerBody::Log { count, .. }) => {
+            (Role::Primary(_) | Role::Member(_), PeerBody::Log { count, .. }) => {
                 let Ok(records) = decode_records(bulk, count) else { return };
-                let outcome = mend(&mut self.holding, records, cx.now);
-                self.followed(outcome, cx);
+                self.mended(records, cx);
             }
             _ => {}
         }
@@ -151,7 +152,7 @@ impl<D: Disk> Replica<D> {
         self.followed(outcome, cx);
     }
 
-    fn followed(&mut self, outcome: Result<(), FollowError>, cx: &mut Context<'_, D>) {
+    pub(super) fn followed(&mut self, outcome: Result<(), FollowError>, cx: &mut Context<'_, D>) {
         match outcome {
             Ok(()) | Err(FollowError::NoLog(_) | FollowError::Gap(_)) => {}
             Err(error @ FollowError::CommittedDiffers { .. }) => self.stop(error, cx),

@@ -96,7 +96,7 @@ impl<D: Disk> Counter<'_, D> {
         let record = self.holding.record(object.lsn).map_err(|_| Refusal::Unavailable)?;
         let erasable: Option<Erasable> = record.erasable().ok().flatten();
         let erasable = erasable.ok_or(Refusal::Unavailable)?;
-        let wrapped = record.wrapped().cloned().or_else(|| self.holding.wrapped_key(object.version()));
+        let wrapped = self.holding.wrapped_key(&record, object.version());
         let view = ObjectView {
             key: erasable.key,
             upload: object.upload,

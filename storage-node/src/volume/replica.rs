@@ -7,32 +7,33 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use trefoil_engine::{
-    Disk, EraseError, EraseReport, ReadError, RecordFault, RecordReadError, SyncError, SyncTicket,
-};
+use trefoil_engine::{Disk, EraseError, EraseReport, ReadError, RecordReadError, SyncError, SyncTicket};
 use trefoil_protocol::config::{Member as Membership, MemberState, VolumeConfig};
 use trefoil_protocol::deletion::SignedEraseReceipt;
-use trefoil_protocol::ids::{Incarnation, Lsn, StoreId, UploadId};
+use trefoil_protocol::ids::{Incarnation, StoreId, UploadId};
 use trefoil_protocol::message::control::ControlAnswer;
 use trefoil_protocol::message::peer::PeerBody;
 use trefoil_protocol::message::tenant::Refusal;
 use trefoil_protocol::mutant;
-use trefoil_protocol::record::RecordBody;
+use trefoil_protocol::record::{Record, RecordBody};
 use trefoil_protocol::time::{BootTime, CpTime};
 
 use super::backfill::Backfill;
 use super::erasing::Erasing;
 use super::holding::Holding;
-use super::member::Member;
+use super::member::{Member, mend};
 use super::mutations::Mutations;
 use super::orphans::{Orphans, is_settled};
 use super::peering::{Peering, Progress};
-use super::primary::Primary;
+use super::primary::{Primary, is_due};
 use super::purge::Purges;
 use super::reads::Reads;
+use super::rotation::{Rotation, is_wanted};
+use super::turns::Turns;
 use super::uploads::Uploads;
 use crate::event::{ControlTicket, ReadTicket};
 use crate::outbox::Context;
+use crate::pace::Pace;
 
 /// How often others are asked for a record that is damaged here.
 const MEND_EVERY: Duration = Duration::from_millis(500);
@@ -76,6 +77,8 @@ pub struct Replica<D: Disk> {
     pub(super) purges: Purges,
     pub(super) erasing: Erasing,
     pub(super) orphans: Orphans,
+    pub(super) rotation: Rotation,
+    pub(super) turns: Turns,
     /// The latest run of each store that spoke: what an earlier run said is void.
     pub(super) runs: BTreeMap<StoreId, Incarnation>,
     /// A primary in doubt asked where this store is, which is no member.
@@ -98,6 +101,8 @@ impl<D: Disk> Replica<D> {
             purges: Purges::default(),
             erasing: Erasing::default(),
             orphans: Orphans::default(),
+            rotation: Rotation::default(),
+            turns: Turns::default(),
             runs: BTreeMap::new(),
             testimony_due: false,
             mending_at: None,
@@ -153,6 +158,7 @@ impl<D: Disk> Replica<D> {
     }
 
     fn change_role(&mut self, cx: &mut Context<'_, D>) {
+        self.turns = Turns::default();
         let Some(me) = self.me(cx) else {
             self.role = Role::Absent;
             return self.refuse_everybody(cx);
@@ -220,12 +226,16 @@ impl<D: Disk> Replica<D> {
             return self.sync(cx);
         }
         self.settle_orphans(cx);
+        self.settle_rotation(cx);
         self.settle_erasing(cx);
         let others = match &self.role {
             Role::Peering(peering) => peering.witness_nodes(&self.config, cx),
             _ => Vec::new(),
         };
         self.backfill.fetch(&self.holding, &self.config, others, cx);
+        if self.may_mend() {
+            self.mend(cx);
+        }
         match &mut self.role {
             Role::Member(member) => member.settle(&mut self.holding, &self.config, cx),
             Role::Peering(_) => self.settle_peering(cx),
@@ -286,9 +296,11 @@ impl<D: Disk> Replica<D> {
         self.settle(cx);
     }
 
-    /// Whether this primary has a window that is over at `now`, the control plane's time.
-    pub fn has_due(&self, now: CpTime) -> bool {
-        self.is_serving() && !self.holding.index().due(now, 1).is_empty()
+    /// Whether time alone made something due at `now`, the control plane's time: at the primary a
+    /// window that is over, at any store wrapped keys that have ridden long enough.
+    pub fn has_due(&self, now: CpTime, pace: &Pace) -> bool {
+        let purge = self.is_serving() && !self.holding.index().due(now, 1).is_empty();
+        purge || is_wanted(&self.holding, pace, now)
     }
 
     fn sync(&mut self, cx: &mut Context<'_, D>) {
@@ -352,21 +364,43 @@ impl<D: Disk> Replica<D> {
         primary.report(&self.holding, &self.config, cx);
         match replicated {
             Ok(()) | Err(RecordReadError::Absent { .. }) => {}
-            Err(RecordReadError::Faulty { lsn, fault }) => self.mend(lsn, fault, cx),
+            Err(RecordReadError::Faulty { lsn, fault }) => {
+                self.holding.record_is_damaged(lsn, fault);
+                self.mend(cx);
+            }
             Err(RecordReadError::Disk(error)) => cx.out.fail_store(error),
         }
     }
 
-    /// A record that others wait for is damaged here: whoever is in sync has a good copy.
-    fn mend(&mut self, lsn: Lsn, fault: RecordFault, cx: &mut Context<'_, D>) {
-        self.holding.record_is_damaged(lsn, fault);
-        if self.mending_at.is_some_and(|at| cx.now.since(at) < MEND_EVERY) {
+    /// Whether others may be asked for copies; a peering asks in its own way.
+    fn may_mend(&self) -> bool {
+        let takes_part = matches!(self.role, Role::Member(_) | Role::Primary(_));
+        takes_part && self.holding.has_promised(self.config.epoch)
+    }
+
+    /// A record is damaged here: whoever is in sync has a good copy.
+    fn mend(&mut self, cx: &mut Context<'_, D>) {
+        let Some(hole) = self.holding.hole() else {
+            self.mending_at = None;
+            return;
+        };
+        if !is_due(self.mending_at, MEND_EVERY, cx.now) {
             return;
         }
         self.mending_at = Some(cx.now);
-        let (Some(me), Some(after)) = (self.me(cx), self.holding.point(lsn.previous())) else { return };
+        let (Some(me), Some(after)) = (self.me(cx), self.holding.point(hole.previous())) else { return };
         for member in self.config.in_sync().filter(|member| member.store != me.store) {
             cx.tell(&self.config, member.node, PeerBody::FetchLog { after });
+        }
+    }
+
+    /// Copies of damaged records arrived.
+    pub(super) fn mended(&mut self, records: Vec<Record>, cx: &mut Context<'_, D>) {
+        let before = self.holding.hole();
+        let outcome = mend(&mut self.holding, records, cx.now);
+        self.followed(outcome, cx);
+        if self.holding.hole() != before {
+            self.mending_at = None;
         }
     }
 
@@ -410,9 +444,13 @@ impl<D: Disk> Replica<D> {
         let purges = self.purges.next_wakeup().filter(|_| self.is_serving());
         let erasing = self.erasing.next_wakeup(&self.holding);
         let orphans = self.orphans.next_wakeup(&self.holding);
+        let turns = self.turns.next_wakeup();
         role.into_iter()
             .chain(erasing)
             .chain(orphans)
+            .chain(self.rotation.next_wakeup(&self.holding))
+            .chain(turns)
+            .chain(self.mending_at.filter(|_| self.may_mend()).map(|at| at + MEND_EVERY))
             .chain(self.backfill.next_wakeup(&self.holding))
             .chain(purges)
             .min()

@@ -23,8 +23,8 @@ use trefoil_protocol::message::tenant::{
 use trefoil_protocol::time::BootTime;
 use trefoil_protocol::tree::LEAF_LEN;
 use trefoil_storage_node::{
-    ControlTicket, ControlUnreachable, Effect, Event, Fatal, NodeCore, NodeSettings, ReadTicket, RequestId,
-    VerifiedPrincipal,
+    ControlTicket, ControlUnreachable, Effect, Event, Fatal, NodeCore, NodeSettings, Pace, ReadTicket,
+    RequestId, VerifiedPrincipal,
 };
 
 use crate::placement::FakePlacement;
@@ -42,12 +42,13 @@ pub(crate) const LAYOUT: SegmentLayout = SegmentLayout {
 };
 
 enum Delivery {
-    Event(NodeId, u64, Event),
+    Event(NodeId, u64, Event<FaultDisk>),
     Sync(NodeId, u64, VolumeId, trefoil_engine::SyncJob<FaultDisk>),
     Read(NodeId, u64, ReadTicket, trefoil_engine::ReadJob<FaultDisk>),
     Control(NodeId, u64, ControlTicket, ControlRequest),
     Erase(NodeId, u64, VolumeId, trefoil_engine::EraseJob<FaultDisk>),
     Wipe(NodeId, u64, VolumeId, trefoil_engine::WipeJob<FaultDisk>),
+    Rotate(NodeId, u64, VolumeId, trefoil_engine::RotationJob<FaultDisk>),
 }
 
 struct Scheduled(Reverse<(BootTime, u64)>, Delivery);
@@ -78,9 +79,12 @@ pub(crate) struct Machine {
     /// Keeps sync jobs from ending.
     pub(crate) syncs_held: bool,
     held: Vec<(VolumeId, trefoil_engine::SyncJob<FaultDisk>)>,
+    /// Keeps rotations of key bags from beginning on the disk.
+    pub(crate) rotations_held: bool,
+    rotations: Vec<(VolumeId, trefoil_engine::RotationJob<FaultDisk>)>,
     /// Keeps the machine from doing anything, as a stopped process.
     pub(crate) paused: bool,
-    missed: Vec<Event>,
+    missed: Vec<Event<FaultDisk>>,
     pub(crate) fatal: Option<Fatal>,
 }
 
@@ -113,6 +117,8 @@ pub(crate) struct Cluster {
     pub(crate) sent: Vec<(NodeId, NodeId, PeerMessage, Bytes)>,
     /// Messages for which this says true are lost.
     pub(crate) lose: Option<fn(&PeerBody) -> bool>,
+    /// The pace of those that start from now on.
+    pub(crate) pace: Pace,
 }
 
 pub(crate) fn node(name: &str) -> NodeId {
@@ -137,6 +143,10 @@ fn dc_of(node: NodeId) -> DcId {
 impl Cluster {
     /// A volume on a1 (primary), a2 and b1; the other nodes hold nothing yet.
     pub(crate) fn new(names: &[&str]) -> Self {
+        Self::at_pace(names, Pace::default())
+    }
+
+    fn at_pace(names: &[&str], pace: Pace) -> Self {
         let mut cluster = Self {
             now: BootTime(1_000_000_000),
             machines: BTreeMap::new(),
@@ -151,6 +161,7 @@ impl Cluster {
             next_token: 1,
             sent: Vec::new(),
             lose: None,
+            pace,
         };
         for name in names {
             let node = node(name);
@@ -164,6 +175,8 @@ impl Cluster {
                 dc: dc_of(node),
                 syncs_held: false,
                 held: Vec::new(),
+                rotations_held: false,
+                rotations: Vec::new(),
                 paused: false,
                 missed: Vec::new(),
                 fatal: None,
@@ -176,7 +189,12 @@ impl Cluster {
 
     /// A healthy volume on a1 (primary), a2 and b1.
     pub(crate) fn healthy(names: &[&str]) -> Self {
-        let mut cluster = Self::new(names);
+        Self::healthy_at(names, Pace::default())
+    }
+
+    /// The same, of nodes with this pace.
+    pub(crate) fn healthy_at(names: &[&str], pace: Pace) -> Self {
+        let mut cluster = Self::at_pace(names, pace);
         let members = ["a1", "a2", "b1"].map(|name| member(name, MemberState::InSync));
         cluster.placement.create(VOLUME, TENANT, members.to_vec());
         cluster.run(Duration::from_secs(2));
@@ -190,6 +208,7 @@ impl Cluster {
         machine.life += 1;
         machine.paused = false;
         machine.held.clear();
+        machine.rotations_held = false;
         machine.missed.clear();
         let settings = NodeSettings {
             node,
@@ -198,6 +217,7 @@ impl Cluster {
             capacity: 1 << 30,
             addresses: Vec::new(),
             pid: 1,
+            pace: self.pace,
         };
         let entropy = *blake3::hash(format!("{name}{}", machine.life).as_bytes()).as_bytes();
         let core = NodeCore::open(&machine.disk, LAYOUT, settings, entropy, self.now).expect("starts");
@@ -212,6 +232,7 @@ impl Cluster {
         machine.core = None;
         machine.life += 1;
         machine.held.clear();
+        machine.rotations.clear();
         machine.disk.crash(seed);
     }
 
@@ -243,6 +264,16 @@ impl Cluster {
         let life = machine.life;
         for (volume, job) in std::mem::take(&mut machine.held) {
             self.schedule(HOP, Delivery::Sync(node, life, volume, job));
+        }
+    }
+
+    pub(crate) fn release_rotations(&mut self, name: &str) {
+        let node = node(name);
+        let machine = self.machine(name);
+        machine.rotations_held = false;
+        let life = machine.life;
+        for (volume, job) in std::mem::take(&mut machine.rotations) {
+            self.schedule(HOP, Delivery::Rotate(node, life, volume, job));
         }
     }
 
@@ -356,6 +387,16 @@ impl Cluster {
                     self.step(node, Event::Wiped { volume, result: job.run() });
                 }
             }
+            Delivery::Rotate(node, life, volume, job) => {
+                if !self.is_alive(node, life) {
+                    return;
+                }
+                let machine = self.machines.get_mut(&node).expect("a machine");
+                match machine.rotations_held {
+                    true => machine.rotations.push((volume, job)),
+                    false => self.step(node, Event::Rotated { volume, result: job.run() }),
+                }
+            }
             Delivery::Control(node, life, ticket, request) => {
                 if !self.is_alive(node, life) {
                     return;
@@ -389,7 +430,7 @@ impl Cluster {
         machine.core.is_some() && machine.life == life
     }
 
-    pub(crate) fn step(&mut self, node: NodeId, event: Event) {
+    pub(crate) fn step(&mut self, node: NodeId, event: Event<FaultDisk>) {
         let now = self.now;
         let machine = self.machines.get_mut(&node).expect("a machine");
         if machine.paused {
@@ -437,6 +478,7 @@ impl Cluster {
             Effect::Read { ticket, job } => self.schedule(HOP, Delivery::Read(from, life, ticket, job)),
             Effect::Erase { volume, job } => self.schedule(HOP, Delivery::Erase(from, life, volume, job)),
             Effect::Wipe { volume, job } => self.schedule(HOP, Delivery::Wipe(from, life, volume, job)),
+            Effect::Rotate { volume, job } => self.schedule(HOP, Delivery::Rotate(from, life, volume, job)),
             Effect::Fatal(fatal) => {
                 let machine = self.machines.get_mut(&from).expect("a machine");
                 machine.fatal = Some(fatal);

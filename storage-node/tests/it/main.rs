@@ -1,6 +1,7 @@
 //! The storage node's core, several of them together, on disks in memory.
 
 mod backfill;
+mod bag;
 mod cluster;
 mod failover;
 mod orders;

@@ -100,8 +100,9 @@ impl Oracle {
         if let Some(sealed) = sealed {
             under.version = Some(sealed.upload.version);
             self.try_other_tenants_keys(view, &under.object, &sealed);
-            let made = Made { object: under.object.clone(), sealed: sealed.sealed, upload: sealed.upload };
-            self.made.insert(sealed.upload.version, made);
+            let SealedPut { upload, sealed: bytes, wrapped } = sealed;
+            let made = Made { object: under.object.clone(), sealed: bytes, wrapped, upload };
+            self.made.insert(upload.version, made);
         }
         self.under_way.insert(operation, under);
     }

@@ -40,6 +40,7 @@ use crate::workload::{Workload, WorkloadShape};
 struct Made {
     object: ObjectId,
     sealed: bytes::Bytes,
+    wrapped: bytes::Bytes,
     upload: trefoil_protocol::ids::UploadId,
 }
 

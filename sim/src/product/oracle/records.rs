@@ -115,7 +115,8 @@ impl Oracle {
         self.condemned.remove(&version);
         self.certified += 1;
         if let Some(made) = self.made.get(&version) {
-            let runs = runs_of(&made.sealed);
+            let mut runs = runs_of(&made.sealed);
+            runs.push(made.wrapped.to_vec());
             self.resurrection.certified(tag(version), &made.object.to_string(), runs, now);
         }
     }

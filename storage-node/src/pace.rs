@@ -1,0 +1,21 @@
+//! How soon and how fast a node does what nobody waits for. Foreground work comes first whatever is
+//! said here.
+
+use std::time::Duration;
+
+/// The pace of a node's background work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// How long a wrapped key rides in its record before it moves to the key bag, in the control
+    /// plane's time.
+    pub keys_move_after: Duration,
+    /// So many keys of a volume move at once, however young they are. A bag is written anew as a
+    /// whole, so a large one waits for an eighth of its own number.
+    pub keys_move_count: usize,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { keys_move_after: Duration::from_secs(3600), keys_move_count: 1024 }
+    }
+}
