@@ -278,6 +278,10 @@ impl Fold {
             }
         }
         let fault = parsed.is_none().then_some(RecordFault::Record);
+        if fault.is_some() && frame.header.lengths[1] + frame.header.lengths[2] > 0 {
+            // Nobody can tell whose name, key and payload stand in it.
+            self.bad_ranges.push(BadRange { from: place.position, to: frame.header.end() });
+        }
         let next = self.state.last().0.next();
         self.state.add_record(lsn, chain, previous, place, fault);
         // The record may show that others before it are missing, or were replaced by ones that are.

@@ -409,3 +409,11 @@ proptest! {
         run(&operations);
     }
 }
+
+/// Found by the test above: the public part of a record rotted, a copy repaired it, and after a restart
+/// nobody knew whose payload stood in the old frame.
+#[test]
+fn r066_what_stands_in_the_frame_of_a_rotten_record_is_erased_too() {
+    let rot = Operation::Rot { place: 10_540_457_800_037_175_016 };
+    run(&[Operation::Put, Operation::Put, rot, Operation::Reopen, Operation::Erase { number: 2 }]);
+}
