@@ -4,7 +4,7 @@
 //! at its deadline and never decides what an unanswered mutation means: that is [`super::Mutation`]'s.
 
 use bytes::Bytes;
-use trefoil_protocol::config::MemberState;
+use trefoil_protocol::config::{Member, MemberState, VolumeConfig};
 use trefoil_protocol::ids::{DcId, Epoch, NodeId, VolumeId};
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::{Refusal, TenantAnswer, TenantCall, TenantRequest, TenantResponse};
@@ -31,6 +31,9 @@ pub enum Whom {
     /// An in-sync replica of the key's volume in this data centre if there is one; from the first
     /// trouble on, the primary.
     NearestTo(DcId, ObjectKey),
+    /// An in-sync replica that is not the one that [`Whom::NearestTo`] this data centre, or without one
+    /// [`Whom::PrimaryOf`], would name; from the first trouble on, the primary.
+    AnotherOf(Option<DcId>, ObjectKey),
     /// Any endpoint or node.
     Informant,
     /// The custodian.
@@ -301,17 +304,21 @@ impl Courier {
 
     fn holder(&self, routes: &RouteCache) -> Option<(NodeId, VolumeId, Epoch)> {
         let config = match &self.whom {
-            Whom::PrimaryOf(key) | Whom::NearestTo(_, key) => routes.volume_of(key),
+            Whom::PrimaryOf(key) | Whom::NearestTo(_, key) | Whom::AnotherOf(_, key) => routes.volume_of(key),
             Whom::PrimaryOfSlot(slot) => routes.slot(*slot),
             Whom::Informant | Whom::Custodian => None,
         }?;
-        let near = match &self.whom {
-            Whom::NearestTo(dc, _) => {
-                config.members.iter().find(|member| member.dc == *dc && member.state == MemberState::InSync)
+        let near = |dc| in_sync(config).find(|member| member.dc == dc).map(|member| member.node);
+        let node = match &self.whom {
+            Whom::NearestTo(dc, _) => near(*dc).or(config.primary),
+            Whom::AnotherOf(dc, _) => {
+                let first = dc.and_then(near).or(config.primary);
+                let others = || in_sync(config).filter(|member| Some(member.node) != first);
+                let nearest = others().find(|member| Some(member.dc) == *dc).or(others().next());
+                nearest.map(|member| member.node).or(config.primary)
             }
-            _ => None,
-        };
-        let node = near.map(|member| member.node).or(config.primary)?;
+            _ => config.primary,
+        }?;
         Some((node, config.volume, config.epoch))
     }
 
@@ -435,7 +442,7 @@ impl Courier {
         let Stage::Asking { to, volume, .. } = self.stage else {
             unreachable!("only a current ask is refused");
         };
-        if matches!(self.whom, Whom::NearestTo(..)) {
+        if matches!(self.whom, Whom::NearestTo(..) | Whom::AnotherOf(..)) {
             // A replica may lag behind what the primary told; its "no" means nothing yet.
             return self.troubled(now, Trouble::Refused(to, refusal));
         }
@@ -506,7 +513,7 @@ impl Courier {
             self.shunned = Some((peer, LOOKS_MAX));
         }
         self.trouble = trouble;
-        if let Whom::NearestTo(_, key) = &self.whom {
+        if let Whom::NearestTo(_, key) | Whom::AnotherOf(_, key) = &self.whom {
             self.whom = Whom::PrimaryOf(key.clone());
             self.asked_with = None;
         }
@@ -522,4 +529,8 @@ impl Courier {
         self.stage = Stage::Resting { until: now + self.jitter.spread(self.rest.current()) };
         self.rest.grow();
     }
+}
+
+fn in_sync(config: &VolumeConfig) -> impl Iterator<Item = &Member> {
+    config.members.iter().filter(|member| member.state == MemberState::InSync)
 }

@@ -18,6 +18,7 @@
 //! ```
 
 mod courier;
+mod hedge;
 mod listing;
 mod mutation;
 mod parts;
@@ -34,6 +35,7 @@ use trefoil_protocol::message::tenant::{TenantRequest, TenantResponse};
 use trefoil_protocol::time::BootTime;
 
 pub use courier::{Repeat, Whom};
+pub use hedge::{Heard, Hedged, Pace};
 pub use listing::{Listing, ListingKind, MergedPage, VolumePage, merge};
 pub use mutation::{Mutation, MutationFailure};
 pub use parts::{LEAVES_PER_RANGE, Parts};
@@ -66,6 +68,19 @@ pub enum Event {
     Answered(ExchangeId, Box<TenantResponse>),
     /// There will be no answer.
     Failed(ExchangeId, Failed),
+}
+
+impl Event {
+    /// The exchange that it is about.
+    pub fn exchange(&self) -> Option<ExchangeId> {
+        match self {
+            Self::Wakeup => None,
+            Self::Progress(exchange)
+            | Self::Ended(exchange)
+            | Self::Answered(exchange, _)
+            | Self::Failed(exchange, _) => Some(*exchange),
+        }
+    }
 }
 
 /// How an exchange failed.

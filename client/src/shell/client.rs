@@ -140,6 +140,7 @@ impl Client {
             routes: Mutex::new(RouteCache::new(profile.endpoints.len())),
             connections: Connections::new(own, trust, profile.endpoints),
             patience: Patience { deadline: settings.deadline, ..Patience::default() },
+            pace: Mutex::default(),
         };
         let route = ask_route(&network).await?;
         let (tenant, certificate) = (route.tenant.tenant, route.tenant.name);

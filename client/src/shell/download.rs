@@ -15,7 +15,7 @@ use trefoil_protocol::time::BootTime;
 use trefoil_transport::RecvStream;
 
 use super::client::Inner;
-use crate::core::{Parts, Peer, Whom};
+use crate::core::{Parts, Peer};
 use crate::failure::{Damage, ReadError, Trouble};
 use crate::seal::{Dek, Identity, OpenError, Opener, RangeOpener};
 
@@ -231,11 +231,8 @@ impl Download {
         let version = self.head.view.upload.version;
         let want = self.parts.resume();
         let call = TenantCall::Get { key: key.clone(), selector: Selector::Version(version), want };
-        let whom = match self.inner.dc {
-            Some(dc) => Whom::NearestTo(dc, key),
-            None => Whom::PrimaryOf(key),
-        };
-        let answered = self.inner.network.ask(whom, call).await.map_err(|error| match error {
+        let answered = self.inner.network.ask_any(key, self.inner.dc, call).await;
+        let answered = answered.map_err(|error| match error {
             ReadError::NotFound | ReadError::Gone => ReadError::Changed,
             error => error,
         })?;

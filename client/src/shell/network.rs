@@ -2,13 +2,15 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{sleep, timeout};
 use trefoil_protocol::codec;
+use trefoil_protocol::ids::DcId;
+use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::{TenantAnswer, TenantCall, TenantRequest, UploadPart};
 use trefoil_transport::{RecvStream, SendStream, Urgency};
 
@@ -16,7 +18,9 @@ use super::connections::{Connections, Reply, read_reply, send_request};
 use super::drive::{Carried, Clock, Driven, Driver, Gauge, Halt};
 use super::source::Source;
 use super::upload::{Step, Upload};
-use crate::core::{Failed, Mutation, MutationFailure, Operation, Patience, Peer, Question, RouteCache, Whom};
+use crate::core::{
+    Failed, Hedged, Mutation, MutationFailure, Operation, Pace, Patience, Peer, Question, RouteCache, Whom,
+};
 use crate::entropy::{Entropy, OsEntropy};
 use crate::failure::ReadError;
 
@@ -40,6 +44,8 @@ pub(super) struct Network {
     pub(super) connections: Connections,
     pub(super) routes: Mutex<RouteCache>,
     pub(super) patience: Patience,
+    /// How fast replicas give bytes by version.
+    pub(super) pace: Mutex<Pace>,
 }
 
 impl Network {
@@ -48,6 +54,31 @@ impl Network {
         let mut question = Question::new(whom, call, self.patience, self.clock.now(), seed());
         let Driven { output, bulk, rest } = self.drive(&mut question).await;
         Ok(Answered { answer: output?, bulk, rest })
+    }
+
+    /// Asks any replica about an exact version: one in `dc` or else the primary, and another one when
+    /// that takes longer than most reads do.
+    pub(super) async fn ask_any(
+        &self,
+        key: ObjectKey,
+        dc: Option<DcId>,
+        call: TenantCall,
+    ) -> Result<Answered, ReadError> {
+        let hedge_after = self.pace().hedge_after();
+        let now = self.clock.now();
+        let mut hedged = Hedged::new(key, dc, call, self.patience, hedge_after, now, seed());
+        let Driven { output, bulk, rest } = self.drive(&mut hedged).await;
+        let mut pace = self.pace();
+        if output.hedged {
+            pace.hedged();
+        }
+        let answer = output.answer?;
+        pace.answered(output.after);
+        Ok(Answered { answer, bulk, rest })
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs an operation whose requests are sent whole.

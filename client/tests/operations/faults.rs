@@ -108,6 +108,20 @@ async fn a_broken_download_goes_on_elsewhere_where_it_stopped() {
 }
 
 #[tokio::test]
+async fn a_silent_replica_costs_a_range_read_little() {
+    let world = World::new().await;
+    world.client.put(&key("k"), text(LONG)).await.unwrap();
+    for _ in 0..3 {
+        world.will(Fault::Stall);
+        let began = tokio::time::Instant::now();
+        let range = world.client.get_range(&key("k"), 100_000..900_000).await.unwrap();
+        assert!(range.bytes().await.unwrap() == text(LONG)[100_000..900_000]);
+        assert!(world.has_no_fault_left());
+        assert!(began.elapsed().as_secs() < 2, "{:?}: a silence is waited for 3 s", began.elapsed());
+    }
+}
+
+#[tokio::test]
 async fn one_wrong_byte_is_an_integrity_failure_and_never_reaches_the_caller() {
     let world = World::new().await;
     for len in [100, LONG] {

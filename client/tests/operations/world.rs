@@ -42,6 +42,8 @@ pub(crate) enum Fault {
     LoseAnswer,
     /// The stream of a download breaks after its first frame.
     BreakDownload,
+    /// A node takes a read in and says nothing.
+    Stall,
     /// One byte of a download is wrong.
     Damage,
     /// The node is primary no more: the other one is.
@@ -197,6 +199,10 @@ async fn answer(
         None => match request.call {
             TenantCall::Put(put) => receive(&mut recv, put, frame.bulk, &state).await?,
             TenantCall::Get { key, selector, want } => {
+                let stalls = want != Want::Head && state.lock().unwrap().faults.remove(&Fault::Stall);
+                if stalls {
+                    std::future::pending::<()>().await;
+                }
                 return send_object(&mut send, &state, &key, selector, &want).await;
             }
             call => state.lock().unwrap().serve(identity, request.volume, call),

@@ -1,11 +1,14 @@
 //! The machines against scripted nodes: what is asked, of whom, and what the caller is told.
 
+mod hedge;
 mod listing;
 mod model;
 mod mutation;
 mod parts;
 mod question;
 mod route;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use trefoil_protocol::config::{
