@@ -124,21 +124,41 @@ impl Connections {
         let turn = slot.turn.load(Ordering::Relaxed);
         let dialled = match peer {
             Peer::Node(node) => self.dial_any(addresses, turn, Some(Identity::Node(node)), None).await,
-            // One endpoint is as good as another for what is asked of it.
-            Peer::Endpoint(place) => self.dial_first(place + turn, None).await,
-            Peer::Custodian => self.dial_first(turn, Some(Role::Placement)).await,
+            Peer::Endpoint(place) => {
+                // Until this one answers another one serves, but does not take its place: what a node
+                // cannot tell, the endpoint that it stands in for may know.
+                let (found, connection) = self.dial_first(place, None).await?;
+                if found != place {
+                    self.keep(Peer::Endpoint(found), &connection);
+                    return Ok(connection);
+                }
+                Ok(connection)
+            }
+            Peer::Custodian => {
+                self.dial_first(turn, Some(Role::Placement)).await.map(|(_, connection)| connection)
+            }
         };
         *live = dialled.as_ref().ok().cloned();
         dialled
     }
 
+    /// Remembers a connection to `peer` that was made by the way.
+    fn keep(&self, peer: Peer, connection: &Connection) {
+        let slot = self.slot(peer);
+        // Whoever holds the lock is making one itself.
+        if let Ok(mut live) = slot.live.try_lock() {
+            live.get_or_insert_with(|| connection.clone());
+        }
+    }
+
     /// Dials the endpoints from `first` on, each a little after the one before, and takes whoever of
-    /// that role answers first: any of them may be dead.
-    async fn dial_first(&self, first: usize, role: Option<Role>) -> Result<Connection, Failed> {
+    /// that role answers first, with its place: any of them may be dead.
+    async fn dial_first(&self, first: usize, role: Option<Role>) -> Result<(usize, Connection), Failed> {
         let count = self.endpoints.len();
         let dial = async |n: u32| {
             sleep(STAGGER * n).await;
-            self.dial_endpoint((first + n as usize) % count, role).await
+            let place = (first + n as usize) % count;
+            self.dial_endpoint(place, role).await.map(|connection| (place, connection))
         };
         let mut dials: Vec<_> = (0..).take(count).map(|n| Box::pin(dial(n))).collect();
         let mut failed = Failed::Unreachable;
@@ -251,4 +271,39 @@ pub(super) async fn read_reply(mut recv: RecvStream) -> Result<Reply, Failed> {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // Maps of handles: every change is one insertion or removal, so no panic leaves them half changed.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use trefoil_transport::{Authority, LEAF_LIFETIME};
+
+    use super::*;
+
+    fn loopback() -> SocketAddr {
+        "127.0.0.1:0".parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_answers_for_a_slow_endpoint_does_not_take_its_place() {
+        let cluster = "test".parse().unwrap();
+        let authority = Authority::create(&cluster).unwrap();
+        let trust = || TrustStore::from_pem(cluster.clone(), authority.certificate_pem()).unwrap();
+        let own = |path: &str| {
+            let issued = authority.issue(&path.parse().unwrap(), LEAF_LIFETIME).unwrap();
+            OwnCertificate::from_pem(&issued.certificate_pem, &issued.key_pem).unwrap()
+        };
+        let planes = &[Plane::Tenant];
+        let server =
+            Endpoint::server(loopback(), own("node/a1"), trust(), planes, Limits::default()).unwrap();
+        let mute = UdpSocket::bind(loopback()).unwrap();
+        let endpoints =
+            vec![mute.local_addr().unwrap().to_string(), server.local_address().unwrap().to_string()];
+        tokio::spawn(async move { while server.accept().await.is_some() {} });
+        let connections = Connections::new(own("tenant/1/principal/1"), trust(), endpoints);
+        assert!(connections.open(Peer::Endpoint(0), &[]).await.is_ok(), "another one serves meanwhile");
+        let kept = |place| connections.slot(Peer::Endpoint(place)).live.try_lock().unwrap().is_some();
+        assert_eq!((kept(0), kept(1)), (false, true));
+    }
 }
