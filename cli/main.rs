@@ -22,6 +22,7 @@ mod quantity;
 mod rlimits;
 mod serve;
 mod version;
+mod whole_file;
 
 use std::process::ExitCode;
 

@@ -6,14 +6,13 @@ pub(crate) mod cluster;
 pub(crate) mod server;
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::failure::{Failure, Verdict, at};
+use crate::whole_file::WholeFile;
 
 /// Reads a TOML file. The error shows the line.
 pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Verdict<T> {
@@ -27,20 +26,13 @@ pub(crate) fn store<T: Serialize>(path: &Path, value: &T) -> Verdict {
     write_whole(path, text.as_bytes(), 0o644)
 }
 
-/// Writes a file under a temporary name and renames it, so that readers see the old or the new text
-/// and never half of one.
+/// Writes a file durably and in one step, so that readers see the old or the new text and never half
+/// of one.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Verdict {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    let write = || {
-        // What a crash left under the temporary name may have another mode.
-        let _ = fs::remove_file(&temporary);
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(at(path))
+    let mut file = WholeFile::create(path, mode)?;
+    file.write(bytes)?;
+    file.sync()?;
+    file.finish()
 }
 
 /// The path that `text` names in the file at `of`: relative paths start at the file's folder.

@@ -2,9 +2,8 @@
 //! only after they were verified; a file only when it is whole.
 
 use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
 use indicatif::ProgressBar;
@@ -16,6 +15,7 @@ use super::convoy::{Arrived, Convoy, all_or};
 use super::{CopyView, key, shown};
 use crate::failure::{Failure, Verdict, at};
 use crate::output::{self, Format};
+use crate::whole_file::WholeFile;
 use crate::{progress, quantity};
 
 /// Arguments of `get`.
@@ -146,47 +146,15 @@ async fn into_standard_output(mut download: Download) -> Verdict {
     Ok(())
 }
 
-/// Writes under a temporary name and renames when the end was verified, so that a file under its
-/// name is always whole.
 async fn into_file(mut download: Download, path: &Path, bar: &ProgressBar) -> Verdict<u64> {
-    let (mut file, temporary) = temporary_beside(path)?;
-    let result = write_all(&mut download, &mut file, &temporary, bar).await;
-    let result = result.and_then(|bytes| fs::rename(&temporary, path).map_err(at(path)).map(|()| bytes));
-    if result.is_err() {
-        // The failure is told; what is left of the file is of no use.
-        let _ = fs::remove_file(&temporary);
-    }
-    result
-}
-
-/// A new file in the folder of `path`. Its name does not grow with that of `path`, which may be as
-/// long as names get, and is never that of another object that is read at the same time.
-fn temporary_beside(path: &Path) -> Verdict<(fs::File, PathBuf)> {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    loop {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let temporary = path.with_file_name(format!(".trefoil-part-{}-{number}", std::process::id()));
-        match fs::OpenOptions::new().write(true).create_new(true).open(&temporary) {
-            Ok(file) => return Ok((file, temporary)),
-            // Something that a killed run left, or a file of that name.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(at(&temporary)(error)),
-        }
-    }
-}
-
-async fn write_all(
-    download: &mut Download,
-    file: &mut fs::File,
-    path: &Path,
-    bar: &ProgressBar,
-) -> Verdict<u64> {
+    let mut file = WholeFile::create(path, 0o666)?;
     let mut written = 0;
     while let Some(bytes) = download.next().await? {
-        file.write_all(&bytes).map_err(at(path))?;
+        file.write(&bytes)?;
         written += bytes.len() as u64;
         bar.set_position(written);
     }
+    file.finish()?;
     Ok(written)
 }
 
