@@ -23,12 +23,23 @@ use crate::demo::DemoArguments;
 use crate::dev::DevArguments;
 use crate::failure::{Failure, Verdict};
 use crate::output::Format;
-use crate::serve::ServeArguments;
+use crate::serve::{PlacementArguments, ServeArguments};
 use crate::{admin, bench, certificate, data, demo, dev, quantity, serve, version};
+
+/// What stands below the list of verbs.
+const AFTER_HELP: &str = "\
+Try it:
+  trefoil dev --data /tmp/trefoil                          in one terminal, and in another
+  export TREFOIL_PROFILE=/tmp/trefoil/tenants/acme.toml
+  trefoil put hello README.md && trefoil get hello && trefoil rm hello && trefoil undelete hello
+  trefoil --profile /tmp/trefoil/admin.toml status
+
+Exit codes: 0 it held, 1 it failed, 2 wrong usage, 3 not found or gone, 4 refused, 5 unavailable and worth
+another try, 6 the bytes are not what they must be";
 
 /// Tenant-segregated storage: three copies over two data centres, sealed, provably deleted
 #[derive(Debug, Parser)]
-#[command(name = "trefoil", disable_version_flag = true, arg_required_else_help = true)]
+#[command(name = "trefoil", disable_version_flag = true, arg_required_else_help = true, after_help = AFTER_HELP)]
 pub(crate) struct CommandLine {
     /// The profile: which cluster, as whom
     #[arg(long, global = true, env = "TREFOIL_PROFILE", value_name = "FILE", hide_env_values = true)]
@@ -89,7 +100,7 @@ enum Verb {
     /// Run a storage node
     StorageNode(ServeArguments),
     /// Run a placement process
-    Placement(ServeArguments),
+    Placement(PlacementArguments),
 }
 
 impl CommandLine {
@@ -152,7 +163,11 @@ impl Verb {
     async fn ask(self, shared: &Shared) -> Verdict {
         let format = shared.format;
         match self {
-            Self::Put(arguments) => data::put::run(&arguments, &shared.client().await?, format).await,
+            Self::Put(arguments) => {
+                // What is wrong here is told before anybody is asked.
+                let what = data::put::What::of(&arguments)?;
+                data::put::run(what, &arguments, &shared.client().await?, format).await
+            }
             Self::Get(arguments) => data::get::run(&arguments, &shared.client().await?, format).await,
             Self::Head(arguments) => data::get::head(&arguments, &shared.client().await?, format).await,
             Self::Ls(arguments) => data::list::live(&arguments, &shared.client().await?, format).await,

@@ -38,7 +38,7 @@ pub(crate) struct RunArguments {
     #[arg(long, default_value = "4KiB", value_parser = quantity::size)]
     size: u64,
     /// Operations under way at once
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_name = "N")]
     concurrency: u32,
     /// Weight of puts
     #[arg(long, default_value_t = 1, value_name = "WEIGHT")]
@@ -50,10 +50,10 @@ pub(crate) struct RunArguments {
     #[arg(long, default_value_t = 0, value_name = "WEIGHT")]
     delete: u32,
     /// How long
-    #[arg(long, default_value = "10s", value_parser = quantity::duration)]
+    #[arg(long, default_value = "10s", value_parser = quantity::duration, value_name = "TIME")]
     duration: Duration,
     /// Objects that are stored before the clock starts, for gets and deletes
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_name = "N")]
     objects: u32,
     /// What the keys begin with
     #[arg(long, default_value = "bench/")]

@@ -27,8 +27,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, InvalidQuantity> {
 /// Writes a length of time so that [`duration`] reads it again.
 pub(crate) fn duration_text(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    if millis == 0 {
+        return "0s".to_owned();
+    }
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
-    match units.iter().find(|(_, factor)| millis > 0 && millis.is_multiple_of(*factor)) {
+    match units.iter().find(|(_, factor)| millis.is_multiple_of(*factor)) {
         Some((unit, factor)) => format!("{}{unit}", millis / factor),
         None => format!("{millis}ms"),
     }

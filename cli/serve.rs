@@ -33,12 +33,19 @@ pub(crate) struct ServeArguments {
     /// The server's configuration
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// The file with the passphrase of the master key; placement only
-    #[arg(long, value_name = "FILE")]
-    passphrase_file: Option<PathBuf>,
     /// Say what happens in detail
     #[arg(long)]
     verbose: bool,
+}
+
+/// Arguments of `placement`.
+#[derive(Debug, Args)]
+pub(crate) struct PlacementArguments {
+    #[command(flatten)]
+    serve: ServeArguments,
+    /// The file with the passphrase of the master key [default: the configuration's, else TREFOIL_PASSPHRASE]
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
 }
 
 /// Runs a storage node.
@@ -98,9 +105,10 @@ fn pace(file: &NodeFile) -> Verdict<Pace> {
 }
 
 /// Runs a placement process.
-pub(crate) fn placement(arguments: &ServeArguments) -> Verdict {
+pub(crate) fn placement(arguments: &PlacementArguments) -> Verdict {
+    let PlacementArguments { serve: arguments, passphrase_file } = arguments;
     let file = PlacementFile::read(&arguments.config)?;
-    let passphrase = passphrase(arguments.passphrase_file.as_deref().or(file.passphrase_file.as_deref()))?;
+    let passphrase = passphrase(passphrase_file.as_deref().or(file.passphrase_file.as_deref()))?;
     let settings = PlacementSettings {
         site: file.dc.parse().map_err(|error| Failure::usage(error).within(arguments.config.display()))?,
         cluster: file.cluster,

@@ -30,13 +30,13 @@ pub(crate) struct IssueArguments {
     /// The tenant's name
     tenant: TenantName,
     /// The folder with `ca.pem` and `ca.key`; by default `ca` beside the operator's profile
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     ca: Option<PathBuf>,
     /// Where the profile goes; certificate and key go beside it
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Where the principal shall ask first: the custodian and storage nodes
-    #[arg(long = "endpoint", required = true)]
+    #[arg(long = "endpoint", required = true, value_name = "HOST:PORT")]
     endpoints: Vec<String>,
 }
 

@@ -146,9 +146,12 @@ impl StatusView {
             self.volumes.iter().map(VolumeView::row),
         );
         format!(
-            "{verdict}: {} objects, {} short of a copy, protection {}, {} deletes certified\n\n\
+            "{verdict}: {}, {} short of a copy, protection {}, {} certified\n\n\
              {nodes}\n\n{links}\n\n{volumes}",
-            self.objects, self.objects_short_of_copies, self.protection, self.certified
+            output::counted(self.objects, "object"),
+            self.objects_short_of_copies,
+            self.protection,
+            output::counted(self.certified, "delete")
         )
     }
 }

@@ -31,13 +31,13 @@ pub(crate) struct CreateArguments {
     /// Its name: 1 to 15 of a-z, 0-9 and -
     name: TenantName,
     /// How long a delete can be undone
-    #[arg(long, default_value = "7d", value_parser = quantity::duration)]
+    #[arg(long, default_value = "7d", value_parser = quantity::duration, value_name = "TIME")]
     delete_window: Duration,
     /// How long the first copy stays after the others are erased
-    #[arg(long, default_value = "0s", value_parser = quantity::duration)]
+    #[arg(long, default_value = "0s", value_parser = quantity::duration, value_name = "TIME")]
     first_copy_retention: Duration,
     /// How many volumes, a power of two
-    #[arg(long, default_value_t = VOLUMES_DEFAULT)]
+    #[arg(long, default_value_t = VOLUMES_DEFAULT, value_name = "N")]
     volumes: u32,
     /// Show what would be made and make nothing
     #[arg(long)]

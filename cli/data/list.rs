@@ -13,7 +13,7 @@ use crate::output::{self, Format};
 #[derive(Debug, Args)]
 pub(crate) struct ListArguments {
     /// Only keys that begin with this
-    #[arg(default_value = "")]
+    #[arg(default_value = "", hide_default_value = true)]
     prefix: String,
     /// Only keys after this one
     #[arg(long, value_parser = key, value_name = "KEY")]

@@ -79,18 +79,62 @@ struct TreeStored {
     failed: u64,
 }
 
-/// Stores what the arguments name.
-pub(crate) async fn run(arguments: &PutArguments, client: &Client, format: Format) -> Verdict {
-    let text = |argument: &OsString| {
-        let text = argument.to_str().map(str::to_owned);
-        text.ok_or_else(|| Failure::usage(format!("a key is UTF-8, {argument:?} is not")))
-    };
-    if arguments.recursive {
-        return put_tree(client, Path::new(&arguments.first), &text(&arguments.second)?, arguments, format)
-            .await;
+/// What is to be stored: it was looked at and is there.
+#[derive(Debug)]
+pub(crate) enum What {
+    /// A directory, and what its keys begin with.
+    Tree { root: PathBuf, prefix: String },
+    /// One object.
+    One { key: ObjectKey, from: Origin },
+}
+
+/// Where an object's bytes come from.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    StandardInput,
+    /// A regular file of this length.
+    File(PathBuf, u64),
+    /// A pipe or a device: it has no length and cannot be read twice.
+    Stream(PathBuf),
+}
+
+impl What {
+    /// What the arguments name.
+    pub(crate) fn of(arguments: &PutArguments) -> Verdict<Self> {
+        let text = |argument: &OsString| {
+            let text = argument.to_str().map(str::to_owned);
+            text.ok_or_else(|| Failure::usage(format!("a key is UTF-8, {argument:?} is not")))
+        };
+        if arguments.recursive {
+            let root = PathBuf::from(&arguments.first);
+            fs::read_dir(&root).map_err(at(&root))?;
+            return Ok(Self::Tree { root, prefix: text(&arguments.second)? });
+        }
+        let key = super::key(&text(&arguments.first)?).map_err(Failure::usage)?;
+        Ok(Self::One { key, from: Origin::of(PathBuf::from(&arguments.second))? })
     }
-    let key = super::key(&text(&arguments.first)?).map_err(Failure::usage)?;
-    let stored = put_one(client, &key, Path::new(&arguments.second), arguments).await?;
+}
+
+impl Origin {
+    fn of(path: PathBuf) -> Verdict<Self> {
+        if path == Path::new("-") {
+            return Ok(Self::StandardInput);
+        }
+        let metadata = fs::metadata(&path).map_err(at(&path))?;
+        if metadata.is_dir() {
+            return Err(Failure::usage(format!("{}: is a directory; use put -r", path.display())));
+        }
+        Ok(if metadata.is_file() { Self::File(path, metadata.len()) } else { Self::Stream(path) })
+    }
+}
+
+/// Stores it.
+pub(crate) async fn run(what: What, arguments: &PutArguments, client: &Client, format: Format) -> Verdict {
+    let (key, from) = match what {
+        What::Tree { root, prefix } => return put_tree(client, &root, &prefix, arguments, format).await,
+        What::One { key, from } => (key, from),
+    };
+    let stored = put_one(client, &key, from, arguments).await?;
     format.answer(&StoredView::of(&stored), |view| {
         let copies = CopyView::in_words(&view.copies);
         format!("{}: {} on {copies}, version {}", shown(&stored.key), output::bytes(view.bytes), view.version)
@@ -107,28 +151,26 @@ fn options(arguments: &PutArguments) -> PutOptions {
     }
 }
 
-async fn put_one(client: &Client, key: &ObjectKey, path: &Path, arguments: &PutArguments) -> Verdict<Stored> {
-    if path == Path::new("-") {
-        let bar = progress::bytes("standard input", None);
-        let shown = bar.clone();
-        let options = options(arguments).with_progress(move |bytes| shown.set_position(bytes));
-        let stored = client.put_with(key, ReaderSource::new(tokio::io::stdin()), options).await;
-        bar.finish_and_clear();
-        return Ok(stored?);
-    }
-    let metadata = fs::metadata(path).map_err(at(path))?;
-    if metadata.is_dir() {
-        return Err(Failure::usage(format!("{}: is a directory; use put -r", path.display())));
-    }
-    // A pipe or a device has no length and cannot be read twice.
-    let length = metadata.is_file().then_some(metadata.len());
-    let bar = progress::bytes(&path.display().to_string(), length);
+async fn put_one(
+    client: &Client,
+    key: &ObjectKey,
+    from: Origin,
+    arguments: &PutArguments,
+) -> Verdict<Stored> {
+    let bar = match &from {
+        Origin::StandardInput => progress::bytes("standard input", None),
+        Origin::File(path, length) => progress::bytes(&path.display().to_string(), Some(*length)),
+        Origin::Stream(path) => progress::bytes(&path.display().to_string(), None),
+    };
     let shown = bar.clone();
     let options = options(arguments).with_progress(move |bytes| shown.set_position(bytes));
-    let stored = match length {
-        Some(_) => client.put_with(key, FileSource::open(path).map_err(at(path))?, options).await,
-        None => {
-            let file = tokio::fs::File::open(path).await.map_err(at(path))?;
+    let stored = match from {
+        Origin::StandardInput => client.put_with(key, ReaderSource::new(tokio::io::stdin()), options).await,
+        Origin::File(path, _) => {
+            client.put_with(key, FileSource::open(&path).map_err(at(&path))?, options).await
+        }
+        Origin::Stream(path) => {
+            let file = tokio::fs::File::open(&path).await.map_err(at(&path))?;
             client.put_with(key, ReaderSource::new(file), options).await
         }
     };

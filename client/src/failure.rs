@@ -121,7 +121,7 @@ pub enum ReadError {
     #[error(transparent)]
     Refused(Refusal),
     /// Not possible in the time given.
-    #[error("unavailable: {0}")]
+    #[error("{}", in_vain(.0))]
     Unavailable(Trouble),
     /// The object was replaced or deleted while its bytes were being read.
     #[error("the object changed while it was being read; read it again")]
@@ -129,6 +129,14 @@ pub enum ReadError {
     /// Damaged or forged bytes.
     #[error("integrity: {0}")]
     Integrity(#[from] Damage),
+}
+
+/// Who is refused is not told that the cluster is unavailable.
+fn in_vain(trouble: &Trouble) -> String {
+    match trouble {
+        Trouble::Denied | Trouble::Stranger => trouble.to_string(),
+        _ => format!("unavailable: {trouble}"),
+    }
 }
 
 impl ReadError {
