@@ -97,15 +97,17 @@ fn r053_a_delete_is_undone_inside_its_window_and_final_after_it() {
     let cluster = shared();
     cluster.found("hasty", "3s");
     let verb = |arguments: &[&str]| cluster.tenant("hasty", arguments);
+    let out = cluster.path("of-hasty");
+    let out = out.to_str().unwrap();
     let file = cluster.path("to-delete");
     fs::write(&file, content(9, 100_000)).unwrap();
     let version = verb(&["put", "k", file.to_str().unwrap()]).held().json()["version"].clone();
     assert_eq!(verb(&["rm", "k"]).held().json()["version"], version);
-    verb(&["get", "k", "-o", "/dev/null"]).failed(3, "no such object");
+    verb(&["get", "k", "-o", out]).failed(3, "no such object");
     verb(&["head", "k"]).failed(3, "no such object");
     assert_eq!(cluster.plain("hasty", &["ls"]).held().text(), "");
     assert_eq!(cluster.plain("hasty", &["deleted"]).held().text(), "k\n");
-    verb(&["certificate", "k", "-o", "/dev/null"]).failed(5, "DELETED");
+    verb(&["certificate", "k", "-o", out]).failed(5, "DELETED");
     assert_eq!(verb(&["undelete", "k"]).held().json()["version"], version);
     assert!(cluster.plain("hasty", &["get", "k"]).held().stdout == content(9, 100_000));
 
@@ -125,5 +127,5 @@ fn r053_a_delete_is_undone_inside_its_window_and_final_after_it() {
     assert!(began.elapsed() >= Duration::from_secs(3), "purged inside the window");
     assert_eq!(state()["copies_left"], 0);
     verb(&["undelete", "k"]).failed(3, "is gone");
-    verb(&["get", "k", "-o", "/dev/null"]).failed(3, "no such object");
+    verb(&["get", "k", "-o", out]).failed(3, "no such object");
 }
