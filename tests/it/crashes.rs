@@ -114,8 +114,7 @@ fn one_data_centre_is_lost_and_every_object_is_read_and_written() {
         cluster.tenant("acme", &["get", "-r", prefix, "-o", out.path().to_str().unwrap()]).held();
         assert_eq!(read_tree(out.path()), read_tree(folder.path()), "{prefix}");
     }
-    let status = cluster.status().unwrap();
+    let status = cluster.wait_for("every object to be counted", |status| status["objects"] == 60);
     assert_eq!((&status["healthy"], &status["protection"]), (&false.into(), &"SingleDc".into()));
-    assert_eq!(status["objects"], 60);
     cluster.nothing_panicked();
 }
