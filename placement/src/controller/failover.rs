@@ -116,6 +116,7 @@ impl Choice<'_> {
 
     fn repair(&self, staying: Vec<Member>) -> Option<Next> {
         let config = &self.record.config;
+        let staying = if self.eligible(&staying).is_empty() { self.with_recalled(staying) } else { staying };
         let eligible = self.eligible(&staying);
         if eligible.is_empty() {
             // Down. The members stay: one of them holds what was acknowledged.
@@ -133,6 +134,21 @@ impl Choice<'_> {
             && config.protection == protection
             && as_set(&config.members) == as_set(&members);
         (!same).then_some((Some(primary), members, protection))
+    }
+
+    /// With stores that are no members any more and still hold everything that was acknowledged: since
+    /// they were in sync no epoch was activated.
+    fn with_recalled(&self, staying: Vec<Member>) -> Vec<Member> {
+        let complete = self.record.complete_stores();
+        let gone = complete.into_iter().filter(|store| self.record.config.member_of_store(*store).is_none());
+        let entries = gone.filter_map(|store| self.topology.runner(store));
+        let there = entries.filter(|entry| {
+            self.topology.is_live(&Topology::member(entry, MemberState::InSync))
+                && !self.topology.is_unconfirmed(entry)
+                && !self.topology.is_fenced(entry.store)
+        });
+        let recalled = there.map(|entry| Topology::member(entry, MemberState::InSync));
+        recalled.chain(staying).take(MEMBERS_MAX).collect()
     }
 
     /// The present primary if it may stay; else one at home; nobody who may be gone already.
