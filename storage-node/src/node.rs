@@ -369,8 +369,11 @@ impl<D: Disk> NodeCore<D> {
         let changed = self.view.adopt(news);
         for volume in changed {
             let config = self.view.volumes[&volume].clone();
-            if let Err(error) = self.configure(config, now) {
-                return self.out.fail_store(error);
+            match self.configure(config, now) {
+                Ok(()) => {}
+                // Nothing is wrong but the lack of room: whoever leads finds another member.
+                Err(StartError::Store(error)) if error.is_full() => {}
+                Err(error) => return self.out.fail_store(error),
             }
         }
         if self.view.index > before {

@@ -120,6 +120,17 @@ pub struct Store<D: Disk> {
     layout: SegmentLayout,
 }
 
+impl StoreError {
+    /// Whether there was no room for it; nothing is wrong with the store then.
+    pub fn is_full(&self) -> bool {
+        let full = |error: &DiskError| matches!(error, DiskError::Full { .. });
+        match self {
+            Self::Disk(error) | Self::Superblock(SuperblockError::Disk(error)) => full(error),
+            _ => false,
+        }
+    }
+}
+
 impl<D: Disk> Store<D> {
     /// Formats an empty disk. A crash before the end leaves no superblock, hence no store, and
     /// formatting can be begun again.
@@ -210,10 +221,17 @@ impl<D: Disk> Store<D> {
     /// The volumes that have a directory here.
     pub fn volumes(&self) -> Result<Vec<Owner>, DiskError> {
         let names = self.disk.list(VOLUMES)?;
-        // A directory without a superblock is what a wipe leaves, or a creation that was cut short.
-        let is_volume =
-            |owner: &Owner| self.disk.open(&format!("{}/{VOLUME_FILE}", directory_of(*owner))).is_ok();
-        Ok(names.iter().filter_map(|name| owner_of(name)).filter(is_volume).collect())
+        Ok(names.iter().filter_map(|name| owner_of(name)).filter(|owner| self.is_volume(*owner)).collect())
+    }
+
+    /// A directory without a superblock is what a wipe leaves, or a creation that was cut short; so is
+    /// one with nothing but an unreadable superblock: no log was ever begun there.
+    fn is_volume(&self, owner: Owner) -> bool {
+        let directory = directory_of(owner);
+        let path = format!("{directory}/{VOLUME_FILE}");
+        let names = self.disk.list(&directory).unwrap_or_default();
+        let readable = || TwoSlots::<D, VolumeState>::open(&self.disk, &self.health, &path).is_ok();
+        names.iter().any(|name| name == VOLUME_FILE) && (names.len() > 1 || readable())
     }
 
     /// Creates an empty volume. Does nothing if it exists.
