@@ -49,16 +49,22 @@ mod selection {
         M06,
         /// A store leads although it does not hold everything.
         M07,
+        /// Does not wait for a member that is slow, and says so later.
+        M08,
         /// Serves before its peering is done.
         M09,
         /// Brings back what a tombstone hides, because it is merely absent elsewhere.
         M11,
         /// Purges what was undeleted meanwhile.
         M13,
+        /// Erases whatever version is the newest under the key.
+        M14,
         /// A certificate needs no receipt of a store that is away.
         M15,
         /// The custodian mixes up whose key of a version it gives out.
         M16,
+        /// A sync that failed counts as done.
+        M22,
         /// An old image of a store may join.
         M24,
         /// Forgets which tokens were used when the primary changes.

@@ -59,6 +59,14 @@ impl NoResurrection {
         (invoked_at > purged.at_ns).then(|| purged.violation(format!("{by} saw it again"), now))
     }
 
+    /// Looks for one version in every durable byte of a store.
+    #[must_use]
+    pub fn scan_for(&self, version: VersionTag, node: &str, disk: &SimDisk, now: u64) -> Option<Violation> {
+        let purged = self.purged.get(&version)?;
+        let one = Self { purged: BTreeMap::from([(version, purged.clone())]), ..Self::default() };
+        one.scan(node, disk, now).pop()
+    }
+
     /// Looks at every durable byte of a store.
     #[must_use]
     pub fn scan(&self, node: &str, disk: &SimDisk, now: u64) -> Vec<Violation> {

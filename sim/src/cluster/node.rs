@@ -37,6 +37,7 @@ pub struct Node<P: Program> {
     incarnation: u64,
     lost_power: bool,
     paused: bool,
+    image: Option<SimDisk>,
     /// True time until which nothing may wake a paused process.
     still_until: u64,
     starved: Option<Starvation>,
@@ -70,6 +71,7 @@ impl<P: Program> Node<P> {
             incarnation: 0,
             lost_power: false,
             paused: false,
+            image: None,
             still_until: 0,
             starved: None,
             next_work: 0,
@@ -172,6 +174,23 @@ impl<P: Program> Node<P> {
             // Nobody is left to hear what came of it.
             drop(P::run(job));
         }
+    }
+
+    /// Keeps the disk as it would be found after a power loss now.
+    pub(super) fn take_image(&mut self) {
+        self.image = Some(self.disk.snapshot().crash());
+    }
+
+    /// Puts the disk back to its image. The process must be down.
+    pub(super) fn roll_back(&mut self) {
+        if let Some(image) = &self.image {
+            self.disk = self.disk.put_back(image);
+        }
+    }
+
+    /// An empty disk stands in the place of the old one. The process must be down.
+    pub(super) fn lose_disk(&mut self) {
+        self.disk = self.disk.blank();
     }
 
     /// A disk thread begins; the number names what it does.

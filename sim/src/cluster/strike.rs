@@ -5,7 +5,7 @@ use super::program::{Driver, Program};
 use super::{Cluster, Happening};
 use crate::clock::SuspendedClock;
 use crate::disk::DiskFault;
-use crate::faults::{Action, Crash, Fault, FaultPlan, Pause, Starve, Trigger};
+use crate::faults::{Action, Crash, CrashKind, Fault, FaultPlan, Pause, Starve, Trigger};
 use crate::network::{ALL_LINKS, Link, NodeIndex};
 use crate::random::{Draws, Stream};
 
@@ -92,6 +92,7 @@ fn names_of(action: &Action) -> (Vec<String>, Vec<String>) {
         Action::Slow(slow) => node(&slow.node),
         Action::Wall(jump) => node(&jump.node),
         Action::Rate(change) => node(&change.node),
+        Action::Image(name) | Action::RollBack(name) | Action::LoseDisk(name) => node(name),
     }
 }
 
@@ -170,6 +171,23 @@ impl<P: Program> Cluster<P> {
                 }
             }
             Action::Rate(change) => self.change_rate(&change.node, change.ppm),
+            Action::Image(name) => {
+                for node in self.named(&[name]) {
+                    self.node_mut(node).take_image();
+                }
+            }
+            Action::RollBack(name) => {
+                for node in self.named(&[name]) {
+                    self.stop(node, CrashKind::Power, driver);
+                    self.node_mut(node).roll_back();
+                }
+            }
+            Action::LoseDisk(name) => {
+                for node in self.named(&[name]) {
+                    self.stop(node, CrashKind::Power, driver);
+                    self.node_mut(node).lose_disk();
+                }
+            }
         }
     }
 

@@ -114,22 +114,7 @@ impl SimDisk {
     /// An empty disk whose draws are those of `entity` in the disk stream of `seed`.
     #[must_use]
     pub fn new(seed: u64, entity: u64, model: DiskModel) -> Self {
-        let state = State {
-            model,
-            draws: Draws::new(seed, Stream::Disk, entity),
-            incarnation: 0,
-            next_inode: 0,
-            inodes: BTreeMap::new(),
-            names: Names::default(),
-            freed: Vec::new(),
-            faults: Vec::new(),
-            slowdown: 1,
-            used: 0,
-            landmarks: Landmarks::default(),
-            lied: false,
-            steps_left: None,
-            powerless: false,
-        };
+        let state = State::of(model, Draws::new(seed, Stream::Disk, entity));
         Self { state: Arc::new(Mutex::new(state)), incarnation: 0 }
     }
 
@@ -149,6 +134,25 @@ impl SimDisk {
         state.incarnation += 1;
         state.steps_left = None;
         Self { state: Arc::clone(&self.state), incarnation: state.incarnation }
+    }
+
+    /// The device becomes what `image` is. Handles from before fail.
+    #[must_use]
+    pub fn put_back(&self, image: &Self) -> Self {
+        let mut state = self.lock();
+        let (draws, incarnation) = (state.draws.clone(), state.incarnation + 1);
+        *state = State { draws, incarnation, ..image.lock().clone() };
+        Self { state: Arc::clone(&self.state), incarnation }
+    }
+
+    /// An empty device takes the place of this one. Handles from before fail.
+    #[must_use]
+    pub fn blank(&self) -> Self {
+        let mut state = self.lock();
+        let (model, draws, incarnation) = (state.model.clone(), state.draws.clone(), state.incarnation + 1);
+        // Whatever it had said to be durable is gone, and nobody above it could know.
+        *state = State { draws, incarnation, lied: true, ..State::of(model, Draws::new(0, Stream::Disk, 0)) };
+        Self { state: Arc::clone(&self.state), incarnation }
     }
 
     /// The process is about to die: whatever it still does, it gets so many steps far.
@@ -405,6 +409,25 @@ fn not_found(path: &str) -> DiskError {
 }
 
 impl State {
+    fn of(model: DiskModel, draws: Draws) -> Self {
+        Self {
+            model,
+            draws,
+            incarnation: 0,
+            next_inode: 0,
+            inodes: BTreeMap::new(),
+            names: Names::default(),
+            freed: Vec::new(),
+            faults: Vec::new(),
+            slowdown: 1,
+            used: 0,
+            landmarks: Landmarks::default(),
+            lied: false,
+            steps_left: None,
+            powerless: false,
+        }
+    }
+
     fn inode(&mut self, number: u64) -> &mut Inode {
         self.inodes.get_mut(&number).expect("an open or named file keeps its bytes")
     }

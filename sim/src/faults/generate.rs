@@ -6,13 +6,13 @@
 //! the cluster must recover in full.
 
 use super::{
-    Action, Crash, CrashKind, DiskChange, Duration, Fault, FaultPlan, OneWay, Pause, RateChange, Rot, Slow,
-    Trigger, WallJump,
+    Action, Crash, CrashKind, DiskChange, Duration, Fault, FaultPlan, ModelChange, OneWay, Pause, RateChange,
+    Rot, Slow, Starve, Trigger, WallJump,
 };
 use crate::clock::SuspendedClock;
 use crate::disk::{FaultKind, Persistence};
 use crate::kernel::{MICROSECOND, MILLISECOND, SECOND};
-use crate::network::{Direction, Site};
+use crate::network::{Direction, LinkModel, Site};
 use crate::random::{Draws, Stream};
 
 /// What a plan may do at most.
@@ -59,9 +59,13 @@ enum Kind {
     SlowDisk,
     WallJump,
     RateChange,
+    Starve,
+    NoisyLink,
+    SlowControl,
+    LostDisk,
 }
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 19] = [
     Kind::CutLink,
     Kind::CutOneWay,
     Kind::Flap,
@@ -77,6 +81,10 @@ const KINDS: [Kind; 15] = [
     Kind::SlowDisk,
     Kind::WallJump,
     Kind::RateChange,
+    Kind::Starve,
+    Kind::NoisyLink,
+    Kind::SlowControl,
+    Kind::LostDisk,
 ];
 
 const LINKS: [&str; 4] = ["x1", "x2", "wa", "wb"];
@@ -159,6 +167,26 @@ impl Generator {
                 let seconds = hours * 3_600 + i64::try_from(draws.below(120)).expect("small") - 60;
                 strike.only(Action::Wall(WallJump { node, seconds }))
             }
+            Kind::Starve => strike.only(Action::Starve(Starve {
+                node,
+                lasts: Duration(lasts.min(strike.until.saturating_sub(strike.at))),
+                stall: Duration(draws.between(10, 1_500) * MILLISECOND),
+                run: Duration(draws.between(10, 500) * MILLISECOND),
+            })),
+            Kind::NoisyLink => strike.behave(link, noisy(draws), lasts),
+            Kind::SlowControl => {
+                let link = if draws.chance(500_000) { "wa" } else { "wb" };
+                let delay_min = draws.between(100, 1_400) * MILLISECOND;
+                let slow = LinkModel { delay_min, ..LinkModel::between_sites() };
+                strike.behave(link.to_owned(), slow, lasts)
+            }
+            Kind::LostDisk => victim.map_or(Vec::new(), |victim| {
+                strike.then(
+                    Action::LoseDisk(victim.to_owned()),
+                    lasts,
+                    Action::Restart(vec![victim.to_owned()]),
+                )
+            }),
             Kind::RateChange => {
                 let bound = i32::try_from(strike.ppm).expect("a rate bound is far below 2^31 ppm");
                 let drawn = draws.between(0, 2 * u64::from(strike.ppm));
@@ -212,6 +240,12 @@ impl Strike {
         flapping
     }
 
+    /// A link behaves differently for a time.
+    fn behave(self, link: String, to: LinkModel, lasts: u64) -> Vec<(u64, Action)> {
+        let change = |to: LinkModel| Action::Model(ModelChange { link: link.clone(), to });
+        self.then(change(to), lasts, change(LinkModel::between_sites()))
+    }
+
     fn crash(self, nodes: Vec<String>, how: CrashKind, lasts: u64) -> Vec<(u64, Action)> {
         self.then(Action::Crash(Crash { nodes: nodes.clone(), how }), lasts, Action::Restart(nodes))
     }
@@ -220,6 +254,18 @@ impl Strike {
 fn disk(node: String, kind: FaultKind, persistence: Persistence, draws: &mut Draws) -> Action {
     let after = u32::try_from(draws.below(8)).expect("small");
     Action::Disk(DiskChange { node, kind, file: "*".to_owned(), persistence, after })
+}
+
+/// Messages come twice, late, out of order, or not at all.
+fn noisy(draws: &mut Draws) -> LinkModel {
+    let mut often = || u32::try_from(draws.below(100_000)).expect("small");
+    LinkModel {
+        twice_per_million: often(),
+        late_per_million: often(),
+        spike_per_million: often(),
+        lost_per_million: often() / 20,
+        ..LinkModel::between_sites()
+    }
 }
 
 /// A fault that destroys bytes which were good.

@@ -53,6 +53,9 @@ struct FaultTable {
     repair: Option<Names>,
     wall: Option<WallJump>,
     rate: Option<RateChange>,
+    image: Option<String>,
+    roll_back: Option<String>,
+    lose_disk: Option<String>,
 }
 
 /// One name or a list of them.
@@ -126,6 +129,9 @@ impl FaultTable {
             self.repair.map(|names| Action::Repair(names.into())),
             self.wall.map(Action::Wall),
             self.rate.map(Action::Rate),
+            self.image.map(Action::Image),
+            self.roll_back.map(Action::RollBack),
+            self.lose_disk.map(Action::LoseDisk),
         ];
         let mut given = actions.into_iter().flatten();
         match (given.next(), given.next()) {
@@ -166,6 +172,9 @@ impl FaultTable {
             Action::Repair(names) => self.repair = Some(Names::Many(names)),
             Action::Wall(jump) => self.wall = Some(jump),
             Action::Rate(change) => self.rate = Some(change),
+            Action::Image(node) => self.image = Some(node),
+            Action::RollBack(node) => self.roll_back = Some(node),
+            Action::LoseDisk(node) => self.lose_disk = Some(node),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! The grammar, one table per fault: `at = "3s"` (or `"+1s"`, after the fault before it) or
 //! `when = "mark node=b1"` with an optional `delay`, and exactly one action: `cut`, `cut-one-way`,
 //! `heal`, `model`, `break`, `crash`, `restart`, `pause`, `starve`, `disk`, `rot`, `slow`, `repair`, `wall`,
-//! `rate`. Names of nodes are checked when the plan meets a cluster, not here.
+//! `rate`, `image`, `roll-back`, `lose-disk`. Names of nodes are checked when the plan meets a cluster, not here.
 
 mod duration;
 mod generate;
@@ -80,6 +80,12 @@ pub enum Action {
     Wall(WallJump),
     /// A boot clock changes its rate.
     Rate(RateChange),
+    /// An image of a disk is taken, to roll back to.
+    Image(String),
+    /// A machine loses power, and its disk is put back to its image; without one, nothing happens.
+    RollBack(String),
+    /// A machine loses power, and an empty disk stands in the place of its own.
+    LoseDisk(String),
 }
 
 impl Action {
@@ -103,6 +109,9 @@ impl Action {
             Self::Repair(_) => "repair",
             Self::Wall(_) => "wall clock jump",
             Self::Rate(_) => "clock rate",
+            Self::Image(_) => "disk image",
+            Self::RollBack(_) => "disk rolled back",
+            Self::LoseDisk(_) => "disk lost",
         };
         plain.to_owned()
     }
@@ -122,7 +131,10 @@ impl Action {
             | Self::Rot(Rot { node: name, .. })
             | Self::Slow(Slow { node: name, .. })
             | Self::Wall(WallJump { node: name, .. })
-            | Self::Rate(RateChange { node: name, .. }) => vec![name.clone()],
+            | Self::Rate(RateChange { node: name, .. })
+            | Self::Image(name)
+            | Self::RollBack(name)
+            | Self::LoseDisk(name) => vec![name.clone()],
             Self::Crash(crash) => crash.nodes.clone(),
             Self::Break(pair) => pair.to_vec(),
         }
@@ -131,7 +143,7 @@ impl Action {
     /// Whether it takes a fault away.
     #[must_use]
     pub fn is_healing(&self) -> bool {
-        matches!(self, Self::Heal(_) | Self::Restart(_) | Self::Repair(_))
+        matches!(self, Self::Heal(_) | Self::Restart(_) | Self::Repair(_) | Self::Image(_))
     }
 }
 

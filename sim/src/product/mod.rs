@@ -16,6 +16,7 @@ pub mod roster;
 pub mod run;
 pub mod scenario;
 pub mod seen;
+pub mod shrink;
 pub mod storage;
 mod streams;
 pub mod swarm;

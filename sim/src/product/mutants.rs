@@ -133,16 +133,20 @@ pub fn matrix() -> Vec<Row> {
         row(Mutant::M01, &["durable_at_ack"], SLOW_DISKS),
         row(Mutant::M02, &["durable_at_ack"], CROSS_CUT),
         row(Mutant::M03, &["single_primary", "linearizable"], PRIMARIES_CUT_OFF),
+        row(Mutant::M04, &["single_primary", "linearizable"], SLOW_GRANTS),
         row(Mutant::M05, &["single_primary"], PRIMARIES_CUT_OFF),
         row(Mutant::M06, &["epochs", "one_history"], PLACEMENT_CUT_OFF),
         Row { tune: to_the_end, ..row(Mutant::M07, &["no_lost_write"], SECOND_LOSS_DURING_RETURN) },
+        row(Mutant::M08, &["durable_at_ack"], VERY_SLOW_DISKS),
         Row { tune: one_key, ..row(Mutant::M09, &["linearizable"], PRIMARIES_DIE_ON_SLOW_DISKS) },
         row(Mutant::M11, &["no_resurrection"], ""),
         Row {
             tune: late_undeletes,
             ..row(Mutant::M13, &["erase_is_legal", "no_lost_write"], SLOW_PERMISSIONS)
         },
+        row(Mutant::M14, &["no_lost_write", "linearizable", "integrity", "durable_at_ack"], ""),
         row(Mutant::M16, &["isolation"], ""),
+        row(Mutant::M22, &["durable_at_ack"], SYNCS_FAIL),
         Row {
             tune: one_key_put_and_deleted,
             ..row(Mutant::M25, &["idempotency", "linearizable"], ANSWERS_LOST)
@@ -160,6 +164,40 @@ slow = { node = "b2", times = 200 }
 [[fault]]
 at = "1s"
 slow = { node = "b3", times = 200 }
+"#;
+
+const VERY_SLOW_DISKS: &str = r#"
+[[fault]]
+at = "1s"
+slow = { node = "b1", times = 5000 }
+[[fault]]
+at = "1s"
+slow = { node = "b2", times = 5000 }
+[[fault]]
+at = "1s"
+slow = { node = "b3", times = 5000 }
+"#;
+
+/// A's grants are long on their way; then A's renewals are lost, and A serves whom it reaches.
+const SLOW_GRANTS: &str = r#"
+[[fault]]
+at = "1s"
+model = { link = "wa", to = { delay_min = 1400000000, delay_mean = 1000 } }
+[[fault]]
+at = "8s"
+cut = ["x1", "x2"]
+[[fault]]
+at = "8s"
+cut-one-way = { link = "wa", direction = "forth" }
+"#;
+
+const SYNCS_FAIL: &str = r#"
+[[fault]]
+at = "3s"
+disk = { node = "b1", kind = "sync-error", after = 2 }
+[[fault]]
+at = "6s"
+disk = { node = "a2", kind = "sync-error", after = 2 }
 "#;
 
 const CROSS_CUT: &str = r#"

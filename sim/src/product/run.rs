@@ -81,10 +81,70 @@ impl Setting {
         }
     }
 
+    /// What a seed draws under a profile.
+    #[must_use]
+    pub fn of_profile(profile: Profile, seed: u64) -> Self {
+        let faults = |faults, horizon| {
+            let budget = Budget { faults, horizon: horizon * SECOND, ..Budget::default() };
+            let plan = roster::generator().draw(seed, &budget);
+            Self { horizon: budget.horizon, plan, ..Self::drawn(seed) }
+        };
+        match profile {
+            Profile::Drawn => Self::drawn(seed),
+            Profile::Healthy => Self::healthy(seed),
+            Profile::Light => faults(2, 12),
+            Profile::Stress => faults(24, 60),
+        }
+    }
+
     /// The same without faults.
     #[must_use]
     pub fn healthy(seed: u64) -> Self {
         Self { plan: FaultPlan::default(), ..Self::drawn(seed) }
+    }
+}
+
+/// How much goes wrong in a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Profile {
+    /// Up to eight faults in twenty seconds.
+    #[default]
+    Drawn,
+    /// None at all.
+    Healthy,
+    /// Up to two in twelve seconds.
+    Light,
+    /// Up to twenty-four in a minute.
+    Stress,
+}
+
+impl Profile {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Drawn, Self::Healthy, Self::Light, Self::Stress];
+
+    /// Its name in seed ids and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Drawn => "drawn",
+            Self::Healthy => "healthy",
+            Self::Light => "light",
+            Self::Stress => "stress",
+        }
+    }
+}
+
+/// What is no profile.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no profile; there are drawn, healthy, light and stress")]
+pub struct NoProfile(String);
+
+impl std::str::FromStr for Profile {
+    type Err = NoProfile;
+
+    fn from_str(name: &str) -> Result<Self, NoProfile> {
+        let found = Self::ALL.into_iter().find(|profile| profile.name() == name);
+        found.ok_or_else(|| NoProfile(name.to_owned()))
     }
 }
 
@@ -301,13 +361,28 @@ impl<'s> Stage<'s> {
                     |node: &&trefoil_protocol::config::NodeEntry| self.oracle.is_suspect(node.node.as_str());
                 status.nodes.iter().filter(suspect).map(|node| node.store).collect()
             });
-        for store in suspects {
+        self.fence(suspects);
+    }
+
+    /// Stores that volumes remember and that no node runs any more: their disks are lost.
+    fn ownerless(&self) -> Vec<trefoil_protocol::ids::StoreId> {
+        let Some(status) = self.oracle.status() else { return Vec::new() };
+        let held = status.volumes.iter().flat_map(|volume| volume.ever_held.iter().copied());
+        let held: BTreeSet<trefoil_protocol::ids::StoreId> = held.collect();
+        held.into_iter().filter(|store| !status.nodes.iter().any(|node| node.store == *store)).collect()
+    }
+
+    fn fence(&mut self, stores: Vec<trefoil_protocol::ids::StoreId>) {
+        for store in stores {
             self.ask_operator(AdminRequest::FenceStore { store });
         }
     }
 
     fn recover(&mut self) {
         self.fence_the_suspect();
+        if self.wait_for(self.setting.recovery_max, Self::is_whole) {
+            self.fence(self.ownerless());
+        }
         // Clients that asked during the last fault are as patient as their deadline allows.
         let done = self.wait_for(self.setting.recovery_max, |stage| {
             stage.oracle.is_idle() && stage.is_whole() && stage.oracle.condemned() == 0

@@ -20,7 +20,7 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::run::{Report, RunError, SERVES_WITHIN, Setting, run};
 use crate::checkers::Violation;
@@ -42,10 +42,13 @@ pub enum ScenarioError {
     Plan(#[from] PlanError),
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Text {
     name: String,
+    /// The hash of the run that was recorded, under its first seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hash: Option<String>,
     #[serde(default)]
     first_seed: u64,
     #[serde(default = "one")]
@@ -61,6 +64,8 @@ struct Text {
     #[serde(default = "half_a_minute")]
     serves_within: Duration,
     #[serde(default)]
+    encodes: bool,
+    #[serde(default)]
     work: Work,
     #[serde(default)]
     expect: Expect,
@@ -68,12 +73,13 @@ struct Text {
     fault: Vec<toml::Value>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Work {
     tenants: Vec<String>,
     clients_per_tenant: u32,
     keys: u64,
+    shared_names: bool,
     think: Duration,
     put: u64,
     get: u64,
@@ -91,6 +97,7 @@ impl Default for Work {
             tenants: shape.tenants,
             clients_per_tenant: shape.clients_per_tenant,
             keys: shape.keys,
+            shared_names: shape.shared_names,
             think: Duration(100 * MILLISECOND),
             put,
             get,
@@ -103,10 +110,11 @@ impl Default for Work {
 }
 
 /// What must come of a scenario, besides no violation.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Expect {
     /// No answered operation took longer.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub longest_wait: Option<Duration>,
     /// At least so many operations were answered.
     pub answered: u64,
@@ -129,6 +137,8 @@ pub struct Scenario {
     pub setting: Setting,
     /// What must come of it.
     pub expect: Expect,
+    /// The hash of the run that it records, if it records one: under its first seed.
+    pub hash: Option<String>,
     first_seed: u64,
     seeds: u64,
 }
@@ -148,6 +158,7 @@ impl Scenario {
             tenants: text.work.tenants,
             clients_per_tenant: text.work.clients_per_tenant,
             keys: text.work.keys,
+            shared_names: text.work.shared_names,
             think_mean: text.work.think.0,
             weights: Weights { put, get, head, list, delete, undelete },
             ..WorkloadShape::default()
@@ -158,14 +169,60 @@ impl Scenario {
             plan,
             window: text.window.0,
             volumes: text.volumes,
-            encodes: false,
+            encodes: text.encodes,
             rate_ppm_max: text.rate_ppm_max,
             recovery_max: 120 * SECOND,
             serves_within: text.serves_within.0,
             ends_at_first: false,
         };
-        let (name, expect) = (text.name, text.expect);
-        Ok(Self { name, setting, expect, first_seed: text.first_seed, seeds: text.seeds })
+        let (name, expect, hash) = (text.name, text.expect, text.hash);
+        Ok(Self { name, setting, expect, hash, first_seed: text.first_seed, seeds: text.seeds })
+    }
+
+    /// A scenario of one seed in any setting, for example one that a seed drew.
+    #[must_use]
+    pub fn record(name: &str, seed: u64, setting: &Setting, hash: Option<String>) -> Self {
+        let (name, setting, expect) = (name.to_owned(), setting.clone(), Expect::default());
+        Self { name, setting, expect, hash, first_seed: seed, seeds: 1 }
+    }
+
+    /// Writes the scenario so that [`Self::parse`] reads the same one.
+    ///
+    /// # Panics
+    /// Never: every scenario has a written form.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let Setting { shape, horizon, plan, window, volumes, encodes, .. } = &self.setting;
+        let Weights { put, get, head, list, delete, undelete } = shape.weights;
+        let text = Text {
+            name: self.name.clone(),
+            hash: self.hash.clone(),
+            first_seed: self.first_seed,
+            seeds: self.seeds,
+            horizon: Duration(*horizon),
+            window: Duration(*window),
+            volumes: *volumes,
+            rate_ppm_max: self.setting.rate_ppm_max,
+            serves_within: Duration(self.setting.serves_within),
+            encodes: *encodes,
+            work: Work {
+                tenants: shape.tenants.clone(),
+                clients_per_tenant: shape.clients_per_tenant,
+                keys: shape.keys,
+                shared_names: shape.shared_names,
+                think: Duration(shape.think_mean),
+                put,
+                get,
+                head,
+                list,
+                delete,
+                undelete,
+            },
+            expect: self.expect.clone(),
+            fault: Vec::new(),
+        };
+        let head = toml::to_string(&text).expect("a scenario has a written form");
+        format!("{}{}", head.replace("fault = []\n", ""), plan.to_toml())
     }
 
     /// The seeds under which it runs.
@@ -237,4 +294,34 @@ fn twenty_seconds() -> Duration {
 
 fn three_seconds() -> Duration {
     Duration(3 * SECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Scenario;
+    use crate::product::run::Setting;
+
+    #[test]
+    fn what_a_seed_draws_is_written_and_read_again() {
+        for seed in 0..40 {
+            let scenario = Scenario::record("drawn", seed, &Setting::drawn(seed), Some("ab".to_owned()));
+            let again = Scenario::parse(&scenario.to_toml()).expect("what was written can be read");
+            assert_eq!(again.setting, scenario.setting, "{}", scenario.to_toml());
+            assert_eq!(again.seeds().collect::<Vec<_>>(), [seed]);
+            assert_eq!(again.hash.as_deref(), Some("ab"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_scenario_is_refused_with_its_place() {
+        for (text, reason) in [
+            ("", "missing field `name`"),
+            ("name = \"x\"\nsedes = 3", "unknown field `sedes`"),
+            ("name = \"x\"\nhorizon = \"soon\"", "not a length of time"),
+            ("name = \"x\"\n[[fault]]\nat = \"1s\"\ncutt = \"x1\"", "cutt"),
+        ] {
+            let error = Scenario::parse(text).expect_err("a bad scenario").to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
 }

@@ -6,6 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use trefoil_protocol::mutant;
+
 use crate::disk::{Disk, DiskError, DiskFile};
 
 /// The file that says whether the store is suspect. It exists from the store's creation on, so that
@@ -54,7 +56,7 @@ impl<D: Disk> Health<D> {
 
     /// Makes a file's bytes durable.
     pub fn sync_data(&self, file: &D::File) -> Result<(), SyncError> {
-        self.guarded(|| file.sync_data())
+        self.guarded(|| mutant!(M22, file.sync_data(), file.sync_data().or(Ok(()))))
     }
 
     /// Makes the names in a directory durable.

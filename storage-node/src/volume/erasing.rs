@@ -82,8 +82,10 @@ impl Erasing {
     ) -> Result<(), OrderRefused> {
         let permitted = permit(order, items, holding, config, cx);
         let permitted = permitted.inspect_err(|_| self.refused += 1)?;
-        let targets: Vec<EraseTarget> =
-            permitted.iter().map(|item| EraseTarget::Version(item.version)).collect();
+        let targets: Vec<EraseTarget> = permitted
+            .iter()
+            .map(|item| EraseTarget::Version(mutant!(M14, item.version, newest(item, holding))))
+            .collect();
         if let Err(error) = holding.volume_mut().log.begin_erase(&targets) {
             cx.out.fail_store(error);
         }
@@ -170,6 +172,14 @@ fn receipt<D: Disk>(
     };
     let signature = cx.identity.signatory.sign(&receipt);
     SignedEraseReceipt { receipt, signature }
+}
+
+/// What the bug erases: whatever was put last under the key.
+#[cfg(feature = "mutants")]
+fn newest<D: Disk>(item: &PurgeItem, holding: &Holding<D>) -> trefoil_protocol::ids::VersionId {
+    let named = holding.index().version(item.version);
+    let last = named.and_then(|object| holding.index().by_tag(object.name_tag).last());
+    last.map_or(item.version, |object| object.version())
 }
 
 /// Which of the items this store may erase: all of them, or the order is refused.

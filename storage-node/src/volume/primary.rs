@@ -213,7 +213,10 @@ impl Primary {
 
     /// The highest record that every in-sync member has and whose copies satisfy the rule.
     fn committable(&self, own: Lsn, rule: Protection, me: &Member) -> Lsn {
-        let in_sync = self.followers.values().filter(|f| f.member.state == MemberState::InSync);
+        let is_in_sync = |f: &&Follower| f.member.state == MemberState::InSync;
+        let counts =
+            |f: &&Follower| mutant!(M08, is_in_sync(f), is_in_sync(f) && f.resent_at <= f.progress_at);
+        let in_sync = self.followers.values().filter(counts);
         let everyone = in_sync.map(|f| f.durable).fold(own, Lsn::min);
         let mut candidates: Vec<Lsn> = self.followers.values().map(|f| f.durable.min(everyone)).collect();
         candidates.push(everyone);

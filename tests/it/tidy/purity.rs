@@ -36,7 +36,6 @@ const BARRED: &[&str] = &[
 /// Doors in the wall, each with its reason.
 const DOORS: &[(&str, &str, &str)] = &[
     ("client/src/entropy.rs", "getrandom::", "the one source of randomness that production hands in"),
-    ("sim/src/main.rs", "", "the program around the simulator"),
     ("sim/src/trace.rs", "std::fs", "a trace can be written down as it grows"),
 ];
 

@@ -6,6 +6,7 @@ use trefoil_client::core::{
     QuestionFailure, RouteCache, Whom,
 };
 use trefoil_client::failure::Peer;
+use trefoil_protocol::ids::VersionId;
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::{
     DataPart, KeysView, ObjectView, Precondition, PutRequest, Refusal, Selector, TenantAnswer, TenantCall,
@@ -22,6 +23,9 @@ use crate::workload::Task;
 
 /// Bytes that do not come for this long do not come any more.
 const DATA_SILENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Few lines, so that most listings have several pages.
+const PAGE_LINES: u32 = 4;
 
 /// What an operation wants from its client.
 #[derive(Debug)]
@@ -49,7 +53,7 @@ enum Machine {
     Learning(Box<Question>),
     Changing(Box<Mutation>, Option<Box<Sealed>>),
     Asking(Box<Question>, Reading),
-    Listing(Box<Listing>),
+    Listing(Box<Paging>),
     /// The description is here, the bytes are on their way on this exchange.
     Receiving {
         exchange: ExchangeId,
@@ -97,9 +101,8 @@ impl Work {
             Task::Get => (ask(Want::Whole, Reading::Bytes), None),
             Task::Head => (ask(Want::Head, Reading::Description), None),
             Task::List => {
-                let listing =
-                    Listing::new(ListingKind::Live, String::new(), None, 1_000, patience(), now, seed);
-                (Self { machine: Machine::Listing(Box::new(listing)), token: None }, None)
+                let paging = Paging { listing: page_after(None, now, seed), lines: Vec::new(), seed };
+                (Self { machine: Machine::Listing(Box::new(paging)), token: None }, None)
             }
             Task::Delete => {
                 let token = token();
@@ -143,7 +146,7 @@ impl Work {
         match &self.machine {
             Machine::Learning(question) | Machine::Asking(question, _) => question.next_wakeup(),
             Machine::Changing(mutation, _) => mutation.next_wakeup(),
-            Machine::Listing(listing) => listing.next_wakeup(),
+            Machine::Listing(paging) => paging.listing.next_wakeup(),
             Machine::Receiving { until, .. } => Some(*until),
         }
     }
@@ -178,10 +181,7 @@ impl Work {
                 let (asks, output) = asks_of(&mut **mutation, now, routes, event);
                 (asks, output.map(|output| Worked::Ended(changed(output, token))))
             }
-            Machine::Listing(listing) => {
-                let (asks, output) = asks_of(&mut **listing, now, routes, event);
-                (asks, output.map(|output| Worked::Ended(listed(output))))
-            }
+            Machine::Listing(paging) => paging.step(now, routes, event),
             Machine::Asking(question, reading) => {
                 let reading = *reading;
                 let (asks, output) = asks_of(&mut **question, now, routes, event);
@@ -288,15 +288,39 @@ fn changed(output: Result<TenantAnswer, MutationFailure>, token: trefoil_protoco
     }
 }
 
-fn listed(output: Result<trefoil_client::core::MergedPage, QuestionFailure>) -> Ending {
-    match output {
-        Ok(page) => {
-            let line = |entry: trefoil_protocol::message::tenant::ListEntry| {
-                (entry.key.as_str().to_owned(), entry.version)
-            };
-            Ending::Listed(page.entries.into_iter().map(line).collect())
-        }
-        Err(QuestionFailure::Broken(damage)) => Ending::Damaged(damage.to_string()),
-        Err(other) => Ending::Unknown(other.to_string()),
+/// A listing, page by page.
+#[derive(Debug)]
+struct Paging {
+    listing: Listing,
+    lines: Vec<(String, VersionId)>,
+    seed: u64,
+}
+
+impl Paging {
+    fn step(&mut self, now: BootTime, routes: &mut RouteCache, event: Event) -> (Vec<Ask>, Option<Worked>) {
+        let (mut asks, output) = asks_of(&mut self.listing, now, routes, event);
+        let page = match output {
+            None => return (asks, None),
+            Some(Ok(page)) => page,
+            Some(Err(QuestionFailure::Broken(damage))) => {
+                return (asks, Some(Worked::Ended(Ending::Damaged(damage.to_string()))));
+            }
+            Some(Err(other)) => return (asks, Some(Worked::Ended(Ending::Unknown(other.to_string())))),
+        };
+        let last = page.entries.last().map(|entry| entry.key.clone()).filter(|_| page.more);
+        self.lines
+            .extend(page.entries.into_iter().map(|entry| (entry.key.as_str().to_owned(), entry.version)));
+        let Some(last) = last else {
+            return (asks, Some(Worked::Ended(Ending::Listed(std::mem::take(&mut self.lines)))));
+        };
+        self.seed += 1;
+        self.listing = page_after(Some(last), now, self.seed);
+        let (more, _) = asks_of(&mut self.listing, now, routes, Event::Wakeup);
+        asks.extend(more);
+        (asks, None)
     }
+}
+
+fn page_after(after: Option<ObjectKey>, now: BootTime, seed: u64) -> Listing {
+    Listing::new(ListingKind::Live, String::new(), after, PAGE_LINES, patience(), now, seed)
 }

@@ -260,6 +260,13 @@ impl Oracle {
             let value = line.map_or(Value::Absent, |(_, version)| Value::Version(tag(*version)));
             self.history.answer(pending, Step { requires: Some(value), ..NOTHING }, now);
         }
+        let in_order = lines.windows(2).all(|pair| pair[0].0.as_bytes() < pair[1].0.as_bytes());
+        self.once((!in_order).then(|| Violation {
+            checker: "listing",
+            object: under.object.tenant.clone(),
+            at_ns: now,
+            sentence: "the pages of a listing repeat a key, or are out of order".to_owned(),
+        }));
         let by = format!("a listing of client {}", client_number(operation));
         for (key, version) in lines {
             let seen = self.resurrection.seen(tag(*version), &by, under.invoked_at, now);

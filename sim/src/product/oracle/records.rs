@@ -31,7 +31,7 @@ impl Oracle {
                 let name = roster::STORAGE[usize::from(node.0)].0;
                 let second = self.epochs.leads(volume, epoch, name, now);
                 self.once(second);
-                self.follow(message, bulk, now);
+                self.follow(view, message, bulk);
             }
             PeerBody::Erased { receipts } => {
                 for signed in receipts {
@@ -54,24 +54,25 @@ impl Oracle {
         }
     }
 
-    fn follow(&mut self, message: &PeerMessage, bulk: &Bytes, now: u64) {
+    fn follow(&mut self, view: &View<'_, Process>, message: &PeerMessage, bulk: &Bytes) {
         let log = self.logs.entry(message.volume).or_default();
         match log.appended(message, bulk) {
             Ok(records) => {
                 for (lsn, body) in records {
-                    self.committed(message.volume, lsn, &body, now);
+                    self.committed(view, message.volume, lsn, &body);
                 }
             }
             Err(parted) => self.once(Some(Violation {
                 checker: "one_history",
                 object: format!("volume {}", message.volume),
-                at_ns: now,
+                at_ns: view.now,
                 sentence: format!("two committed logs part behind record {}", parted.at),
             })),
         }
     }
 
-    fn committed(&mut self, volume: VolumeId, lsn: Lsn, body: &RecordBody, now: u64) {
+    fn committed(&mut self, view: &View<'_, Process>, volume: VolumeId, lsn: Lsn, body: &RecordBody) {
+        let now = view.now;
         if let Some(cause) = body.cause() {
             self.took_effect(volume, lsn, cause, body, now);
         }
@@ -98,7 +99,10 @@ impl Oracle {
                     self.once(found);
                 }
             }
-            RecordBody::Certified(certified) => self.certify(certified.version, now),
+            RecordBody::Certified(certified) => {
+                self.certify(certified.version, now);
+                self.look_at_absent_stores(view, certified.version);
+            }
             RecordBody::EpochStart { .. }
             | RecordBody::OthersErased(_)
             | RecordBody::Void { .. }
@@ -118,6 +122,16 @@ impl Oracle {
             let mut runs = runs_of(&made.sealed);
             runs.push(made.wrapped.to_vec());
             self.resurrection.certified(tag(version), &made.object.to_string(), runs, now);
+        }
+    }
+
+    /// A store that is away cannot have given a receipt lately. If it holds the bytes, it gave none.
+    fn look_at_absent_stores(&mut self, view: &View<'_, Process>, version: VersionId) {
+        let away = view.nodes[..roster::STORAGE.len()].iter().filter(|node| node.program().is_none());
+        let away: Vec<_> = away.filter(|node| !self.is_suspect(node.name())).collect();
+        for node in away {
+            let found = self.resurrection.scan_for(tag(version), node.name(), node.disk(), view.now);
+            self.once(found);
         }
     }
 
