@@ -8,11 +8,12 @@ use clap::Args;
 use serde::Serialize;
 use trefoil_protocol::config::{MemberState, NodeState, Protection, VolumeConfig};
 use trefoil_protocol::ids::LinkId;
-use trefoil_protocol::message::admin::ClusterStatus;
+use trefoil_protocol::message::admin::{ClusterStatus, DebtView};
 
 use super::connection::Admin;
 use crate::failure::{Failure, Kind, Verdict};
 use crate::output::{self, Format};
+use crate::quantity;
 
 /// Copies of every object in a healthy cluster.
 const COPIES: usize = 3;
@@ -45,6 +46,36 @@ pub(crate) struct StatusView {
     pub(crate) volumes: Vec<VolumeView>,
     /// Deletes with a certificate.
     pub(crate) certified: u64,
+    /// What one data centre alone has acknowledged, by volume.
+    pub(crate) at_risk: Vec<AtRiskLine>,
+    /// Where old objects wait for a copy in one data centre.
+    pub(crate) debts: Vec<DebtLine>,
+}
+
+/// What would be lost of a volume with the one data centre that has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct AtRiskLine {
+    pub(crate) volume: u64,
+    pub(crate) tenant: String,
+    /// `counted` by the primary, `at_most` if nobody who has it answers, or `unknown`.
+    pub(crate) known: &'static str,
+    pub(crate) objects: Option<u64>,
+    pub(crate) bytes: Option<u64>,
+    pub(crate) last_lsn: Option<u64>,
+    /// Versions hidden meanwhile; each of them is on the control plane's list.
+    pub(crate) hidden: u64,
+    /// How old the oldest of it may be.
+    pub(crate) age_ms: Option<u64>,
+}
+
+/// Old objects without a copy in one data centre.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct DebtLine {
+    pub(crate) volume: u64,
+    pub(crate) tenant: String,
+    /// How many; `None` if the primary did not say.
+    pub(crate) objects: Option<u64>,
+    pub(crate) age_ms: u64,
 }
 
 /// A storage node.
@@ -98,6 +129,8 @@ impl StatusView {
             links,
             volumes,
             certified: status.certified,
+            at_risk: status.volumes.iter().filter_map(|volume| at_risk_line(status, volume)).collect(),
+            debts: status.debts.iter().filter_map(|debt| debt_line(status, debt)).collect(),
         }
     }
 
@@ -145,13 +178,51 @@ impl StatusView {
             &["VOLUME", "TENANT", "EPOCH", "PRIMARY", "IN SYNC", "CATCHING UP", "PROTECTION"],
             self.volumes.iter().map(VolumeView::row),
         );
+        let risks = self.risks();
         format!(
-            "{verdict}: {}, {} short of a copy, protection {}, {} certified\n\n\
+            "{verdict}: {}, {} short of a copy, protection {}, {} certified\n{risks}\n\
              {nodes}\n\n{links}\n\n{volumes}",
             output::counted(self.objects, "object"),
             self.objects_short_of_copies,
             self.protection,
             output::counted(self.certified, "delete")
+        )
+    }
+
+    /// A line for each volume that could lose something with one data centre.
+    fn risks(&self) -> String {
+        let at_risk = self.at_risk.iter().map(AtRiskLine::text);
+        at_risk
+            .chain(self.debts.iter().map(DebtLine::text))
+            .fold(String::new(), |text, line| text + &line + "\n")
+    }
+}
+
+impl AtRiskLine {
+    fn text(&self) -> String {
+        let extent = match (self.objects, self.bytes) {
+            (Some(objects), Some(bytes)) => format!("{objects} objects, {}", output::bytes(bytes)),
+            _ => "an unknown number of objects".to_owned(),
+        };
+        let qualifier = if self.known == AT_MOST { "at most " } else { "" };
+        let since = self.age_ms.map_or_else(String::new, |age| {
+            format!(", the oldest {} old", quantity::duration_text(Duration::from_millis(age)))
+        });
+        format!(
+            "at risk in volume {} of {}: {qualifier}{extent}, {} hidden, in one data centre alone{since}",
+            self.volume, self.tenant, self.hidden
+        )
+    }
+}
+
+impl DebtLine {
+    fn text(&self) -> String {
+        let objects =
+            self.objects.map_or_else(|| "objects".to_owned(), |objects| format!("{objects} objects"));
+        let age = quantity::duration_text(Duration::from_millis(self.age_ms));
+        format!(
+            "debt in volume {} of {}: {objects} have waited {age} for a copy in the other data centre",
+            self.volume, self.tenant
         )
     }
 }
@@ -179,6 +250,52 @@ impl VolumeView {
     }
 }
 
+const COUNTED: &str = "counted";
+const AT_MOST: &str = "at_most";
+const UNKNOWN: &str = "unknown";
+
+/// The primary's count if it answers, else the bound that the control plane committed.
+fn at_risk_line(status: &ClusterStatus, volume: &VolumeConfig) -> Option<AtRiskLine> {
+    let account = status.at_risk.iter().find(|account| account.volume == volume.volume);
+    let is_exposed = volume.protection != Protection::BothDcs && volume.activated;
+    if account.is_none() && !is_exposed {
+        return None;
+    }
+    let counted = status.statistics.iter().find(|s| s.volume == volume.volume).and_then(|s| s.at_risk);
+    let counted = counted.filter(|_| volume.activated && volume.primary.is_some());
+    let (known, objects, bytes, last) = match (counted, account) {
+        (Some(count), _) => (COUNTED, Some(count.objects), Some(count.bytes), Some(count.last)),
+        (None, Some(bound)) => (AT_MOST, Some(bound.objects), Some(bound.bytes), Some(bound.last)),
+        (None, None) => (UNKNOWN, None, None, None),
+    };
+    Some(AtRiskLine {
+        volume: volume.volume.0,
+        tenant: tenant_name(status, volume),
+        known,
+        objects,
+        bytes,
+        last_lsn: last.map(|lsn| lsn.0),
+        hidden: account.map_or(0, |account| account.hidden),
+        age_ms: account.map(|account| status.now.0.saturating_sub(account.opened.0)),
+    })
+}
+
+fn debt_line(status: &ClusterStatus, debt: &DebtView) -> Option<DebtLine> {
+    let volume = status.volumes.iter().find(|volume| volume.volume == debt.volume)?;
+    let reported = status.statistics.iter().find(|statistics| statistics.volume == debt.volume);
+    Some(DebtLine {
+        volume: debt.volume.0,
+        tenant: tenant_name(status, volume),
+        objects: reported.map(|statistics| statistics.debt),
+        age_ms: status.now.0.saturating_sub(debt.since.0),
+    })
+}
+
+fn tenant_name(status: &ClusterStatus, volume: &VolumeConfig) -> String {
+    let tenant = status.tenants.iter().find(|tenant| tenant.tenant == volume.tenant);
+    tenant.map_or_else(|| volume.tenant.to_string(), |tenant| tenant.name.to_string())
+}
+
 fn is_reported(status: &ClusterStatus, volume: &VolumeConfig) -> bool {
     status.statistics.iter().any(|statistics| statistics.volume == volume.volume)
 }
@@ -188,14 +305,13 @@ fn node_view(node: &trefoil_protocol::config::NodeEntry) -> NodeView {
 }
 
 fn volume_view(status: &ClusterStatus, volume: &VolumeConfig) -> VolumeView {
-    let tenant = status.tenants.iter().find(|tenant| tenant.tenant == volume.tenant);
     let members = |state: MemberState| -> Vec<String> {
         let members = volume.members.iter().filter(|member| member.state == state);
         members.map(|member| member.node.to_string()).collect()
     };
     VolumeView {
         id: volume.volume.0,
-        tenant: tenant.map_or_else(|| volume.tenant.to_string(), |tenant| tenant.name.to_string()),
+        tenant: tenant_name(status, volume),
         epoch: volume.epoch.0,
         primary: volume.primary.map(|node| node.to_string()),
         in_sync: members(MemberState::InSync),
@@ -262,8 +378,9 @@ pub(crate) async fn wait_until(
 #[cfg(test)]
 mod tests {
     use trefoil_protocol::config::Member;
-    use trefoil_protocol::ids::{ConfigIndex, Epoch, StoreId, TenantId, VolumeId};
-    use trefoil_protocol::message::control::{LinkReport, VolumeStatistics};
+    use trefoil_protocol::ids::{ConfigIndex, Epoch, Lsn, StoreId, TenantId, VolumeId};
+    use trefoil_protocol::message::admin::AtRiskView;
+    use trefoil_protocol::message::control::{ExposureCount, LinkReport, VolumeStatistics};
     use trefoil_protocol::time::{CpTime, Millis};
 
     use super::*;
@@ -300,9 +417,13 @@ mod tests {
                 objects: 7,
                 short_of_copies: 0,
                 bytes: 70,
+                at_risk: None,
+                debt: 0,
             }],
             certified: 0,
             links: Some(vec![LinkReport { link: LinkId::One, healthy: 9, silent: 0 }]),
+            at_risk: vec![],
+            debts: vec![],
         }
     }
 
@@ -329,6 +450,34 @@ mod tests {
             inflict(&mut status);
             assert!(!StatusView::of(&status).healthy, "{harm}");
         }
+    }
+
+    /// P7: what is said to be at risk is never less than the truth, and not known is said.
+    #[test]
+    fn what_is_at_risk_is_counted_bounded_or_said_to_be_unknown() {
+        let mut status = cluster();
+        status.now = CpTime(9_000);
+        status.volumes[0].protection = Protection::SingleDc;
+        let line = |status: &ClusterStatus| StatusView::of(status).at_risk[0].clone();
+        assert_eq!((line(&status).known, line(&status).objects), ("unknown", None));
+        status.at_risk = vec![AtRiskView {
+            volume: VolumeId(1),
+            opened: CpTime(2_000),
+            since: Lsn(5),
+            last: Lsn(4_200),
+            objects: 4_100,
+            bytes: 1 << 31,
+            hidden: 2,
+        }];
+        assert_eq!((line(&status).known, line(&status).objects), ("at_most", Some(4_100)));
+        assert_eq!((line(&status).age_ms, line(&status).hidden), (Some(7_000), 2));
+        status.statistics[0].at_risk = Some(ExposureCount { objects: 3, bytes: 30, last: Lsn(8) });
+        assert_eq!((line(&status).known, line(&status).objects), ("counted", Some(3)));
+        assert!(
+            StatusView::of(&status).text().contains("3 objects, 30 B, 2 hidden, in one data centre alone")
+        );
+        status.volumes[0].primary = None;
+        assert_eq!(line(&status).known, "at_most", "the primary that counted is gone");
     }
 
     #[test]

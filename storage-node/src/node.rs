@@ -471,8 +471,17 @@ fn open_volume<D: Disk>(store: &Store<D>, owner: Owner, now: BootTime) -> Result
 
 fn statistics_of<D: Disk>(replica: &Replica<D>) -> Option<VolumeStatistics> {
     let copies = replica.whole_copies()?;
+    let primary = replica.primary()?;
+    let me = replica.config().primary_member()?;
     let live = replica.holding().index().statistics().live;
     let short_of_copies = if copies < 3 { live.versions } else { 0 };
     let volume = replica.config().volume;
-    Some(VolumeStatistics { volume, objects: live.versions, short_of_copies, bytes: live.bytes })
+    Some(VolumeStatistics {
+        volume,
+        objects: live.versions,
+        short_of_copies,
+        bytes: live.bytes,
+        at_risk: primary.at_risk(replica.holding()),
+        debt: primary.debt(me),
+    })
 }

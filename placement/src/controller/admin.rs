@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use trefoil_protocol::config::{Member, MemberState, TenantEntry};
-use trefoil_protocol::ids::{DcId, LinkId, NodeId, TenantName, VolumeId};
-use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, ClusterStatus};
+use trefoil_protocol::ids::{DcId, Epoch, LinkId, NodeId, TenantName, VolumeId};
+use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, AtRiskView, ClusterStatus, DebtView};
 use trefoil_protocol::message::control::{LinkReport, Renew, VolumeStatistics};
 use trefoil_protocol::time::Millis;
 
 use crate::controller::recruit::{place, up_nodes};
 use crate::custodian::{Entropy, Keyring, NAME_KEY_VERSION, new_tenant_key};
-use crate::state::{Command, NewTenant, NewVolume, State, Topology, WrappedKey};
+use crate::state::{Command, NewTenant, NewVolume, State, Topology, VolumeRecord, WrappedKey};
 
 /// The most volumes of one tenant: what is told of them must fit one message.
 pub(crate) const VOLUMES_MAX: u32 = 1024;
@@ -32,7 +32,7 @@ fn refused(reason: impl Into<String>) -> Wish {
 /// What nodes said of volumes and links since this leadership began; for operators only.
 #[derive(Default)]
 pub(crate) struct Reported {
-    volumes: BTreeMap<VolumeId, VolumeStatistics>,
+    volumes: BTreeMap<VolumeId, (Epoch, VolumeStatistics)>,
     links: BTreeMap<NodeId, Vec<LinkReport>>,
 }
 
@@ -41,13 +41,24 @@ impl Reported {
     pub(crate) fn note(&mut self, state: &State, node: NodeId, renew: &Renew) {
         for statistics in &renew.volumes {
             let record = state.volumes.get(statistics.volume);
-            if record.is_some_and(|record| record.config.primary == Some(node)) {
-                self.volumes.insert(statistics.volume, *statistics);
+            if let Some(record) = record.filter(|record| record.config.primary == Some(node)) {
+                self.volumes.insert(statistics.volume, (record.config.epoch, *statistics));
             }
         }
         if let Some(links) = &renew.links {
             self.links.insert(node, links.clone());
         }
+    }
+
+    /// What was said last of each volume. What is at risk changes with every write: only the present
+    /// primary's count of it is one.
+    fn statistics(&self, state: &State) -> Vec<VolumeStatistics> {
+        let present = |volume: VolumeId| state.volumes.get(volume).map(|record| record.config.epoch);
+        let of = |(epoch, statistics): &(Epoch, VolumeStatistics)| {
+            let at_risk = statistics.at_risk.filter(|_| present(statistics.volume) == Some(*epoch));
+            VolumeStatistics { at_risk, ..*statistics }
+        };
+        self.volumes.values().map(of).collect()
     }
 
     /// Each link, summed over the nodes that are up.
@@ -97,10 +108,20 @@ fn status(state: &State, reported: &Reported) -> ClusterStatus {
         nodes: state.topology.nodes().map(|record| record.entry.clone()).collect(),
         tenants: state.tenants.all().map(|record| record.entry.clone()).collect(),
         volumes: state.volumes.all().map(|record| record.config.clone()).collect(),
-        statistics: reported.volumes.values().copied().collect(),
+        statistics: reported.statistics(state),
         certified: state.deletions.certified_count(),
         links: Some(reported.links_of(&state.topology)),
+        at_risk: state.volumes.all().filter_map(at_risk_of).collect(),
+        debts: state.volumes.all().filter_map(debt_of).collect(),
     }
+}
+
+fn at_risk_of(record: &VolumeRecord) -> Option<AtRiskView> {
+    record.at_risk.as_ref().map(|account| account.view(record.config.volume))
+}
+
+fn debt_of(record: &VolumeRecord) -> Option<DebtView> {
+    record.debt_since.map(|since| DebtView { volume: record.config.volume, since })
 }
 
 struct Wanted {

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use trefoil_protocol::config::{Member, MemberState, Protection};
-use trefoil_protocol::ids::{DcId, Epoch, NodeId, StoreId};
+use trefoil_protocol::ids::{DcId, Epoch, Lsn, NodeId, StoreId};
 use trefoil_protocol::mutant;
 
 use crate::controller::recruit::{COPIES, COPIES_LEAST, Fitness, NoRecruit, neediest, recruit, shape};
@@ -16,8 +16,8 @@ use crate::state::{MEMBERS_MAX, State, Topology, VolumeChange, VolumeRecord};
 pub(crate) struct Evidence {
     /// The epoch it is about.
     pub(crate) epoch: Epoch,
-    /// Members are fenced at this epoch, the log is chosen.
-    pub(crate) ready: bool,
+    /// Members are fenced at this epoch, the log is chosen, and it is committed at least up to here.
+    pub(crate) ready: Option<Lsn>,
     /// Stores that do not acknowledge.
     pub(crate) lagging: BTreeSet<StoreId>,
     /// Stores that caught up.

@@ -248,9 +248,14 @@ impl Controller {
     ) -> Result<Option<ControlAnswer>, ControlRefusal> {
         let led = |volume, epoch| led_by(turn.state, node, volume, epoch);
         match request {
-            ControlRequest::Ready { volume, epoch } => {
+            ControlRequest::Ready { volume, epoch, committed } => {
                 led(volume, epoch)?;
-                self.evidence(volume, epoch).ready = true;
+                self.evidence(volume, epoch).ready = Some(committed);
+            }
+            ControlRequest::Note(note) => {
+                led(note.volume, note.epoch)?;
+                turn.out.propose(Command::Note(note), Waiting::Note(id));
+                return Ok(None);
             }
             ControlRequest::Lagging { volume, epoch, stores } => {
                 let record = led(volume, epoch)?;

@@ -21,6 +21,8 @@ pub(crate) enum Waiting {
     Control(RequestId),
     /// A purge order.
     Order(RequestId),
+    /// A primary that acknowledges in one data centre alone.
+    Note(RequestId),
     /// Certificates, with the evidence they are made from.
     Certify(RequestId, VolumeId, Vec<PurgeEvidence>),
     /// An operator.
@@ -43,6 +45,7 @@ impl Waiting {
             | Self::Renew(id, ..)
             | Self::Control(id)
             | Self::Order(id)
+            | Self::Note(id)
             | Self::Certify(id, ..) => {
                 Some((*id, Answer::Control(ControlAnswer::Refused(ControlRefusal::NotLeader))))
             }

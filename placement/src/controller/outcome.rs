@@ -45,6 +45,13 @@ impl Controller {
                 };
                 turn.out.answer(id, Answer::Control(answer));
             }
+            Waiting::Note(id) => {
+                let answer = match outcome {
+                    Outcome::Noted(noted) => ControlAnswer::Noted(noted),
+                    other => refuse(other),
+                };
+                turn.out.answer(id, Answer::Control(answer));
+            }
             Waiting::Certify(id, volume, evidence) => {
                 let answer = match outcome {
                     Outcome::Certified(times) => {

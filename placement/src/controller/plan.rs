@@ -112,8 +112,9 @@ impl Controller {
             self.returning.remove(&volume);
             return Some(Command::Reconfigure(change));
         }
-        let activates = !record.config.activated && evidence.ready && self.all_released(record, now);
-        activates.then_some(Command::Activate(volume, epoch))
+        let may_activate = !record.config.activated && self.all_released(record, now);
+        let committed = evidence.ready.filter(|_| may_activate)?;
+        Some(Command::Activate(volume, epoch, committed))
     }
 
     /// Whether nobody can serve any more under a former configuration.

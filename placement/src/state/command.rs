@@ -10,7 +10,7 @@ use trefoil_protocol::ids::{
     DcId, Epoch, Hash, Incarnation, Lsn, NodeId, PrincipalId, StoreId, TenantId, TenantName, VersionId,
     VolumeId,
 };
-use trefoil_protocol::message::control::Register;
+use trefoil_protocol::message::control::{Note, Noted, Register};
 use trefoil_protocol::time::{CpTime, Millis};
 
 /// A change of the replicated state.
@@ -43,9 +43,10 @@ pub enum Command {
     /// The next configuration of a volume.
     #[n(8)]
     Reconfigure(#[n(0)] VolumeChange),
-    /// The configuration of this epoch may acknowledge from now on.
+    /// The configuration of this epoch may acknowledge from now on; its primary knew this committed
+    /// point.
     #[n(9)]
-    Activate(#[n(0)] VolumeId, #[n(1)] Epoch),
+    Activate(#[n(0)] VolumeId, #[n(1)] Epoch, #[n(2)] Lsn),
     /// A store that is no member erased everything it held of a volume.
     #[n(10)]
     Retired(#[n(0)] VolumeId, #[n(1)] StoreId, #[n(2)] Epoch),
@@ -55,6 +56,9 @@ pub enum Command {
     /// Versions are gone everywhere.
     #[n(12)]
     Certify(#[n(0)] CertifyDraft),
+    /// What one data centre alone acknowledged.
+    #[n(13)]
+    Note(#[n(0)] Note),
 }
 
 /// A tenant to be made.
@@ -184,6 +188,8 @@ pub enum Outcome {
     Order(PurgeOrder),
     /// When each version was certified first.
     Certified(Vec<CpTime>),
+    /// Where the account of what is at risk ends now.
+    Noted(Noted),
     /// Nothing was done.
     Rejected(Rejection),
 }
@@ -217,6 +223,9 @@ pub enum Rejection {
     /// The command would break a volume.
     #[error("volume {0} would be left without {1}")]
     Breaks(VolumeId, &'static str),
+    /// A list is as long as it may be.
+    #[error("too many {0}")]
+    TooMuch(&'static str),
     /// A window is not over.
     #[error("not yet")]
     NotYet,

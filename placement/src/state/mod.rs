@@ -2,6 +2,7 @@
 //! reads no clock, draws no number and iterates nothing unordered, so that the same commands give
 //! the same bytes on every voter.
 
+mod at_risk;
 mod clock;
 mod command;
 mod deletions;
@@ -15,6 +16,7 @@ use trefoil_protocol::config::NodeState;
 use trefoil_protocol::ids::ConfigIndex;
 use trefoil_protocol::message::control::Register;
 
+pub use at_risk::AtRisk;
 pub use clock::{ClusterClock, TICK_EVERY, TICK_MAX};
 pub use command::{
     CertifyDraft, Command, NewTenant, NewVolume, OrderDraft, Outcome, Rejection, VolumeChange, WrappedKey,
@@ -109,8 +111,11 @@ impl State {
                 return self.tenants.reserve_nonces(*tenant, fresh.as_ref());
             }
             Command::Reconfigure(change) => self.volumes.change(index, change, &self.topology)?,
-            Command::Activate(volume, epoch) => self.volumes.activate(index, *volume, *epoch)?,
+            Command::Activate(volume, epoch, committed) => {
+                self.volumes.activate(index, *volume, *epoch, *committed, self.clock.now())?;
+            }
             Command::Retired(volume, store, epoch) => self.volumes.retired(index, *volume, *store, *epoch)?,
+            Command::Note(note) => return self.volumes.enter_note(note).map(Outcome::Noted),
             Command::IssueOrder(draft) => return self.issue_order(draft),
             Command::Certify(draft) => return self.certify(draft),
         }

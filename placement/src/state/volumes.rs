@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{Decode, Encode};
 use trefoil_protocol::config::{Interval, Member, MemberState, Protection, VolumeConfig};
-use trefoil_protocol::ids::{ConfigIndex, DcId, Epoch, NodeId, StoreId, VolumeId};
+use trefoil_protocol::ids::{ConfigIndex, DcId, Epoch, Lsn, NodeId, StoreId, VolumeId};
+use trefoil_protocol::message::control::{Note, Noted};
 use trefoil_protocol::mutant;
+use trefoil_protocol::time::CpTime;
 
+use super::at_risk::AtRisk;
 use super::command::{NewTenant, NewVolume, Rejection, VolumeChange};
 use super::topology::Topology;
 
@@ -48,6 +51,12 @@ pub struct VolumeRecord {
     /// Stores that may hold bytes but are dead for ever.
     #[n(5)]
     pub fenced: BTreeSet<StoreId>,
+    /// What one data centre alone acknowledged; kept until both hold everything.
+    #[n(6)]
+    pub at_risk: Option<AtRisk>,
+    /// Since when a data centre of an activated configuration has no complete copy, if one has none.
+    #[n(7)]
+    pub debt_since: Option<CpTime>,
 }
 
 impl VolumeRecord {
@@ -118,6 +127,16 @@ impl VolumeRecord {
         config.changed = index;
         self.told = index;
         self.note_holders();
+        if protection == Protection::BothDcs {
+            // Left only with the proof that both data centres hold everything.
+            self.at_risk = None;
+        }
+    }
+
+    /// Whether old objects wait for a copy in some member's data centre.
+    fn owes(&self) -> bool {
+        let complete: BTreeSet<DcId> = self.config.in_sync().map(|member| member.dc).collect();
+        self.config.members.iter().any(|member| !complete.contains(&member.dc))
     }
 
     /// Every member may get bytes from now on.
@@ -255,6 +274,8 @@ impl Volumes {
             roles: BTreeMap::new(),
             member_until: BTreeMap::new(),
             fenced: BTreeSet::new(),
+            at_risk: None,
+            debt_since: None,
         };
         record.note_holders();
         self.volumes.insert(self.last, record);
@@ -303,6 +324,8 @@ impl Volumes {
         index: ConfigIndex,
         volume: VolumeId,
         epoch: Epoch,
+        committed: Lsn,
+        now: CpTime,
     ) -> Result<(), Rejection> {
         let record = self.volumes.get_mut(&volume).ok_or(Rejection::Unknown("volume"))?;
         if record.config.epoch != epoch || record.config.primary.is_none() {
@@ -316,8 +339,21 @@ impl Volumes {
         record.told = index;
         record.roles.clear();
         record.note_roles();
+        if record.config.protection == Protection::SingleDc {
+            // Before this nothing was acknowledged in one data centre alone.
+            record.at_risk.get_or_insert_with(|| AtRisk::open(committed, now));
+        }
+        let owes = record.owes();
+        record.debt_since = owes.then(|| record.debt_since.unwrap_or(now));
         self.note(volume);
         Ok(())
+    }
+
+    pub(super) fn enter_note(&mut self, note: &Note) -> Result<Noted, Rejection> {
+        let record = self.volumes.get_mut(&note.volume).ok_or(Rejection::Unknown("volume"))?;
+        let current = record.config.epoch == note.epoch && record.config.activated;
+        let account = record.at_risk.as_mut().filter(|_| current);
+        account.ok_or(Rejection::Stale)?.note(note)
     }
 
     pub(super) fn retired(

@@ -8,7 +8,7 @@ use trefoil_placement::log_store::MemoryLogStore;
 use trefoil_placement::state::{State, VolumeRecord};
 use trefoil_placement::{Answer, Effect, Event, Placement, Request, RequestId, Settings, VoterId};
 use trefoil_protocol::config::{MemberState, Protection, VolumeConfig};
-use trefoil_protocol::ids::{ConfigIndex, Epoch, Incarnation, NodeId, StoreId, TenantId, VolumeId};
+use trefoil_protocol::ids::{ConfigIndex, Epoch, Incarnation, Lsn, NodeId, StoreId, TenantId, VolumeId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 use trefoil_protocol::message::control::{ControlAnswer, ControlRequest, News, Register, Renew};
 use trefoil_protocol::sign::Signatory;
@@ -278,7 +278,7 @@ impl Cluster {
             false => Vec::new(),
         };
         for (volume, epoch) in ready {
-            self.ask(id, ControlRequest::Ready { volume, epoch });
+            self.ask(id, ControlRequest::Ready { volume, epoch, committed: Lsn(0) });
         }
     }
 

@@ -29,11 +29,17 @@ fn r023_no_epoch_is_activated_before_its_primary_is_ready() {
     let (primary, epoch) = (cluster.config().primary.unwrap(), cluster.config().epoch);
     let elsewhere = node(&cluster.others()[0]);
     let stale = ControlAnswer::Refused(ControlRefusal::StaleEpoch(epoch));
-    assert_eq!(cluster.ask(elsewhere, ControlRequest::Ready { volume: VOLUME, epoch }), stale);
-    assert_eq!(cluster.ask(primary, ControlRequest::Ready { volume: VOLUME, epoch: Epoch(0) }), stale);
+    assert_eq!(
+        cluster.ask(elsewhere, ControlRequest::Ready { volume: VOLUME, epoch, committed: Lsn(0) }),
+        stale
+    );
+    assert_eq!(
+        cluster.ask(primary, ControlRequest::Ready { volume: VOLUME, epoch: Epoch(0), committed: Lsn(0) }),
+        stale
+    );
     assert!(!cluster.config().activated);
     let before = cluster.config().changed;
-    cluster.ask(primary, ControlRequest::Ready { volume: VOLUME, epoch });
+    cluster.ask(primary, ControlRequest::Ready { volume: VOLUME, epoch, committed: Lsn(0) });
     assert!(cluster.config().activated);
     assert!(cluster.config().changed > before, "the mark has a place in the log of its own");
 }

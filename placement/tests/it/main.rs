@@ -2,6 +2,7 @@
 //! with an in-memory log, a clock that the test moves, and storage nodes that are only as clever as
 //! their messages.
 
+mod at_risk;
 mod cluster;
 mod configurations;
 mod deletes;

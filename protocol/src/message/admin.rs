@@ -4,7 +4,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::config::{NodeEntry, TenantEntry, VolumeConfig};
-use crate::ids::{PrincipalId, StoreId, TenantId, TenantName};
+use crate::ids::{Lsn, PrincipalId, StoreId, TenantId, TenantName, VolumeId};
 use crate::message::REASON_MAX;
 use crate::message::control::{LinkReport, VolumeStatistics};
 use crate::time::{CpTime, Millis};
@@ -80,6 +80,43 @@ pub enum AdminAnswer {
     Refused(#[cbor(n(0), decode_with = "crate::codec::text::<REASON_MAX, _>")] String),
 }
 
+/// The bound of what one data centre alone may have acknowledged of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct AtRiskView {
+    /// The volume.
+    #[n(0)]
+    pub volume: VolumeId,
+    /// Since when.
+    #[n(1)]
+    pub opened: CpTime,
+    /// Both data centres hold everything up to here.
+    #[n(2)]
+    pub since: Lsn,
+    /// No record behind this one was acknowledged.
+    #[n(3)]
+    pub last: Lsn,
+    /// At most so many objects.
+    #[n(4)]
+    pub objects: u64,
+    /// At most so many sealed bytes.
+    #[n(5)]
+    pub bytes: u64,
+    /// Versions that were hidden meanwhile, all of them listed in the control plane.
+    #[n(6)]
+    pub hidden: u64,
+}
+
+/// Since when a volume has old objects without a copy in one data centre.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct DebtView {
+    /// The volume.
+    #[n(0)]
+    pub volume: VolumeId,
+    /// Since when.
+    #[n(1)]
+    pub since: CpTime,
+}
+
 /// The cluster as the control plane knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ClusterStatus {
@@ -105,4 +142,10 @@ pub struct ClusterStatus {
     /// The links, summed over what nodes that are up reported last.
     #[n(6)]
     pub links: Option<Vec<LinkReport>>,
+    /// What is at risk, by volume.
+    #[n(7)]
+    pub at_risk: Vec<AtRiskView>,
+    /// Where old objects wait for a copy in one data centre.
+    #[n(8)]
+    pub debts: Vec<DebtView>,
 }

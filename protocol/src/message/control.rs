@@ -101,6 +101,12 @@ pub struct VolumeStatistics {
     /// Sealed bytes of live objects.
     #[n(3)]
     pub bytes: u64,
+    /// Under `SingleDc`: what this data centre alone acknowledged.
+    #[n(4)]
+    pub at_risk: Option<ExposureCount>,
+    /// Objects that a member which catches up still lacks, where its data centre has no complete one.
+    #[n(5)]
+    pub debt: u64,
 }
 
 /// One version's evidence for a certificate.
@@ -149,6 +155,110 @@ pub struct PurgeClaim {
     pub window: Millis,
 }
 
+/// How many records of a volume one data centre alone may commit beyond what the control plane knows.
+pub const AT_RISK_RECORDS: u64 = 4096;
+/// How many sealed bytes it may put beyond that, unless more are reserved.
+pub const AT_RISK_BYTES: u64 = 1 << 30;
+/// The most records, and so the most versions, of one [`Note`].
+pub const NOTE_CHANGES_MAX: usize = 1024;
+
+/// Whether a version can be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Visibility {
+    /// Deleted or replaced.
+    #[n(0)]
+    Hidden,
+    /// Brought back.
+    #[n(1)]
+    Live,
+}
+
+/// A version that was hidden or brought back while one data centre alone acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct VisibilityChange {
+    /// The version.
+    #[n(0)]
+    pub version: VersionId,
+    /// The record that did it; the tombstone, if it is hidden.
+    #[n(1)]
+    pub lsn: Lsn,
+    /// How it stands now.
+    #[n(2)]
+    pub visibility: Visibility,
+}
+
+/// What the primary of a `SingleDc` epoch has committed behind what the control plane knows of it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Note {
+    /// The volume.
+    #[n(0)]
+    pub volume: VolumeId,
+    /// The epoch.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// The last record that the control plane knows; another one changes nothing, but is answered.
+    #[n(2)]
+    pub after: Lsn,
+    /// The last record that this tells of.
+    #[n(3)]
+    pub up_to: Lsn,
+    /// Objects put in between.
+    #[n(4)]
+    pub objects: u64,
+    /// Their sealed bytes.
+    #[n(5)]
+    pub bytes: u64,
+    /// Versions hidden or brought back in between, as they stand now.
+    #[cbor(n(6), decode_with = "crate::codec::list::<NOTE_CHANGES_MAX, _, _>")]
+    pub changes: Vec<VisibilityChange>,
+    /// How many bytes more are to be acknowledged before the next note.
+    #[n(7)]
+    pub reserve: u64,
+}
+
+impl Note {
+    /// One that tells nothing and asks where the control plane's knowledge ends.
+    pub fn question(volume: VolumeId, epoch: Epoch) -> Self {
+        let (after, up_to, changes) = (Lsn::ZERO, Lsn::ZERO, Vec::new());
+        Self { volume, epoch, after, up_to, objects: 0, bytes: 0, changes, reserve: AT_RISK_BYTES }
+    }
+}
+
+/// Where the control plane's knowledge of a volume under `SingleDc` ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Noted {
+    /// The last record that it knows.
+    #[n(0)]
+    pub up_to: Lsn,
+    /// Objects put in one data centre alone, up to there.
+    #[n(1)]
+    pub objects: u64,
+    /// Their sealed bytes.
+    #[n(2)]
+    pub bytes: u64,
+    /// How many bytes more may be acknowledged before the next note.
+    #[n(3)]
+    pub reserved: u64,
+    /// The list of hidden versions is full: nothing more may be hidden.
+    #[n(4)]
+    pub full: bool,
+}
+
+/// What one data centre alone acknowledged of a volume, as its primary counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ExposureCount {
+    /// Objects.
+    #[n(0)]
+    pub objects: u64,
+    /// Sealed bytes.
+    #[n(1)]
+    pub bytes: u64,
+    /// The last record.
+    #[n(2)]
+    pub last: Lsn,
+}
+
 /// What a node asks the control plane.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum ControlRequest {
@@ -177,6 +287,10 @@ pub enum ControlRequest {
         /// The epoch.
         #[n(1)]
         epoch: Epoch,
+        /// The committed point that it knows: should this epoch be the first under `SingleDc`, both
+        /// data centres hold everything up to here.
+        #[n(2)]
+        committed: Lsn,
     },
     /// A primary cannot get acknowledgements from members.
     #[n(4)]
@@ -277,6 +391,9 @@ pub enum ControlRequest {
         #[n(2)]
         epoch: Epoch,
     },
+    /// See [`Note`]; answered with [`ControlAnswer::Noted`] when it is committed.
+    #[n(11)]
+    Note(#[n(0)] Note),
 }
 
 /// What the control plane answers.
@@ -326,6 +443,9 @@ pub enum ControlAnswer {
     /// Not done, and why.
     #[n(6)]
     Refused(#[n(0)] ControlRefusal),
+    /// Committed, or where it must begin.
+    #[n(7)]
+    Noted(#[n(0)] Noted),
 }
 
 /// Changes behind a control-plane log position.

@@ -193,14 +193,20 @@ structs! {
     Register { node, dc, rack, store, store_key, capacity, addresses, last_incarnation, pid }
     Renew { store, incarnation, applied, sent, volumes, links }
     LinkReport { link, healthy, silent }
-    VolumeStatistics { volume, objects, short_of_copies, bytes }
+    VolumeStatistics { volume, objects, short_of_copies, bytes, at_risk, debt }
+    ExposureCount { objects, bytes, last }
+    VisibilityChange { version, lsn, visibility }
+    Note { volume, epoch, after, up_to, objects, bytes, changes, reserve }
+    Noted { up_to, objects, bytes, reserved, full }
     PurgeEvidence {
         version, tombstone, root, sealed_length, requested_by, requested_at, window, orders, receipts,
     }
     PurgeClaim { item, deleted_at, window }
     News { index, now, volumes, nodes, tenants, retire, partly }
     // The admin plane.
-    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links }
+    AtRiskView { volume, opened, since, last, objects, bytes, hidden }
+    DebtView { volume, since }
+    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts }
 }
 
 enums! {
@@ -241,15 +247,16 @@ enums! {
         Bag(value), BagTurn { number },
     }
     ControlRequest {
-        Register(value), Renew(value), Watch { applied, partly }, Ready { volume, epoch }, Lagging { volume, epoch, stores },
+        Register(value), Renew(value), Watch { applied, partly }, Ready { volume, epoch, committed }, Lagging { volume, epoch, stores },
         Complete { volume, epoch, store }, Unfit { volume, epoch, better },
         Restored { volume, epoch, last_single_dc, persisted }, RequestPurge { volume, epoch, scope, claims },
-        Certify { volume, epoch, evidence }, Retired { volume, store, epoch },
+        Certify { volume, epoch, evidence }, Retired { volume, store, epoch }, Note(value),
     }
     ControlAnswer {
         Registered { incarnation, placement_keys, cluster, generation }, Granted { sent, covers, news },
-        News(value), Done, Order(value), Certificates(value), Refused(value),
+        News(value), Done, Order(value), Certificates(value), Refused(value), Noted(value),
     }
+    Visibility { Hidden, Live }
     ControlRefusal { NotLeader, Unregistered, StaleEpoch(value), NotYet, Denied(value) }
     AdminRequest {
         Status, CreateTenant { name, volumes, window, first_copy_retention }, ListTenants,
@@ -277,7 +284,8 @@ every! {
         TenantAnswer Copy PutReceipt ObjectView ListEntry PurgeStage PurgeView RouteView TenantKeyGrant
         KeysView DataPart Refusal;
     "peer": PeerMessage PeerBody BagWord BagTurn LogPoint StoreReport;
-    "control": ControlRequest Register Renew LinkReport VolumeStatistics PurgeEvidence PurgeClaim
+    "control": ControlRequest Register Renew LinkReport VolumeStatistics ExposureCount Visibility VisibilityChange
+        Note Noted PurgeEvidence PurgeClaim
         ControlAnswer News ControlRefusal;
-    "admin": AdminRequest AdminAnswer ClusterStatus;
+    "admin": AdminRequest AdminAnswer AtRiskView DebtView ClusterStatus;
 }

@@ -127,9 +127,9 @@ impl<D: Disk> Replica<D> {
         hash: &Hash,
         cx: &mut Context<'_, D>,
     ) -> bool {
-        let Some((_, desk)) = self.desk(cx) else { return false };
-        let Some(response) = mutations::decided(&token, hash, &desk) else { return false };
-        cx.out.respond(request, response);
+        let Some((mutations, desk)) = self.desk(cx) else { return false };
+        let Some(decided) = mutations::decided(&token, hash, &desk) else { return false };
+        mutations.deliver(request, decided, &desk, cx);
         true
     }
 

@@ -5,6 +5,7 @@ pub mod backfill;
 pub mod batches;
 mod calls;
 pub mod erasing;
+pub mod exposure;
 pub mod holding;
 pub mod keys;
 pub mod member;

@@ -134,6 +134,8 @@ pub struct Mutations {
     keys: BTreeMap<ObjectKey, KeyQueue>,
     pending: BTreeMap<Lsn, Pending>,
     tokens: BTreeMap<Token, InUse>,
+    /// Answers to deletes and undeletes that the control plane does not have yet, by record.
+    held: BTreeMap<Lsn, Vec<(RequestId, TenantResponse)>>,
 }
 
 /// A record to be: what an evaluation decides.
@@ -146,15 +148,45 @@ struct Draft {
 /// What became of a mutation at its turn.
 enum Attempt {
     UnderWay(Lsn),
-    Answered(Box<TenantResponse>),
+    Decided(Box<Decided>),
+    Refused(Refusal),
+}
+
+/// The answer to a mutation whose token was decided before.
+pub(super) struct Decided {
+    outcome: Option<Outcome>,
+    response: TenantResponse,
+}
+
+impl Decided {
+    fn refused(refusal: Refusal) -> Self {
+        Self { outcome: None, response: Err(refusal) }
+    }
+
+    fn of<D: Disk>(outcome: Outcome, desk: &Desk<'_, D>) -> Self {
+        Self { outcome: Some(outcome), response: answer(&outcome, desk) }
+    }
+
+    /// As the answer to the question what became of it.
+    fn into_outcome(self) -> Self {
+        let response = match &self.outcome {
+            Some(outcome) => as_outcome(outcome, self.response),
+            None => self.response,
+        };
+        Self { outcome: self.outcome, response }
+    }
+
+    fn copy(&self) -> Self {
+        Self { outcome: self.outcome, response: self.response.clone() }
+    }
 }
 
 impl Mutations {
     /// Takes a mutation in: answers it from the token table, joins it to itself, or queues it.
     pub fn accept<D: Disk>(&mut self, mutation: Mutation, desk: &mut Desk<'_, D>, cx: &mut Context<'_, D>) {
         let request = mutation.request;
-        if let Some(response) = decided(&mutation.token.token, &mutation.hash, desk) {
-            return cx.out.respond(request, response);
+        if let Some(decided) = decided(&mutation.token.token, &mutation.hash, desk) {
+            return self.deliver(request, decided, desk, cx);
         }
         let token = mutation.token.token;
         if let Some(in_use) = self.tokens.get_mut(&token) {
@@ -185,8 +217,7 @@ impl Mutations {
     ) {
         match desk.holding.index().token_outcome(&token) {
             TokenState::Decided(outcome) => {
-                let response = answer(&outcome, desk);
-                return cx.out.respond(request, as_outcome(&outcome, response));
+                return self.deliver(request, Decided::of(outcome, desk).into_outcome(), desk, cx);
             }
             TokenState::Expired => return cx.out.refuse(request, Refusal::Expired),
             TokenState::Open | TokenState::Mismatch => {}
@@ -246,12 +277,12 @@ impl Mutations {
             if let Some(token) = pending.token
                 && let TokenState::Decided(outcome) = desk.holding.index().token_outcome(&token)
             {
-                for waiter in waiters {
-                    let response = answer(&outcome, desk);
+                let decided = Decided::of(outcome, desk);
+                for waiter in waiters.copied().collect::<Vec<_>>() {
                     match waiter {
-                        Waiter::Mutation(request) => cx.out.respond(*request, response),
+                        Waiter::Mutation(request) => self.deliver(request, decided.copy(), desk, cx),
                         Waiter::Outcome(request) => {
-                            cx.out.respond(*request, as_outcome(&outcome, response));
+                            self.deliver(request, decided.copy().into_outcome(), desk, cx);
                         }
                     }
                 }
@@ -265,6 +296,41 @@ impl Mutations {
         }
         for key in free {
             self.run(&key, desk, cx);
+        }
+    }
+
+    /// Answers, unless it is about a delete or undelete that the control plane must have first.
+    pub(super) fn deliver<D: Disk>(
+        &mut self,
+        request: RequestId,
+        decided: Decided,
+        desk: &Desk<'_, D>,
+        cx: &mut Context<'_, D>,
+    ) {
+        let hides =
+            |o: &Outcome| matches!(o.result, TokenResult::Deleted { .. } | TokenResult::Undeleted { .. });
+        match decided.outcome.filter(hides).filter(|outcome| desk.primary.owes_note(outcome.lsn)) {
+            Some(outcome) => {
+                self.held.entry(outcome.lsn).or_default().push((request, decided.response));
+            }
+            None => cx.out.respond(request, decided.response),
+        }
+    }
+
+    /// Whether answers wait for the control plane.
+    pub fn holds_answers(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Gives the answers that need not wait any more.
+    pub fn release<D: Disk>(&mut self, primary: &Primary, holding: &Holding<D>, cx: &mut Context<'_, D>) {
+        if !primary.is_serving(holding) {
+            return;
+        }
+        while let Some(entry) = self.held.first_entry().filter(|entry| !primary.owes_note(*entry.key())) {
+            for (request, response) in entry.remove() {
+                cx.out.respond(request, response);
+            }
         }
     }
 
@@ -284,7 +350,10 @@ impl Mutations {
 
     /// This node is not the primary any more: everybody asks the next one.
     pub fn abandon<D: Disk>(&mut self, refusal: &Refusal, cx: &mut Context<'_, D>) {
-        let Self { keys, pending, tokens } = std::mem::take(self);
+        let Self { keys, pending, tokens, held } = std::mem::take(self);
+        for (request, _) in held.into_values().flatten() {
+            cx.out.refuse(request, refusal.clone());
+        }
         let queued = keys.into_values().flat_map(|queue| queue.waiting);
         refuse_all(queued.map(|mutation| Waiter::Mutation(mutation.request)), refusal, cx);
         refuse_all(pending.into_values().flat_map(|pending| pending.waiters), refusal, cx);
@@ -326,17 +395,26 @@ impl Mutations {
                     in_use.record = Some(lsn);
                 }
             }
-            Attempt::Answered(response) => {
-                let response = *response;
-                let joined = self.tokens.remove(&token).map(|in_use| in_use.waiters).unwrap_or_default();
-                cx.out.respond(mutation.request, response.clone());
-                for waiter in joined {
-                    match waiter {
-                        Waiter::Mutation(request) => cx.out.respond(request, response.clone()),
-                        // Nothing is sealed: it was refused, and the client may try again.
-                        Waiter::Outcome(request) => cx.out.refuse(request, Refusal::Busy),
-                    }
-                }
+            Attempt::Decided(decided) => self.answer_all(&mutation, &decided, desk, cx),
+            Attempt::Refused(refusal) => self.answer_all(&mutation, &Decided::refused(refusal), desk, cx),
+        }
+    }
+
+    /// Answers a mutation that needs no record, and whoever joined it.
+    fn answer_all<D: Disk>(
+        &mut self,
+        mutation: &Mutation,
+        decided: &Decided,
+        desk: &Desk<'_, D>,
+        cx: &mut Context<'_, D>,
+    ) {
+        let joined = self.tokens.remove(&mutation.token.token).map(|in_use| in_use.waiters);
+        self.deliver(mutation.request, decided.copy(), desk, cx);
+        for waiter in joined.unwrap_or_default() {
+            match waiter {
+                Waiter::Mutation(request) => self.deliver(request, decided.copy(), desk, cx),
+                // Nothing is sealed: it was refused, and the client may try again.
+                Waiter::Outcome(request) => cx.out.refuse(request, Refusal::Busy),
             }
         }
     }
@@ -347,15 +425,15 @@ impl Mutations {
         desk: &mut Desk<'_, D>,
         cx: &mut Context<'_, D>,
     ) -> Attempt {
-        if let Some(response) = decided(&mutation.token.token, &mutation.hash, desk) {
-            return Attempt::Answered(Box::new(response));
+        if let Some(decided) = decided(&mutation.token.token, &mutation.hash, desk) {
+            return Attempt::Decided(Box::new(decided));
         }
         let draft = evaluate(mutation, desk, cx);
         let appended =
             draft.and_then(|draft| self.append(draft.body, draft.wrapped, draft.erasable, desk, cx));
         match appended {
             Ok(lsn) => Attempt::UnderWay(lsn),
-            Err(refusal) => Attempt::Answered(Box::new(Err(refusal))),
+            Err(refusal) => Attempt::Refused(refusal),
         }
     }
 
@@ -395,6 +473,14 @@ impl Mutation {
         }
     }
 
+    /// Whether a version is hidden or brought back by it.
+    fn hides<D: Disk>(&self, desk: &Desk<'_, D>) -> bool {
+        match &self.intent {
+            Intent::Put { request, .. } => desk.holding.index().latest(&request.key).is_some(),
+            Intent::Delete { .. } | Intent::Undelete { .. } => true,
+        }
+    }
+
     fn cause<D: Disk>(&self, cx: &Context<'_, D>) -> Cause {
         Cause {
             token: self.token.token,
@@ -408,22 +494,22 @@ impl Mutation {
 }
 
 /// The answer to a mutation whose token was decided before.
-pub(super) fn decided<D: Disk>(token: &Token, hash: &Hash, desk: &Desk<'_, D>) -> Option<TenantResponse> {
+pub(super) fn decided<D: Disk>(token: &Token, hash: &Hash, desk: &Desk<'_, D>) -> Option<Decided> {
     match desk.holding.index().token(token, hash) {
         TokenState::Open => None,
         TokenState::Decided(outcome) => {
-            mutant!(M25, Some(answer(&outcome, desk)), forgetful_answer(&outcome, desk))
+            mutant!(M25, Some(Decided::of(outcome, desk)), forgetful_answer(outcome, desk))
         }
-        TokenState::Mismatch => Some(Err(Refusal::TokenMismatch)),
-        TokenState::Expired => Some(Err(Refusal::Expired)),
+        TokenState::Mismatch => Some(Decided::refused(Refusal::TokenMismatch)),
+        TokenState::Expired => Some(Decided::refused(Refusal::Expired)),
     }
 }
 
 /// Forgets the tokens of earlier epochs.
 #[cfg(feature = "mutants")]
-fn forgetful_answer<D: Disk>(outcome: &Outcome, desk: &Desk<'_, D>) -> Option<TenantResponse> {
+fn forgetful_answer<D: Disk>(outcome: Outcome, desk: &Desk<'_, D>) -> Option<Decided> {
     let point = desk.holding.point(outcome.lsn)?;
-    (point.epoch == desk.config.epoch).then(|| answer(outcome, desk))
+    (point.epoch == desk.config.epoch).then(|| Decided::of(outcome, desk))
 }
 
 /// What a mutation does to the committed state, or why it does nothing. A refusal that the state
@@ -433,6 +519,9 @@ fn evaluate<D: Disk>(
     desk: &Desk<'_, D>,
     cx: &mut Context<'_, D>,
 ) -> Result<Draft, Refusal> {
+    if desk.primary.may_hide_no_more() && mutation.hides(desk) {
+        return Err(Refusal::Busy);
+    }
     let decision = match &mutation.intent {
         Intent::Put { request, end, inline } => put(mutation, request, end, inline.clone(), desk, cx),
         Intent::Delete { key, precondition } => delete(mutation, key, *precondition, desk, cx),

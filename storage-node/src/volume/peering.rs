@@ -136,8 +136,8 @@ impl Peering {
         }
         if !config.activated && is_due(self.ready_at, REPORT_EVERY, cx.now) {
             self.ready_at = Some(cx.now);
-            let (volume, epoch) = (config.volume, config.epoch);
-            cx.out.ask(ControlRequest::Ready { volume, epoch });
+            let (volume, epoch, committed) = (config.volume, config.epoch, holding.committed());
+            cx.out.ask(ControlRequest::Ready { volume, epoch, committed });
         }
         Ok(Progress::Ready)
     }

@@ -4,19 +4,20 @@
 //! It never commits anything below its own `EpochStart` by itself, never counts a copy that was not
 //! acknowledged by the store that holds it, and never removes a member on its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use trefoil_engine::Disk;
 use trefoil_protocol::config::{Member, MemberState, Protection, VolumeConfig};
-use trefoil_protocol::ids::{Incarnation, Lsn, StoreId};
-use trefoil_protocol::message::control::ControlRequest;
+use trefoil_protocol::ids::{DcId, Incarnation, Lsn, StoreId};
+use trefoil_protocol::message::control::{ControlRequest, ExposureCount};
 use trefoil_protocol::message::peer::{LogPoint, PeerBody, encode_records};
 use trefoil_protocol::message::tenant::Copy;
 use trefoil_protocol::mutant;
 use trefoil_protocol::record::Record;
 use trefoil_protocol::time::BootTime;
 
+use super::exposure::Exposure;
 use super::holding::Holding;
 use crate::effect::Lane;
 use crate::outbox::Context;
@@ -76,6 +77,8 @@ pub struct Primary {
     reported_at: Option<BootTime>,
     said_complete: BTreeMap<StoreId, BootTime>,
     restored_at: Option<BootTime>,
+    /// Under `SingleDc`: what the control plane knows of it.
+    exposure: Option<Exposure>,
 }
 
 impl Primary {
@@ -106,7 +109,39 @@ impl Primary {
             reported_at: None,
             said_complete: BTreeMap::new(),
             restored_at: None,
+            exposure: (config.protection == Protection::SingleDc).then(Exposure::default),
         }
+    }
+
+    /// The account with the control plane of what this data centre alone holds, under `SingleDc`.
+    pub fn exposure(&mut self) -> Option<&mut Exposure> {
+        self.exposure.as_mut()
+    }
+
+    /// Whether the answer to a delete or undelete at `lsn` must wait: the control plane does not have it.
+    pub fn owes_note(&self, lsn: Lsn) -> bool {
+        self.exposure.as_ref().is_some_and(|exposure| lsn > exposure.noted())
+    }
+
+    /// Whether nothing more may be hidden, because the control plane can keep no more of it.
+    pub fn may_hide_no_more(&self) -> bool {
+        self.exposure.as_ref().is_some_and(Exposure::is_full)
+    }
+
+    /// What this data centre alone acknowledged, under `SingleDc` and once it is known.
+    pub fn at_risk<D: Disk>(&self, holding: &Holding<D>) -> Option<ExposureCount> {
+        let last = holding.committed();
+        let (objects, bytes) = self.exposure.as_ref()?.total(last)?;
+        Some(ExposureCount { objects, bytes, last })
+    }
+
+    /// Objects that members still lack in a data centre without a complete one.
+    pub fn debt(&self, me: &Member) -> u64 {
+        let complete = |f: &&Follower| f.member.state == MemberState::InSync;
+        let covered: BTreeSet<DcId> =
+            self.followers.values().filter(complete).map(|f| f.member.dc).chain([me.dc]).collect();
+        let owing = self.followers.values().filter(|f| !covered.contains(&f.member.dc));
+        owing.filter_map(|f| f.missing).max().map_or(0, u64::from)
     }
 
     /// Where the epoch's own start stands, or is to stand.
@@ -204,6 +239,10 @@ impl Primary {
     ) -> Vec<Record> {
         let own = holding.acknowledgeable(holding.committed());
         let point = mutant!(M02, self.committable(own, config.protection, me), self.best_second(own));
+        let point = match &mut self.exposure {
+            Some(exposure) => exposure.limit(holding, point),
+            None => point,
+        };
         if point < self.start || point <= holding.committed() {
             return Vec::new();
         }
@@ -316,6 +355,9 @@ impl Primary {
         let complete = self.followers.iter().filter(|(_, f)| f.is_complete(holding.committed()));
         for (store, _) in complete {
             let due = self.said_complete.get(store).map_or(self.committed_at, |at| *at + REPORT_EVERY);
+            soonest = Some(soonest.map_or(due, |at| at.min(due)));
+        }
+        if let Some(due) = self.exposure.as_ref().and_then(|e| e.next_wakeup(holding.committed())) {
             soonest = Some(soonest.map_or(due, |at| at.min(due)));
         }
         if config.protection == Protection::Restoring {

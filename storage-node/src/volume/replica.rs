@@ -132,6 +132,14 @@ impl<D: Disk> Replica<D> {
         matches!(&self.role, Role::Primary(primary) if primary.is_serving(&self.holding))
     }
 
+    /// The epoch's state, if this store is the primary and the epoch has begun.
+    pub fn primary(&self) -> Option<&Primary> {
+        match &self.role {
+            Role::Primary(primary) => Some(primary),
+            _ => None,
+        }
+    }
+
     /// How many members hold everything, if this store is the primary.
     pub fn whole_copies(&self) -> Option<usize> {
         match &self.role {
@@ -359,6 +367,7 @@ impl<D: Disk> Replica<D> {
             }
         }
         self.drive_purges(cx);
+        self.settle_exposure(cx);
         let Role::Primary(primary) = &mut self.role else { return };
         let replicated = primary.replicate(&self.holding, &self.config, cx);
         primary.report(&self.holding, &self.config, cx);
@@ -370,6 +379,17 @@ impl<D: Disk> Replica<D> {
             }
             Err(RecordReadError::Disk(error)) => cx.out.fail_store(error),
         }
+    }
+
+    /// Tells the control plane what only this data centre holds, and answers what waited for that.
+    fn settle_exposure(&mut self, cx: &mut Context<'_, D>) {
+        let Role::Primary(primary) = &mut self.role else { return };
+        self.mutations.release(primary, &self.holding, cx);
+        let Some(exposure) = primary.exposure() else { return };
+        if self.mutations.holds_answers() {
+            exposure.press();
+        }
+        exposure.settle(&self.holding, &self.config, cx);
     }
 
     /// Whether others may be asked for copies; a peering asks in its own way.
@@ -406,7 +426,15 @@ impl<D: Disk> Replica<D> {
 
     /// The control plane answered something that this volume asked.
     pub fn control(&mut self, ticket: ControlTicket, answer: ControlAnswer, cx: &mut Context<'_, D>) {
-        self.purges.answered(ticket, answer);
+        let of_exposure = match &mut self.role {
+            Role::Primary(primary) => {
+                primary.exposure().is_some_and(|exposure| exposure.answered(ticket, &answer))
+            }
+            _ => false,
+        };
+        if !of_exposure {
+            self.purges.answered(ticket, answer);
+        }
         self.settle(cx);
     }
 

@@ -3,6 +3,7 @@
 mod backfill;
 mod bag;
 mod cluster;
+mod exposure;
 mod failover;
 mod orders;
 mod placement;

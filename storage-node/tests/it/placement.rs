@@ -6,8 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use trefoil_protocol::config::{
     Interval, Member, MemberState, NodeEntry, NodeState, Protection, TenantEntry, VolumeConfig,
 };
-use trefoil_protocol::ids::{ConfigIndex, Epoch, Incarnation, NodeId, StoreId, TenantId, VolumeId};
-use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, ControlRequest, News};
+use trefoil_protocol::ids::{
+    ConfigIndex, Epoch, Incarnation, Lsn, NodeId, StoreId, TenantId, VersionId, VolumeId,
+};
+use trefoil_protocol::message::control::{
+    AT_RISK_BYTES, ControlAnswer, ControlRefusal, ControlRequest, News, Noted, Visibility,
+};
 use trefoil_protocol::sign::Signatory;
 use trefoil_protocol::time::{BootTime, CpTime, Millis};
 use trefoil_storage_node::ControlTicket;
@@ -32,6 +36,14 @@ pub(crate) struct FakePlacement {
     pub(crate) orders: crate::orders::Orders,
     /// How often a1 renewed.
     pub(crate) renewals: u64,
+    /// What was acknowledged in one data centre alone.
+    pub(crate) noted: BTreeMap<VolumeId, Noted>,
+    /// Versions that were hidden or brought back there.
+    pub(crate) changes: BTreeMap<VersionId, Visibility>,
+    /// Whether nothing of that is heard.
+    pub(crate) is_deaf: bool,
+    /// The most bytes that may be acknowledged before they are noted.
+    pub(crate) reserves: u64,
 }
 
 impl FakePlacement {
@@ -51,6 +63,10 @@ impl FakePlacement {
             retire: BTreeMap::new(),
             orders: crate::orders::Orders::default(),
             renewals: 0,
+            noted: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            is_deaf: false,
+            reserves: AT_RISK_BYTES,
         }
     }
 
@@ -188,7 +204,7 @@ impl FakePlacement {
                 self.watches.insert(node, (ticket, applied));
                 return None;
             }
-            ControlRequest::Ready { volume, epoch } => {
+            ControlRequest::Ready { volume, epoch, .. } => {
                 self.index += 1;
                 let config = self.volumes.get_mut(&volume).expect("a volume");
                 if self.activates && config.epoch == epoch && !config.activated {
@@ -228,6 +244,23 @@ impl FakePlacement {
                     volumes.remove(&volume);
                 }
                 ControlAnswer::Done
+            }
+            ControlRequest::Note(note) => {
+                if self.is_deaf {
+                    return None;
+                }
+                let nothing =
+                    Noted { up_to: Lsn::ZERO, objects: 0, bytes: 0, reserved: AT_RISK_BYTES, full: false };
+                let known = self.noted.entry(note.volume).or_insert(nothing);
+                if note.after == known.up_to {
+                    known.up_to = note.up_to;
+                    known.objects += note.objects;
+                    known.bytes += note.bytes;
+                    known.reserved = note.reserve.min(self.reserves);
+                    self.changes
+                        .extend(note.changes.iter().map(|change| (change.version, change.visibility)));
+                }
+                ControlAnswer::Noted(*known)
             }
             ControlRequest::Lagging { .. }
             | ControlRequest::Unfit { .. }

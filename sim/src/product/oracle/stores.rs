@@ -1,6 +1,7 @@
 //! The white-box looks: into the disks at the instant of an acknowledgement, and at who would
 //! answer "latest" now.
 
+use trefoil_placement::state::VolumeRecord;
 use trefoil_protocol::config::{Member, Protection, VolumeConfig};
 use trefoil_protocol::ids::{Lsn, NodeId, VersionId, VolumeId};
 use trefoil_protocol::message::tenant::TenantAnswer;
@@ -36,6 +37,10 @@ impl Oracle {
             return;
         }
         self.protections.insert(format!("{:?}", config.protection));
+        if !stored && config.protection == Protection::SingleDc {
+            let unknown = self.unknown_to_placement(view, config.volume, version, lsn);
+            self.once(unknown);
+        }
         let durable = |node: NodeId| {
             has_lied(view, node)
                 || self.has_durably(view, node, config.volume, lsn)
@@ -71,6 +76,33 @@ impl Oracle {
             copies,
         };
         self.violations.extend(lacking.or_else(|| durable_at_ack::check(&seen)));
+    }
+
+    /// A delete or undelete that one data centre acknowledges alone must be in the control plane too.
+    fn unknown_to_placement(
+        &self,
+        view: &View<'_, Process>,
+        volume: VolumeId,
+        version: VersionId,
+        lsn: Lsn,
+    ) -> Option<Violation> {
+        let placements = view.nodes.iter().filter_map(|node| node.program()?.placement());
+        let records: Vec<&VolumeRecord> =
+            placements.filter_map(|placement| placement.core().state().volumes.get(volume)).collect();
+        // Without an account the volume has left `SingleDc`, with the proof that this needs.
+        let knows = |record: &&VolumeRecord| {
+            record.at_risk.as_ref().is_none_or(|account| account.knows(version, lsn))
+        };
+        let is_known = records.is_empty() || records.iter().any(knows);
+        (!is_known).then(|| Violation {
+            checker: "at_risk",
+            object: self.object_of(version),
+            at_ns: view.now,
+            sentence: format!(
+                "record {lsn} of volume {volume} was acknowledged in one data centre, and the control \
+                 plane does not know what it did"
+            ),
+        })
     }
 
     fn has_durably(&self, view: &View<'_, Process>, node: NodeId, volume: VolumeId, lsn: Lsn) -> bool {
