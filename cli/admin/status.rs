@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
-use trefoil_protocol::config::{MemberState, NodeState, Protection, VolumeConfig};
+use trefoil_protocol::config::{MemberState, NodeState, Protection, SingleDcPolicy, VolumeConfig};
 use trefoil_protocol::ids::LinkId;
 use trefoil_protocol::message::admin::{ClusterStatus, DebtView};
 
 use super::connection::Admin;
+use super::tenant::Policy;
 use crate::failure::{Failure, Kind, Verdict};
 use crate::output::{self, Format};
 use crate::quantity;
@@ -104,6 +105,8 @@ pub(crate) struct VolumeView {
     pub(crate) in_sync: Vec<String>,
     pub(crate) catching_up: Vec<String>,
     pub(crate) protection: &'static str,
+    /// What its tenant wants in `SingleDc`: `available` or `strict`.
+    pub(crate) policy: &'static str,
     pub(crate) active: bool,
 }
 
@@ -245,7 +248,11 @@ impl VolumeView {
             primary,
             self.in_sync.join(" "),
             self.catching_up.join(" "),
-            self.protection.to_owned(),
+            match (self.policy, self.protection) {
+                ("strict", "SingleDc") => "SingleDc, strict: writes are refused".to_owned(),
+                ("strict", protection) => format!("{protection}, strict"),
+                (_, protection) => protection.to_owned(),
+            },
         ]
     }
 }
@@ -257,7 +264,8 @@ const UNKNOWN: &str = "unknown";
 /// The primary's count if it answers, else the bound that the control plane committed.
 fn at_risk_line(status: &ClusterStatus, volume: &VolumeConfig) -> Option<AtRiskLine> {
     let account = status.at_risk.iter().find(|account| account.volume == volume.volume);
-    let is_exposed = volume.protection != Protection::BothDcs && volume.activated;
+    let may_write = volume.single_dc == SingleDcPolicy::Allow;
+    let is_exposed = volume.protection != Protection::BothDcs && volume.activated && may_write;
     if account.is_none() && !is_exposed {
         return None;
     }
@@ -317,6 +325,7 @@ fn volume_view(status: &ClusterStatus, volume: &VolumeConfig) -> VolumeView {
         in_sync: members(MemberState::InSync),
         catching_up: members(MemberState::CatchingUp),
         protection: volume.protection.reported(),
+        policy: Policy::name(volume.single_dc),
         active: volume.activated && volume.primary.is_some(),
     }
 }
@@ -406,6 +415,7 @@ mod tests {
             ever_held: vec![],
             window: Millis(1),
             first_copy_retention: Millis(0),
+            single_dc: SingleDcPolicy::Allow,
         };
         ClusterStatus {
             now: CpTime(0),

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
-use trefoil_protocol::config::TenantEntry;
+use trefoil_protocol::config::{SingleDcPolicy, TenantEntry};
 use trefoil_protocol::ids::TenantName;
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 
@@ -39,9 +39,37 @@ pub(crate) struct CreateArguments {
     /// How many volumes, a power of two
     #[arg(long, default_value_t = VOLUMES_DEFAULT, value_name = "N")]
     volumes: u32,
+    /// While one data centre cannot be reached: `available` writes to the other one alone, `strict`
+    /// refuses writes
+    #[arg(long, default_value = "available")]
+    protection: Policy,
     /// Show what would be made and make nothing
     #[arg(long)]
     plan: bool,
+}
+
+/// What a tenant wants while one data centre cannot be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Policy {
+    Available,
+    Strict,
+}
+
+impl Policy {
+    /// What operators call a tenant's wish.
+    pub(crate) fn name(policy: SingleDcPolicy) -> &'static str {
+        match policy {
+            SingleDcPolicy::Allow => "available",
+            SingleDcPolicy::Refuse => "strict",
+        }
+    }
+
+    fn meant(self) -> SingleDcPolicy {
+        match self {
+            Self::Available => SingleDcPolicy::Allow,
+            Self::Strict => SingleDcPolicy::Refuse,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -52,6 +80,7 @@ struct TenantView {
     volumes: u32,
     delete_window: String,
     first_copy_retention: String,
+    protection: &'static str,
 }
 
 impl TenantView {
@@ -62,6 +91,7 @@ impl TenantView {
             volumes: tenant.volume_count,
             delete_window: quantity::duration_text(tenant.window.into()),
             first_copy_retention: quantity::duration_text(tenant.first_copy_retention.into()),
+            protection: Policy::name(tenant.single_dc),
         }
     }
 
@@ -72,6 +102,7 @@ impl TenantView {
             volumes: arguments.volumes,
             delete_window: quantity::duration_text(arguments.delete_window),
             first_copy_retention: quantity::duration_text(arguments.first_copy_retention),
+            protection: Policy::name(arguments.protection.meant()),
         }
     }
 
@@ -82,12 +113,13 @@ impl TenantView {
             self.volumes.to_string(),
             self.delete_window.clone(),
             self.first_copy_retention.clone(),
+            self.protection.to_owned(),
         ]
     }
 }
 
 fn table<'a>(tenants: impl IntoIterator<Item = &'a TenantView>) -> String {
-    let header = ["TENANT", "ID", "VOLUMES", "DELETE WINDOW", "FIRST COPY RETENTION"];
+    let header = ["TENANT", "ID", "VOLUMES", "DELETE WINDOW", "FIRST COPY RETENTION", "PROTECTION"];
     output::table(&header, tenants.into_iter().map(TenantView::row))
 }
 
@@ -119,6 +151,7 @@ async fn create(admin: &Admin, arguments: &CreateArguments) -> Verdict<TenantEnt
         volumes: arguments.volumes,
         window: arguments.delete_window.into(),
         first_copy_retention: arguments.first_copy_retention.into(),
+        single_dc: arguments.protection.meant(),
     };
     match admin.ask(request).await? {
         AdminAnswer::Tenant(tenant) => Ok(tenant),
@@ -137,6 +170,7 @@ pub(crate) async fn create_default(
         delete_window: window,
         first_copy_retention: Duration::ZERO,
         volumes: VOLUMES_DEFAULT,
+        protection: Policy::Available,
         plan: false,
     };
     create(admin, &arguments).await

@@ -200,6 +200,7 @@ impl WriteError {
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::NotFound | Self::Gone => FailureKind::NotFound,
+            Self::Refused(Refusal::SingleDc) => FailureKind::Unavailable,
             Self::Refused(_)
             | Self::Seal(_)
             | Self::Metadata(_)

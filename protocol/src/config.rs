@@ -49,6 +49,19 @@ impl Protection {
     }
 }
 
+/// What a tenant wants while one data centre cannot be reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum SingleDcPolicy {
+    /// Writes go on in the other one, declared and ledgered.
+    #[default]
+    #[n(0)]
+    Allow,
+    /// Writes are refused until both hold everything again; reads go on.
+    #[n(1)]
+    Refuse,
+}
+
 /// How far a member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(index_only)]
@@ -141,6 +154,9 @@ pub struct VolumeConfig {
     /// How long the first copy stays after the others are erased.
     #[n(12)]
     pub first_copy_retention: Millis,
+    /// Whether writes go on under [`Protection::SingleDc`].
+    #[n(13)]
+    pub single_dc: SingleDcPolicy,
 }
 
 impl VolumeConfig {
@@ -255,6 +271,9 @@ pub struct TenantEntry {
     /// How long the first copy stays after the others are erased.
     #[n(4)]
     pub first_copy_retention: Millis,
+    /// Whether writes go on while one data centre cannot be reached.
+    #[n(5)]
+    pub single_dc: SingleDcPolicy,
 }
 
 /// A volume count that [`crate::key::volume_slot`] can work with, or an error.

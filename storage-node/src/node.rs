@@ -481,7 +481,7 @@ fn statistics_of<D: Disk>(replica: &Replica<D>) -> Option<VolumeStatistics> {
         objects: live.versions,
         short_of_copies,
         bytes: live.bytes,
-        at_risk: primary.at_risk(replica.holding()),
+        at_risk: primary.at_risk(replica.holding()).filter(|_| !primary.refuses_writes(replica.config())),
         debt: primary.debt(me),
     })
 }

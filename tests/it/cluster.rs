@@ -179,7 +179,14 @@ impl Cluster {
     /// Makes a tenant whose deletes can be undone for `window`, and a profile for it.
     #[track_caller]
     pub(crate) fn found(&self, tenant: &str, window: &str) {
-        let made = self.operator(&["tenant", "create", tenant, "--delete-window", window, "--volumes", "4"]);
+        self.found_as(tenant, window, "available");
+    }
+
+    /// [`Self::found`] with a word on what shall be while one data centre cannot be reached.
+    #[track_caller]
+    pub(crate) fn found_as(&self, tenant: &str, window: &str, protection: &str) {
+        let create = ["tenant", "create", tenant, "--delete-window", window, "--volumes", "4"];
+        let made = self.operator(&[&create[..], &["--protection", protection]].concat());
         assert_eq!(made.held().json()["volumes"], 4);
         let acme: toml::Table = fs::read_to_string(self.profile("acme")).unwrap().parse().unwrap();
         let profile = self.profile(tenant);

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Instant;
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::cluster::{Alone, Cluster, NODES, PLACEMENT, is_whole};
 use crate::ledger::Load;
@@ -117,4 +118,39 @@ fn one_data_centre_is_lost_and_every_object_is_read_and_written() {
     let status = cluster.wait_for("every object to be counted", |status| status["objects"] == 60);
     assert_eq!((&status["healthy"], &status["protection"]), (&false.into(), &"SingleDc".into()));
     cluster.nothing_panicked();
+}
+
+#[test]
+fn r018_a_strict_tenant_is_told_to_try_later_while_a_data_centre_is_away() {
+    let cluster = Alone::start("strict");
+    cluster.found_as("initech", "7d", "strict");
+    let file = cluster.path("in");
+    fs::write(&file, b"kept in both").unwrap();
+    let put = ["put", "k", file.to_str().unwrap()];
+    cluster.tenant("initech", &put).held();
+    for node in ["b1", "b2", "b3"] {
+        cluster.signal(node, Signal::KILL);
+    }
+    let of = |status: &Value, tenant: &str, field: &str, wanted: &Value| {
+        let volumes = status["volumes"].as_array().unwrap().iter().filter(|v| v["tenant"] == tenant);
+        volumes.map(|volume| &volume[field]).all(|value| value == wanted)
+    };
+    let status = cluster.wait_for("every volume in one data centre", |status| {
+        let active = |tenant| of(status, tenant, "active", &true.into());
+        let single = |tenant| of(status, tenant, "protection", &"SingleDc".into());
+        ["initech", "acme"].into_iter().all(|tenant| active(tenant) && single(tenant))
+    });
+    assert!(
+        of(&status, "initech", "policy", &"strict".into())
+            && of(&status, "acme", "policy", &"available".into())
+    );
+    cluster.plain("initech", &put).failed(5, "one data centre cannot be reached");
+    cluster.plain("initech", &["rm", "k"]).failed(5, "one data centre cannot be reached");
+    assert_eq!(cluster.plain("initech", &["get", "k"]).held().stdout, b"kept in both");
+    // The other tenants go on, and what that puts at risk is shown.
+    cluster.tenant("acme", &put).held();
+    let counted = |line: &Value| line["known"] == "counted" && line["objects"] == 1;
+    let status = cluster
+        .wait_for("what is at risk", |status| status["at_risk"].as_array().unwrap().iter().any(counted));
+    assert!(status["at_risk"].as_array().unwrap().iter().all(|line| line["tenant"] != "initech"), "{status}");
 }

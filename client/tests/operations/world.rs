@@ -505,6 +505,7 @@ impl State {
             ever_held: vec![],
             window: Millis(5),
             first_copy_retention: Millis(0),
+            single_dc: trefoil_protocol::config::SingleDcPolicy::Allow,
         };
         let entry = |name: &str| NodeEntry {
             node: node(name),
@@ -525,6 +526,7 @@ impl State {
                 volume_count: VOLUMES,
                 window: Millis(5),
                 first_copy_retention: Millis(0),
+                single_dc: trefoil_protocol::config::SingleDcPolicy::Allow,
             },
             volumes: (0..VOLUMES).map(volume).collect(),
             nodes: names.iter().map(|name| entry(name)).collect(),

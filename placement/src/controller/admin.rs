@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use trefoil_protocol::config::{Member, MemberState, TenantEntry};
+use trefoil_protocol::config::{Member, MemberState, SingleDcPolicy, TenantEntry};
 use trefoil_protocol::ids::{DcId, Epoch, LinkId, NodeId, TenantName, VolumeId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, AtRiskView, ClusterStatus, DebtView};
 use trefoil_protocol::message::control::{LinkReport, Renew, VolumeStatistics};
@@ -89,9 +89,14 @@ pub(crate) fn weigh(
             let tenants = state.tenants.all().map(|record| record.entry.clone());
             Wish::Answer(AdminAnswer::Tenants(tenants.collect()))
         }
-        AdminRequest::CreateTenant { name, volumes, window, first_copy_retention } => {
-            let wanted =
-                Wanted { name: *name, volumes: *volumes, window: *window, retention: *first_copy_retention };
+        AdminRequest::CreateTenant { name, volumes, window, first_copy_retention, single_dc } => {
+            let wanted = Wanted {
+                name: *name,
+                volumes: *volumes,
+                window: *window,
+                retention: *first_copy_retention,
+                single_dc: *single_dc,
+            };
             create_tenant(state, &wanted, keyring, entropy)
         }
         AdminRequest::CreatePrincipal { tenant } => match state.tenants.named(*tenant) {
@@ -117,7 +122,9 @@ fn status(state: &State, reported: &Reported) -> ClusterStatus {
 }
 
 fn at_risk_of(record: &VolumeRecord) -> Option<AtRiskView> {
-    record.at_risk.as_ref().map(|account| account.view(record.config.volume))
+    // Who refuses writes in one data centre has nothing there that anybody was promised.
+    let allowed = record.config.single_dc == SingleDcPolicy::Allow;
+    record.at_risk.as_ref().filter(|_| allowed).map(|account| account.view(record.config.volume))
 }
 
 fn debt_of(record: &VolumeRecord) -> Option<DebtView> {
@@ -129,12 +136,13 @@ struct Wanted {
     volumes: u32,
     window: Millis,
     retention: Millis,
+    single_dc: SingleDcPolicy,
 }
 
 impl Wanted {
     fn is(&self, entry: &TenantEntry) -> bool {
-        (self.volumes, self.window, self.retention)
-            == (entry.volume_count, entry.window, entry.first_copy_retention)
+        (self.volumes, self.window, self.retention, self.single_dc)
+            == (entry.volume_count, entry.window, entry.first_copy_retention, entry.single_dc)
     }
 }
 
@@ -175,6 +183,7 @@ fn create_tenant(state: &State, wanted: &Wanted, keyring: &Keyring, entropy: &mu
         name: wanted.name,
         window: wanted.window,
         first_copy_retention: wanted.retention,
+        single_dc: wanted.single_dc,
         volumes,
         keys: keys.to_vec(),
     }))

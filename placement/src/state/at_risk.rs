@@ -78,7 +78,13 @@ impl AtRisk {
             bytes: self.bytes,
             reserved: self.reserved,
             full: self.changes.len() >= CHANGES_MAX,
+            since: self.since,
         }
+    }
+
+    /// Everything up to here is in both data centres.
+    pub fn since(&self) -> Lsn {
+        self.since
     }
 
     /// Whether a delete or undelete of `version` at `lsn` survives the loss of the one data centre.

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
-use trefoil_protocol::config::{Member, Protection};
+use trefoil_protocol::config::{Member, Protection, SingleDcPolicy};
 use trefoil_protocol::deletion::{PurgeOrder, PurgeScope};
 use trefoil_protocol::ids::{
     DcId, Epoch, Hash, Incarnation, Lsn, NodeId, PrincipalId, StoreId, TenantId, TenantName, VersionId,
@@ -76,6 +76,9 @@ pub struct NewTenant {
     /// How long the first copy stays after the others are erased.
     #[n(3)]
     pub first_copy_retention: Millis,
+    /// Whether writes go on while one data centre cannot be reached.
+    #[n(6)]
+    pub single_dc: SingleDcPolicy,
     /// Its volumes, by slot.
     #[n(4)]
     pub volumes: Vec<NewVolume>,

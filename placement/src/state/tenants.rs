@@ -107,6 +107,7 @@ impl Tenants {
             volume_count: u32::try_from(new.volumes.len()).expect("checked against the limit"),
             window: new.window,
             first_copy_retention: new.first_copy_retention,
+            single_dc: new.single_dc,
         };
         let keys = new.keys.iter().map(|key| (key.version, key.clone())).collect();
         let record = TenantRecord { entry, changed: index, keys, blocks: 0, principals: Vec::new() };

@@ -266,6 +266,7 @@ impl Volumes {
             ever_held: Vec::new(),
             window: tenant.window,
             first_copy_retention: tenant.first_copy_retention,
+            single_dc: tenant.single_dc,
         };
         let mut record = VolumeRecord {
             config,

@@ -7,7 +7,7 @@ use trefoil_placement::custodian::Keyring;
 use trefoil_placement::log_store::MemoryLogStore;
 use trefoil_placement::state::{State, VolumeRecord};
 use trefoil_placement::{Answer, Effect, Event, Placement, Request, RequestId, Settings, VoterId};
-use trefoil_protocol::config::{MemberState, Protection, VolumeConfig};
+use trefoil_protocol::config::{MemberState, Protection, SingleDcPolicy, VolumeConfig};
 use trefoil_protocol::ids::{ConfigIndex, Epoch, Incarnation, Lsn, NodeId, StoreId, TenantId, VolumeId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 use trefoil_protocol::message::control::{ControlAnswer, ControlRequest, News, Register, Renew};
@@ -193,6 +193,7 @@ impl Cluster {
             volumes,
             window: WINDOW,
             first_copy_retention: RETENTION,
+            single_dc: SingleDcPolicy::Allow,
         };
         match self.admin(request) {
             AdminAnswer::Tenant(entry) => entry.tenant,

@@ -52,6 +52,7 @@ fn a_tenant_is_made_once_and_found_again() {
         volumes: 4,
         window: Millis(1),
         first_copy_retention: RETENTION,
+        single_dc: trefoil_protocol::config::SingleDcPolicy::Allow,
     };
     assert!(matches!(cluster.admin(other_settings), AdminAnswer::Refused(_)));
     assert_ne!(cluster.create_tenant("globex", 2), first);
@@ -87,6 +88,7 @@ fn no_tenant_is_made_while_one_data_centre_is_missing() {
             volumes,
             window: WINDOW,
             first_copy_retention: RETENTION,
+            single_dc: trefoil_protocol::config::SingleDcPolicy::Allow,
         };
         assert!(matches!(cluster.admin(request), AdminAnswer::Refused(_)));
     }

@@ -3,7 +3,7 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::config::{NodeEntry, TenantEntry, VolumeConfig};
+use crate::config::{NodeEntry, SingleDcPolicy, TenantEntry, VolumeConfig};
 use crate::ids::{Lsn, PrincipalId, StoreId, TenantId, TenantName, VolumeId};
 use crate::message::REASON_MAX;
 use crate::message::control::{LinkReport, VolumeStatistics};
@@ -30,6 +30,9 @@ pub enum AdminRequest {
         /// How long the first copy stays after the others are erased.
         #[n(3)]
         first_copy_retention: Millis,
+        /// Whether writes go on while one data centre cannot be reached.
+        #[n(4)]
+        single_dc: SingleDcPolicy,
     },
     /// All tenants.
     #[n(2)]

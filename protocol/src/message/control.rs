@@ -243,6 +243,9 @@ pub struct Noted {
     /// The list of hidden versions is full: nothing more may be hidden.
     #[n(4)]
     pub full: bool,
+    /// Both data centres hold everything up to here.
+    #[n(5)]
+    pub since: Lsn,
 }
 
 /// What one data centre alone acknowledged of a volume, as its primary counts it.

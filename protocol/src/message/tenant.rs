@@ -654,6 +654,10 @@ pub enum Refusal {
     #[n(13)]
     #[error("the cluster knows no such tenant or principal")]
     Stranger,
+    /// One data centre cannot be reached, and the tenant wants every write in both.
+    #[n(14)]
+    #[error("one data centre cannot be reached, and this tenant's writes need both; try again later")]
+    SingleDc,
 }
 
 impl Refusal {

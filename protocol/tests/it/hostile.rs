@@ -162,8 +162,8 @@ fn the_longest_lists_of_the_shortest_entries_stay_within_bounds() {
         let count = (body / entry.len()) as u32;
         [&[0x9a][..], &count.to_be_bytes(), &entry.repeat(count as usize)].concat()
     };
-    let volume = [0x8d, 0, 0, 0, 0, 0xf6, 0x80, 0, 0xf4, 0, 0x80, 0x80, 0, 0];
-    let tenant = [0x85, 0, 0x61, b'a', 1, 0, 0];
+    let volume = [0x8e, 0, 0, 0, 0, 0xf6, 0x80, 0, 0xf4, 0, 0x80, 0x80, 0, 0, 0];
+    let tenant = [0x86, 0, 0x61, b'a', 1, 0, 0, 0];
     let news = |volumes: &[u8], tenants: &[u8], retire: &[u8]| {
         [&[0x82, 2, 0x81, 0x86, 0, 0][..], volumes, &[0x80], tenants, retire].concat()
     };

@@ -139,11 +139,11 @@ structs! {
     Interval { epoch, primary, in_sync, activated, catching_up }
     VolumeConfig {
         volume, tenant, slot, epoch, primary, members, protection, activated, changed, intervals, ever_held,
-        window, first_copy_retention,
+        window, first_copy_retention, single_dc,
     }
     LinkAddress { link, address }
     NodeEntry { node, dc, rack, store, store_key, incarnation, capacity, addresses, state, pid }
-    TenantEntry { tenant, name, volume_count = power_of_two, window, first_copy_retention }
+    TenantEntry { tenant, name, volume_count = power_of_two, window, first_copy_retention, single_dc }
     // Signed papers.
     Signed64 { key, signature }
     PurgeItem { version, tombstone }
@@ -197,7 +197,7 @@ structs! {
     ExposureCount { objects, bytes, last }
     VisibilityChange { version, lsn, visibility }
     Note { volume, epoch, after, up_to, objects, bytes, changes, reserve }
-    Noted { up_to, objects, bytes, reserved, full }
+    Noted { up_to, objects, bytes, reserved, full, since }
     PurgeEvidence {
         version, tombstone, root, sealed_length, requested_by, requested_at, window, orders, receipts,
     }
@@ -212,6 +212,7 @@ structs! {
 enums! {
     LinkId { One, Two }
     Protection { BothDcs, SingleDc, Restoring }
+    SingleDcPolicy { Allow, Refuse }
     MemberState { InSync, CatchingUp }
     NodeState { Up, Down, Fenced }
     BagTurn { Wanted, Taken, Over }
@@ -236,7 +237,7 @@ enums! {
     }
     Refusal {
         NotFound, NotPrimary { epoch, primary }, LeaseExpired, Unavailable, Busy, PreconditionFailed, Gone,
-        Expired, TokenMismatch, Full, Changed, Invalid(value), Corrupt, Stranger,
+        Expired, TokenMismatch, Full, Changed, Invalid(value), Corrupt, Stranger, SingleDc,
     }
     PeerBody {
         Append { previous, committed, count }, DurableAck { durable, committed, missing_uploads },
@@ -259,7 +260,7 @@ enums! {
     Visibility { Hidden, Live }
     ControlRefusal { NotLeader, Unregistered, StaleEpoch(value), NotYet, Denied(value) }
     AdminRequest {
-        Status, CreateTenant { name, volumes, window, first_copy_retention }, ListTenants,
+        Status, CreateTenant { name, volumes, window, first_copy_retention, single_dc }, ListTenants,
         CreatePrincipal { tenant }, FenceStore { store },
     }
     AdminAnswer { Status(value), Tenant(value), Tenants(value), Principal { tenant, principal }, Done, Refused(value) }
@@ -275,7 +276,7 @@ macro_rules! every {
 }
 
 every! {
-    "parts": UploadId Token LinkId Protection MemberState Member Interval VolumeConfig LinkAddress NodeState
+    "parts": UploadId Token LinkId Protection SingleDcPolicy MemberState Member Interval VolumeConfig LinkAddress NodeState
         NodeEntry TenantEntry;
     "papers": Signed64 PurgeItem PurgeScope PurgeOrder SignedPurgeOrder EraseReceipt SignedEraseReceipt
         StoreKeyStatement PurgeException DeletionCertificate SignedCertificate;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use trefoil_protocol::config::SingleDcPolicy;
 use trefoil_protocol::ids::TenantName;
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, ClusterStatus};
 use trefoil_protocol::time::Millis;
@@ -44,6 +45,8 @@ pub struct Setting {
     pub plan: FaultPlan,
     /// How long a delete can be undone.
     pub window: u64,
+    /// What the tenants want while one data centre cannot be reached.
+    pub single_dc: SingleDcPolicy,
     /// Volumes of each tenant.
     pub volumes: u32,
     /// Whether messages go through their encoding.
@@ -72,6 +75,7 @@ impl Setting {
             horizon: budget.horizon,
             plan: roster::generator().draw(seed, &budget),
             window: draws.between(1, 6) * SECOND,
+            single_dc: SingleDcPolicy::Allow,
             volumes: if draws.chance(500_000) { 1 } else { 2 },
             encodes: draws.chance(50_000),
             rate_ppm_max: budget.rate_ppm_max,
@@ -283,6 +287,7 @@ impl<'s> Stage<'s> {
                 volumes: self.setting.volumes,
                 window,
                 first_copy_retention: Millis(0),
+                single_dc: self.setting.single_dc,
             };
             let Some(AdminAnswer::Tenant(entry)) = self.ask_operator(create) else { return false };
             self.oracle.names(entry.tenant, &name);

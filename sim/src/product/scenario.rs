@@ -21,6 +21,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use trefoil_protocol::config::SingleDcPolicy;
 
 use super::run::{Report, RunError, SERVES_WITHIN, Setting, run};
 use crate::checkers::Violation;
@@ -57,6 +58,9 @@ struct Text {
     horizon: Duration,
     #[serde(default = "three_seconds")]
     window: Duration,
+    /// Whether the tenants want every write in both data centres.
+    #[serde(default)]
+    strict: bool,
     #[serde(default = "one_volume")]
     volumes: u32,
     #[serde(default = "usual_rate")]
@@ -168,6 +172,7 @@ impl Scenario {
             horizon: text.horizon.0,
             plan,
             window: text.window.0,
+            single_dc: if text.strict { SingleDcPolicy::Refuse } else { SingleDcPolicy::Allow },
             volumes: text.volumes,
             encodes: text.encodes,
             rate_ppm_max: text.rate_ppm_max,
@@ -201,6 +206,7 @@ impl Scenario {
             seeds: self.seeds,
             horizon: Duration(*horizon),
             window: Duration(*window),
+            strict: self.setting.single_dc == SingleDcPolicy::Refuse,
             volumes: *volumes,
             rate_ppm_max: self.setting.rate_ppm_max,
             serves_within: Duration(self.setting.serves_within),

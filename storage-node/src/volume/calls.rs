@@ -101,6 +101,7 @@ impl<D: Disk> Replica<D> {
                     if self.answers_at_once(request, put.token.token, &hash, cx) {
                         return Ok(());
                     }
+                    self.check_policy()?;
                     self.uploads.begin(request, principal, Box::new(put), hash);
                     return Ok(());
                 };
@@ -117,6 +118,14 @@ impl<D: Disk> Replica<D> {
         let (mutations, mut desk) = self.desk(cx).ok_or(Refusal::Unavailable)?;
         mutations.accept(mutation, &mut desk, cx);
         Ok(())
+    }
+
+    /// Whether a write may be begun: not one whose bytes would be sent in vain.
+    fn check_policy(&self) -> Result<(), Refusal> {
+        match &self.role {
+            Role::Primary(primary) if primary.refuses_writes(&self.config) => Err(Refusal::SingleDc),
+            _ => Ok(()),
+        }
     }
 
     /// A retry of a streamed put that was decided needs no bytes.

@@ -57,6 +57,11 @@ impl Exposure {
         self.noted.map_or(Lsn::ZERO, |noted| noted.up_to)
     }
 
+    /// Up to where both data centres hold everything; zero before it is known.
+    pub fn since(&self) -> Lsn {
+        self.noted.map_or(Lsn::ZERO, |noted| noted.since)
+    }
+
     /// Whether the control plane can keep no more deletes of this volume.
     pub fn is_full(&self) -> bool {
         self.noted.is_some_and(|noted| noted.full)

@@ -225,6 +225,9 @@ impl Mutations {
         if self.tokens.contains_key(&token) {
             return self.join(token, Waiter::Outcome(request));
         }
+        if desk.primary.refuses_writes(desk.config) {
+            return cx.out.refuse(request, Refusal::Unavailable);
+        }
         match self.append(RecordBody::Void { token }, None, None, desk, cx) {
             Ok(lsn) => {
                 let waiters = vec![Waiter::Outcome(request)];
@@ -307,6 +310,14 @@ impl Mutations {
         desk: &Desk<'_, D>,
         cx: &mut Context<'_, D>,
     ) {
+        if let Some(outcome) = &decided.outcome
+            && desk.primary.refuses_writes(desk.config)
+            && !desk.primary.is_in_both(outcome.lsn)
+        {
+            // It was begun before the other data centre was lost. It may stay, or be lost with this
+            // one: nobody is promised anything.
+            return cx.out.refuse(request, Refusal::Unavailable);
+        }
         let hides =
             |o: &Outcome| matches!(o.result, TokenResult::Deleted { .. } | TokenResult::Undeleted { .. });
         match decided.outcome.filter(hides).filter(|outcome| desk.primary.owes_note(outcome.lsn)) {
@@ -519,6 +530,9 @@ fn evaluate<D: Disk>(
     desk: &Desk<'_, D>,
     cx: &mut Context<'_, D>,
 ) -> Result<Draft, Refusal> {
+    if desk.primary.refuses_writes(desk.config) {
+        return Err(Refusal::SingleDc);
+    }
     if desk.primary.may_hide_no_more() && mutation.hides(desk) {
         return Err(Refusal::Busy);
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use trefoil_engine::Disk;
-use trefoil_protocol::config::{Member, MemberState, Protection, VolumeConfig};
+use trefoil_protocol::config::{Member, MemberState, Protection, SingleDcPolicy, VolumeConfig};
 use trefoil_protocol::ids::{DcId, Incarnation, Lsn, StoreId};
 use trefoil_protocol::message::control::{ControlRequest, ExposureCount};
 use trefoil_protocol::message::peer::{LogPoint, PeerBody, encode_records};
@@ -121,6 +121,16 @@ impl Primary {
     /// Whether the answer to a delete or undelete at `lsn` must wait: the control plane does not have it.
     pub fn owes_note(&self, lsn: Lsn) -> bool {
         self.exposure.as_ref().is_some_and(|exposure| lsn > exposure.noted())
+    }
+
+    /// Whether the tenant wants no write in one data centre alone, and this epoch would give one.
+    pub fn refuses_writes(&self, config: &VolumeConfig) -> bool {
+        config.single_dc == SingleDcPolicy::Refuse && self.exposure.is_some()
+    }
+
+    /// Whether a record is certainly in both data centres, which only this one acknowledges now.
+    pub fn is_in_both(&self, lsn: Lsn) -> bool {
+        self.exposure.as_ref().is_none_or(|exposure| lsn <= exposure.since())
     }
 
     /// Whether nothing more may be hidden, because the control plane can keep no more of it.

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use trefoil_protocol::config::Protection;
+use trefoil_protocol::config::{MemberState, Protection, SingleDcPolicy};
 use trefoil_protocol::ids::VersionId;
 use trefoil_protocol::message::control::{AT_RISK_RECORDS, Visibility};
-use trefoil_protocol::message::tenant::{Precondition, TenantAnswer, TenantCall};
+use trefoil_protocol::message::tenant::{Precondition, Refusal, TenantAnswer, TenantCall};
 
-use crate::cluster::{Cluster, VOLUME, name, node, object};
+use crate::cluster::{Cluster, VOLUME, member, name, node, object, put_call};
 
 const NODES: [&str; 3] = ["a1", "a2", "b1"];
 const MINUTE: Duration = Duration::from_secs(60);
@@ -77,8 +77,49 @@ fn the_next_primary_answers_no_delete_that_the_control_plane_does_not_have() {
     assert!(!matches!(cluster.heard(retry).response, Some(Ok(_))));
     cluster.placement.is_deaf = false;
     assert!(cluster.run_until(MINUTE, |c| c.serving() == Some(node("a2"))));
-    assert_eq!(cluster.delete("a2", "old"), Err(trefoil_protocol::message::tenant::Refusal::NotFound));
+    assert_eq!(cluster.delete("a2", "old"), Err(Refusal::NotFound));
     assert!(cluster.run_until(MINUTE, |c| change_of(c, 1) == Some(Visibility::Hidden)));
+}
+
+#[test]
+fn r018_a_strict_tenant_is_refused_writes_in_one_data_centre_and_reads_on() {
+    let mut cluster = Cluster::healthy(&NODES);
+    cluster.change(|config| config.single_dc = SingleDcPolicy::Refuse);
+    assert!(cluster.run_until(MINUTE, |c| c.serving() == Some(node("a1"))));
+    cluster.put("a1", "old", 1, &object(1, 100)).unwrap();
+    cluster.run(Duration::from_secs(1));
+    // A put that is under way when B is lost: it must not become a promise of A alone.
+    cluster.crash("b1", 1);
+    let token = cluster.token();
+    let call = put_call("late", 2, &object(2, 100), token);
+    let late = cluster.begin("a1", call.clone(), &object(2, 100));
+    cluster.run(Duration::from_secs(1));
+    cluster.change(|config| {
+        config.members.retain(|member| member.node != node("b1"));
+        config.protection = Protection::SingleDc;
+    });
+    assert!(cluster.run_until(MINUTE, |c| c.serving() == Some(node("a1"))));
+    assert_eq!(cluster.wait(late).response, Some(Err(Refusal::Unavailable)));
+    let retry = cluster.begin("a1", call, &object(2, 100));
+    assert_eq!(cluster.wait(retry).response, Some(Err(Refusal::Unavailable)));
+    let outcome = cluster.call("a1", TenantCall::Outcome { token: token.token }, Bytes::new());
+    assert_eq!(outcome, Err(Refusal::Unavailable));
+    assert_eq!(cluster.put("a1", "new", 3, &object(3, 100)), Err(Refusal::SingleDc));
+    let streamed = cluster.put_call("large", 4, &object(4, 100_000));
+    assert_eq!(cluster.call("a1", streamed, Bytes::new()), Err(Refusal::SingleDc));
+    assert_eq!(cluster.delete("a1", "old"), Err(Refusal::SingleDc));
+    assert_eq!(cluster.undelete("a1", "old"), Err(Refusal::SingleDc));
+    assert_eq!(cluster.get("a1", "old").bytes, object(1, 100));
+    // B is back, complete: what was under way is in both, and is answered.
+    cluster.start("b1");
+    cluster.change(|config| {
+        config.members.push(member("b1", MemberState::InSync));
+        config.protection = Protection::Restoring;
+    });
+    assert!(cluster.run_until(MINUTE, |c| c.serving() == Some(node("a1"))));
+    let outcome = cluster.call("a1", TenantCall::Outcome { token: token.token }, Bytes::new());
+    assert!(matches!(outcome, Ok(TenantAnswer::Applied(_))), "{outcome:?}");
+    cluster.put("a1", "new", 3, &object(3, 100)).unwrap();
 }
 
 #[test]

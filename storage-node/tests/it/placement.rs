@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trefoil_protocol::config::{
-    Interval, Member, MemberState, NodeEntry, NodeState, Protection, TenantEntry, VolumeConfig,
+    Interval, Member, MemberState, NodeEntry, NodeState, Protection, SingleDcPolicy, TenantEntry,
+    VolumeConfig,
 };
 use trefoil_protocol::ids::{
     ConfigIndex, Epoch, Incarnation, Lsn, NodeId, StoreId, TenantId, VersionId, VolumeId,
@@ -90,6 +91,7 @@ impl FakePlacement {
             intervals: Vec::new(),
             window: Millis(10_000),
             first_copy_retention: Millis(0),
+            single_dc: SingleDcPolicy::Allow,
         };
         self.volumes.insert(volume, config);
     }
@@ -134,6 +136,7 @@ impl FakePlacement {
                 volume_count: 1,
                 window: Millis(10_000),
                 first_copy_retention: Millis(0),
+                single_dc: SingleDcPolicy::Allow,
             }],
             partly: None,
             retire: self.retire.get(&node).into_iter().flatten().copied().collect(),
@@ -249,8 +252,14 @@ impl FakePlacement {
                 if self.is_deaf {
                     return None;
                 }
-                let nothing =
-                    Noted { up_to: Lsn::ZERO, objects: 0, bytes: 0, reserved: AT_RISK_BYTES, full: false };
+                let nothing = Noted {
+                    up_to: Lsn::ZERO,
+                    objects: 0,
+                    bytes: 0,
+                    reserved: AT_RISK_BYTES,
+                    full: false,
+                    since: Lsn::ZERO,
+                };
                 let known = self.noted.entry(note.volume).or_insert(nothing);
                 if note.after == known.up_to {
                     known.up_to = note.up_to;

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use trefoil_protocol::config::{
-    LinkAddress, Member, MemberState, NodeEntry, NodeState, Protection, TenantEntry, VolumeConfig,
+    LinkAddress, Member, MemberState, NodeEntry, NodeState, Protection, SingleDcPolicy, TenantEntry,
+    VolumeConfig,
 };
 use trefoil_protocol::ids::{
     ClientInstance, ConfigIndex, Epoch, Incarnation, LinkId, NodeId, PrincipalId, PublicKey, StoreId,
@@ -55,6 +56,7 @@ fn volume(slot: u32, epoch: u64, primary: Option<&str>) -> VolumeConfig {
         ever_held: vec![],
         window: Millis(5),
         first_copy_retention: Millis(0),
+        single_dc: SingleDcPolicy::Allow,
     }
 }
 
@@ -81,6 +83,7 @@ fn view(volumes: Vec<VolumeConfig>) -> RouteView {
             volume_count: volumes.len() as u32,
             window: Millis(5),
             first_copy_retention: Millis(0),
+            single_dc: SingleDcPolicy::Allow,
         },
         volumes,
         nodes: ["a1", "a2", "b1"].map(entry).into(),

@@ -1,8 +1,8 @@
 //! The white-box looks: into the disks at the instant of an acknowledgement, and at who would
 //! answer "latest" now.
 
-use trefoil_placement::state::VolumeRecord;
-use trefoil_protocol::config::{Member, Protection, VolumeConfig};
+use trefoil_placement::state::{AtRisk, VolumeRecord};
+use trefoil_protocol::config::{Member, Protection, SingleDcPolicy, VolumeConfig};
 use trefoil_protocol::ids::{Lsn, NodeId, VersionId, VolumeId};
 use trefoil_protocol::message::tenant::TenantAnswer;
 use trefoil_protocol::record::INLINE_MAX;
@@ -37,6 +37,10 @@ impl Oracle {
             return;
         }
         self.protections.insert(format!("{:?}", config.protection));
+        if config.protection == Protection::SingleDc && config.single_dc == SingleDcPolicy::Refuse {
+            let broken = self.promised_in_one(view, config.volume, version, lsn);
+            self.once(broken);
+        }
         if !stored && config.protection == Protection::SingleDc {
             let unknown = self.unknown_to_placement(view, config.volume, version, lsn);
             self.once(unknown);
@@ -76,6 +80,27 @@ impl Oracle {
             copies,
         };
         self.violations.extend(lacking.or_else(|| durable_at_ack::check(&seen)));
+    }
+
+    /// A strict tenant is promised nothing that one data centre alone may have.
+    fn promised_in_one(
+        &self,
+        view: &View<'_, Process>,
+        volume: VolumeId,
+        version: VersionId,
+        lsn: Lsn,
+    ) -> Option<Violation> {
+        let placements = view.nodes.iter().filter_map(|node| node.program()?.placement());
+        let accounts: Vec<&AtRisk> = placements
+            .filter_map(|placement| placement.core().state().volumes.get(volume)?.at_risk.as_ref())
+            .collect();
+        let broken = !accounts.is_empty() && accounts.iter().all(|account| lsn > account.since());
+        broken.then(|| Violation {
+            checker: "strict",
+            object: self.object_of(version),
+            at_ns: view.now,
+            sentence: format!("record {lsn} of volume {volume} was acknowledged in one data centre alone"),
+        })
     }
 
     /// A delete or undelete that one data centre acknowledges alone must be in the control plane too.
