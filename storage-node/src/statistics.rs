@@ -48,7 +48,14 @@ mod tests {
     use super::*;
 
     fn of(objects: u64) -> VolumeStatistics {
-        VolumeStatistics { volume: VolumeId(1), objects, short_of_copies: 0, bytes: 0 }
+        VolumeStatistics {
+            volume: VolumeId(1),
+            objects,
+            short_of_copies: 0,
+            bytes: 0,
+            at_risk: None,
+            debt: 0,
+        }
     }
 
     fn news(told: &mut Told, objects: u64, second: u64) -> usize {
