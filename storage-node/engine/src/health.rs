@@ -29,6 +29,18 @@ pub enum SyncError {
     Poisoned,
 }
 
+/// For who stages: the error of the disk, or that there was one before.
+impl From<SyncError> for DiskError {
+    fn from(error: SyncError) -> Self {
+        match error {
+            SyncError::Failed(error) => error,
+            SyncError::Poisoned => {
+                Self::Io { operation: "sync", path: SUSPECT_FILE.to_owned(), reason: error.to_string() }
+            }
+        }
+    }
+}
+
 /// A store's permission to sync. Clones share the state.
 #[derive(Clone)]
 pub struct Health<D> {

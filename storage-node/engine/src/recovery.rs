@@ -117,7 +117,8 @@ pub(crate) struct Recovery<'a, D: Disk> {
 impl<D: Disk> Recovery<'_, D> {
     pub(crate) fn open(self) -> Result<(VolumeLog<D>, RecoveryReport), OpenError> {
         let store = self.identity.store;
-        let segments = Segments::open(self.disk, self.directory, self.scope, store, self.layout)?;
+        let segments =
+            Segments::open(self.disk, self.health, self.directory, self.scope, store, self.layout)?;
         let mut fold = Fold::default();
         for (id, segment) in &segments.files {
             let mut scan = Scan::new(&segment.file, *id, segment.length, &self.scope);

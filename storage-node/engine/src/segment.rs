@@ -12,6 +12,7 @@ use trefoil_protocol::ids::{Epoch, Lsn, StoreId};
 
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::frame::{self, Content, HEADER_LENGTH, Header, Position, Scope};
+use crate::health::Health;
 use crate::recovery::BadRange;
 
 /// How a volume lays out its segments.
@@ -95,6 +96,7 @@ pub(crate) struct Segments<D: Disk> {
     head: Option<Head>,
     end: Position,
     dirty: BTreeSet<u64>,
+    health: Health<D>,
     names_changed: bool,
     /// Where a write failed and half a frame may stand.
     pub(crate) half_written: Vec<BadRange>,
@@ -111,6 +113,7 @@ impl<D: Disk> Segments<D> {
     /// Opens the segment files in `directory`; the head is set by recovery.
     pub(crate) fn open(
         disk: &D,
+        health: &Health<D>,
         directory: &str,
         scope: Scope,
         store: StoreId,
@@ -134,6 +137,7 @@ impl<D: Disk> Segments<D> {
             head: None,
             end: Position::default(),
             dirty: BTreeSet::new(),
+            health: health.clone(),
             names_changed: false,
             half_written: Vec::new(),
         })
@@ -249,6 +253,10 @@ impl<D: Disk> Segments<D> {
         let segment = self.files.entry(id).or_insert(Segment { file, length: 0, used: 0 });
         segment.file.allocate(bytes)?;
         segment.length = bytes;
+        // The name before the bytes: a crash frees the blocks of a file without a name with what was
+        // written there, and no erase reaches them.
+        self.health.sync_directory(&self.directory)?;
+        self.names_changed = false;
         let head = Head {
             at: Position { segment: id, offset: 0 },
             length: bytes,
