@@ -1,12 +1,12 @@
 //! What a server asks the system for about itself: as many open files as it may have, since every
 //! volume keeps some open, and no core dump, since memory may hold keys.
 //!
-//! It never lowers a limit that an operator raised, and never fails a start: a system that refuses is
-//! said so in the log.
+//! It never lowers the limit of open files, and never fails a start: where the system refuses, the
+//! log says so.
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 
-/// Files that fewer than make a server of many volumes fail later: two for each volume.
+/// With fewer open files than this a server of many volumes fails later: it keeps two for each.
 const OPEN_FILES_FEW: u64 = 4096;
 
 /// Asks for both.
