@@ -6,8 +6,9 @@ use std::time::Instant;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::cluster::{Alone, Cluster, NODES, PLACEMENT, is_whole};
+use crate::cluster::{Alone, Cluster};
 use crate::ledger::Load;
+use crate::outside::{NODES, PLACEMENT, is_whole};
 use crate::program::Folder;
 use crate::storing::read_tree;
 

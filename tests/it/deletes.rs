@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use trefoil_client::{Trust, verify_certificate};
 
-use crate::cluster::{Alone, Cluster, NODES, PATIENCE, shared};
+use crate::cluster::{Alone, Cluster, shared};
+use crate::outside::{NODES, PATIENCE};
 use crate::program::{Run, run};
 use crate::storing::{content, key};
 use crate::traces::{Text, files, holds, pieces_of_file};

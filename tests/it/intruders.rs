@@ -19,7 +19,8 @@ use trefoil_protocol::ids::{Epoch, PrincipalId, TenantId, VolumeId};
 use trefoil_protocol::message::tenant::{Selector, TenantCall, TenantRequest, Want};
 use trefoil_transport::{Authority, Connection, Endpoint, Identity, Limits, Plane};
 
-use crate::cluster::{Cluster, NODES, is_whole, shared};
+use crate::cluster::{Cluster, shared};
+use crate::outside::{NODES, is_whole};
 use crate::program::run;
 use crate::storing::{content, key};
 

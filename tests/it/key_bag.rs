@@ -4,7 +4,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{Alone, Cluster, NODES, PATIENCE};
+use crate::cluster::{Alone, Cluster};
+use crate::outside::{NODES, PATIENCE};
 use crate::program::run;
 use crate::storing::{content, key};
 

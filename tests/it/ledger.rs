@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use trefoil_client::{Client, FailureKind};
 
-use crate::cluster::{Cluster, PATIENCE};
+use crate::outside::{Outside, PATIENCE};
 use crate::storing::{content, key};
 
 /// How many operations are under way at once.
@@ -55,7 +55,7 @@ impl Load {
     }
 
     /// Starts writing and waits for so many acknowledgements.
-    pub(crate) fn at_work(cluster: &Cluster, client: &Client, operations: u64) -> Self {
+    pub(crate) fn at_work(cluster: &Outside, client: &Client, operations: u64) -> Self {
         cluster.block_on(async {
             let load = Self::start(client);
             load.goes_on(operations).await;

@@ -13,6 +13,7 @@ mod demo;
 mod intruders;
 mod key_bag;
 mod ledger;
+mod outside;
 mod program;
 mod scale;
 mod secrets;

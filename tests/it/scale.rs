@@ -4,7 +4,8 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 
-use crate::cluster::{Alone, NODES};
+use crate::cluster::Alone;
+use crate::outside::NODES;
 use crate::program::Folder;
 use crate::storing::a_listing_is_complete;
 

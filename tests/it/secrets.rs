@@ -7,7 +7,8 @@ use trefoil_protocol::ids::{Epoch, VolumeId};
 use trefoil_protocol::message::tenant::{TenantAnswer, TenantCall, TenantRequest, TenantResponse};
 use trefoil_transport::{Endpoint, Limits, Plane};
 
-use crate::cluster::{Alone, NODES};
+use crate::cluster::Alone;
+use crate::outside::NODES;
 use crate::storing::{content, key};
 use crate::traces::{files, holds, pieces_of_file, pieces_of_memory};
 

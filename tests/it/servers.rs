@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::cluster::{Alone, NODES, is_whole, shared};
+use crate::cluster::{Alone, shared};
+use crate::outside::{NODES, is_whole};
 use crate::program::{Run, run, run_until_it_ends};
 use crate::storing::content;
 

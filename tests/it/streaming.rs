@@ -11,7 +11,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use trefoil_client::Source;
 
-use crate::cluster::{Alone, Cluster, NODES, PATIENCE};
+use crate::cluster::{Alone, Cluster};
+use crate::outside::{NODES, PATIENCE};
 use crate::program::Folder;
 use crate::storing::key;
 use crate::traces::{files, holds};
