@@ -4,7 +4,7 @@
 //! Leases are counted on boot clocks, so their rate error is what the protocol's drift bound must
 //! cover. The wall clock exists to be wrong: no decision may depend on it.
 
-use serde::{Deserialize, Serialize};
+pub use trefoil_drill::SuspendedClock;
 
 use crate::random::{Draws, Stream};
 
@@ -17,17 +17,6 @@ pub struct NodeTime {
     pub boot: u64,
     /// Nanoseconds since the Unix epoch, as far as this node believes.
     pub wall: u64,
-}
-
-/// Whether the boot clock runs on while the machine is suspended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SuspendedClock {
-    /// As `CLOCK_BOOTTIME` promises, and as leases require.
-    #[default]
-    RunsOn,
-    /// A hypervisor that hides the pause from its guest: out of contract.
-    Stops,
 }
 
 /// The clocks of one node.

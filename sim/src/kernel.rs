@@ -8,15 +8,10 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
+pub use trefoil_drill::{MICROSECOND, MILLISECOND, SECOND};
+
 use crate::random::{Stream, prf};
 use crate::trace::{Trace, TraceSummary, Traced};
-
-/// One second of virtual time.
-pub const SECOND: u64 = 1_000_000_000;
-/// One millisecond of virtual time.
-pub const MILLISECOND: u64 = 1_000_000;
-/// One microsecond of virtual time.
-pub const MICROSECOND: u64 = 1_000;
 
 /// Names a scheduled event, so that it can be cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,8 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+pub use trefoil_drill::{Direction, LinkModel};
 
-use crate::kernel::{MICROSECOND, MILLISECOND, SECOND};
+use crate::kernel::{MILLISECOND, SECOND};
 use crate::random::{Draws, Stream};
 
 /// A place where nodes stand.
@@ -92,57 +93,6 @@ pub const ALL_LINKS: [Link; 7] = [
     Link::Inside(Site::W),
 ];
 
-/// How a link behaves while it is up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LinkModel {
-    /// Least delay, nanoseconds.
-    pub delay_min: u64,
-    /// Mean of the exponential part of the delay.
-    pub delay_mean: u64,
-    /// How often a message meets a spike, per million.
-    pub spike_per_million: u32,
-    /// Mean length of a spike.
-    pub spike_mean: u64,
-    /// How often a packet is lost and comes a retransmission later, per million.
-    pub late_per_million: u32,
-    /// How often a message is lost for good, per million (a stream was reset).
-    pub lost_per_million: u32,
-    /// How often a message comes twice, per million (a retry of the sender's shell).
-    pub twice_per_million: u32,
-    /// Bytes per second; 0 means that size costs nothing.
-    pub bytes_per_second: u64,
-}
-
-impl Default for LinkModel {
-    fn default() -> Self {
-        Self::inside()
-    }
-}
-
-impl LinkModel {
-    /// A data centre's own network.
-    #[must_use]
-    pub fn inside() -> Self {
-        Self {
-            delay_min: 50 * MICROSECOND,
-            delay_mean: 50 * MICROSECOND,
-            spike_per_million: 100,
-            spike_mean: 20 * MILLISECOND,
-            late_per_million: 100,
-            lost_per_million: 0,
-            twice_per_million: 0,
-            bytes_per_second: 1_000_000_000,
-        }
-    }
-
-    /// A line between sites.
-    #[must_use]
-    pub fn between_sites() -> Self {
-        Self { delay_min: 2 * MILLISECOND, delay_mean: 200 * MICROSECOND, ..Self::inside() }
-    }
-}
-
 /// A message on its way; the caller keeps its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Passage {
@@ -188,16 +138,6 @@ pub struct Network {
     connections: BTreeMap<(NodeIndex, NodeIndex, Link), u64>,
     draws: BTreeMap<(NodeIndex, NodeIndex, Link), Draws>,
     idle_timeout: u64,
-}
-
-/// Which way over a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Direction {
-    /// From the site that comes first in the alphabet; inside a site, both ways.
-    Forth,
-    /// Towards it.
-    Back,
 }
 
 impl Network {

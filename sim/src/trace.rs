@@ -9,6 +9,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+pub use trefoil_drill::Seconds;
+
 /// A checkpoint of the hash is kept after every so many events.
 pub const CHECKPOINT_EVENTS: u64 = 10_000;
 
@@ -168,17 +170,6 @@ impl Trace {
         }
         let hash = self.digest.value();
         TraceSummary { hash, events: self.events, checkpoints: self.checkpoints }
-    }
-}
-
-/// Virtual time printed as seconds with nine digits, so that lines sort.
-#[derive(Clone, Copy, Debug)]
-pub struct Seconds(pub u64);
-
-impl std::fmt::Display for Seconds {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let second = crate::kernel::SECOND;
-        write!(formatter, "{:5}.{:09}", self.0 / second, self.0 % second)
     }
 }
 

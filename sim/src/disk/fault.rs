@@ -1,52 +1,6 @@
 //! What can be wrong with a simulated disk, as data.
 
-use serde::{Deserialize, Serialize};
-
-/// How long a fault stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Persistence {
-    /// The next matching operation fails, later ones do not.
-    Once,
-    /// Every matching operation fails until [`super::SimDisk::repair`].
-    Sticky,
-}
-
-/// A way to fail. Paths are matched by a pattern in which `*` stands for any characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FaultKind {
-    /// Reads answer with EIO.
-    ReadError,
-    /// Writes, allocations and punches answer with EIO; nothing is written.
-    WriteError,
-    /// Syncs answer with EIO and the dirty pages are dropped, as Linux does.
-    SyncError,
-    /// Syncs answer that all is well and keep nothing: a lying cache.
-    SyncLies,
-    /// Writes that need room find none.
-    Full,
-    /// The power of the whole machine is lost at a write or sync, which does nothing any more.
-    PowerLoss,
-    /// A write lands 4 KiB further on instead of where it should.
-    Misdirect,
-}
-
-impl FaultKind {
-    /// Its name in plans.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ReadError => "read-error",
-            Self::WriteError => "write-error",
-            Self::SyncError => "sync-error",
-            Self::SyncLies => "sync-lies",
-            Self::Full => "full",
-            Self::PowerLoss => "power-loss",
-            Self::Misdirect => "misdirect",
-        }
-    }
-}
+use trefoil_drill::{FaultKind, Persistence};
 
 /// A fault waiting for its operation.
 #[derive(Clone, Debug, PartialEq, Eq)]

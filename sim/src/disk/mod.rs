@@ -18,9 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use trefoil_engine::disk::check_path;
 use trefoil_engine::{Disk, DiskError, DiskFile};
 
-pub use fault::{DiskFault, FaultKind, Persistence};
+pub use fault::DiskFault;
 pub use inode::{PAGE, SECTOR};
 pub use landmarks::Landmark;
+pub use trefoil_drill::{FaultKind, Persistence};
 
 use crate::kernel::MICROSECOND;
 use crate::random::{Draws, Stream};

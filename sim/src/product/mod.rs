@@ -20,4 +20,4 @@ pub mod shrink;
 pub mod storage;
 mod streams;
 pub mod swarm;
-pub mod timeline;
+pub use trefoil_drill::timeline;

@@ -10,6 +10,7 @@ use super::sources::{files, none, root};
 const ARROWS: &[(&str, &[&str])] = &[
     ("trefoil-protocol", &[]),
     ("trefoil-transport", &["trefoil-protocol"]),
+    ("trefoil-drill", &["trefoil-protocol"]),
     ("trefoil-engine", &["trefoil-protocol"]),
     ("trefoil-placement", &["trefoil-protocol", "trefoil-transport"]),
     ("trefoil-storage-node", &["trefoil-protocol", "trefoil-transport", "trefoil-engine"]),
@@ -17,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "trefoil-sim",
         &[
+            "trefoil-drill",
             "trefoil-protocol",
             "trefoil-engine",
             "trefoil-placement",
@@ -27,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "trefoil",
         &[
+            "trefoil-drill",
             "trefoil-protocol",
             "trefoil-transport",
             "trefoil-engine",
@@ -44,6 +47,7 @@ const WALLS: &[(&str, &[&str], &str)] = &[
         &["tokio", "quinn", "rustix", "getrandom"],
         "the ground has no clock, socket or file",
     ),
+    ("trefoil-drill", &["tokio", "rustix", "getrandom"], "words have no clock, socket or file"),
     ("trefoil-engine", &["tokio", "quinn", "getrandom", "aes-gcm"], "the disk knows no network"),
     ("trefoil-storage-node", &["aes-gcm", "quinn", "hkdf", "trefoil-placement"], "a node cannot decrypt"),
     ("trefoil-placement", &["quinn", "trefoil-engine"], "only transport knows QUIC"),

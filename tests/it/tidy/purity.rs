@@ -7,6 +7,7 @@ use super::sources::{Source, files, none};
 /// Folders of code that decides. What lies in a `shell` below them is not part of it.
 const PURE: &[&str] = &[
     "protocol/src/",
+    "protocol/drill/src/",
     "storage-node/src/",
     "storage-node/engine/src/",
     "placement/src/",

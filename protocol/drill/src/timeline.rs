@@ -4,17 +4,17 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use trefoil_protocol::config::{MemberState, VolumeConfig};
 
-use crate::kernel::MILLISECOND;
-use crate::trace::Seconds;
+use crate::duration::{MILLISECOND, Seconds};
 
 /// Two looks at a volume are at most so far apart.
 const BETWEEN_LOOKS: u64 = 500 * MILLISECOND;
 
 /// A configuration of a volume, from when it was seen first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Reign {
     /// True time.
     pub at_ns: u64,
@@ -47,10 +47,20 @@ impl Reign {
             protection: format!("{:?}", config.protection),
         }
     }
+
+    /// In words.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let primary = self.primary.as_deref().unwrap_or("nobody");
+        let waits = if self.activated { "" } else { ", not activated" };
+        let (epoch, members, protection) = (self.epoch, self.members.join(" "), &self.protection);
+        format!("epoch {epoch}: {primary} of {members}, {protection}{waits}")
+    }
 }
 
 /// A time for which one node served a volume.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Service {
     /// Who.
     pub node: String,
@@ -61,7 +71,8 @@ pub struct Service {
 }
 
 /// One volume's line.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct VolumeLine {
     /// Its configurations.
     pub reigns: Vec<Reign>,
@@ -69,8 +80,23 @@ pub struct VolumeLine {
     pub service: Vec<Service>,
 }
 
+impl VolumeLine {
+    fn since(&self, moment: u64) -> Self {
+        let holds = self.reigns.iter().rposition(|reign| reign.at_ns <= moment).unwrap_or_default();
+        let shifted = |reign: &Reign| Reign { at_ns: reign.at_ns.saturating_sub(moment), ..reign.clone() };
+        let service = self.service.iter().filter(|service| service.until_ns >= moment);
+        let service = service.map(|service| Service {
+            node: service.node.clone(),
+            from_ns: service.from_ns.saturating_sub(moment),
+            until_ns: service.until_ns - moment,
+        });
+        Self { reigns: self.reigns.iter().skip(holds).map(shifted).collect(), service: service.collect() }
+    }
+}
+
 /// A moment with a word.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Moment {
     /// True time.
     pub at_ns: u64,
@@ -79,7 +105,8 @@ pub struct Moment {
 }
 
 /// What happened in a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Timeline {
     /// The volumes, by number.
     pub volumes: BTreeMap<u64, VolumeLine>,
@@ -109,20 +136,29 @@ impl Timeline {
         }
     }
 
+    /// The same with times that count from a moment; what was before it is left out.
+    #[must_use]
+    pub fn since(&self, moment: u64) -> Self {
+        let later = |moments: &[Moment]| {
+            let later = moments.iter().filter(|one| one.at_ns >= moment);
+            later.map(|one| Moment { at_ns: one.at_ns - moment, what: one.what.clone() }).collect()
+        };
+        let volumes = self.volumes.iter().map(|(volume, line)| (*volume, line.since(moment)));
+        Self {
+            volumes: volumes.collect(),
+            faults: later(&self.faults),
+            errors: later(&self.errors),
+            ends_ns: self.ends_ns.saturating_sub(moment),
+        }
+    }
+
     /// The lines as text, in order of time.
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut lines: Vec<(u64, String)> = Vec::new();
         for (volume, line) in &self.volumes {
             for reign in &line.reigns {
-                let primary = reign.primary.as_deref().unwrap_or("nobody");
-                let waits = if reign.activated { "" } else { ", not activated" };
-                let (epoch, members) = (reign.epoch, reign.members.join(" "));
-                let what = format!(
-                    "volume {volume} epoch {epoch}: {primary} of {members}, {}{waits}",
-                    reign.protection
-                );
-                lines.push((reign.at_ns, what));
+                lines.push((reign.at_ns, format!("volume {volume} {}", reign.text())));
             }
             for service in &line.service {
                 let until = Seconds(service.until_ns).to_string();
@@ -144,7 +180,7 @@ impl Timeline {
 #[cfg(test)]
 mod tests {
     use super::{Reign, Timeline};
-    use crate::kernel::MILLISECOND;
+    use crate::duration::MILLISECOND;
 
     fn reign(epoch: u64, at_ns: u64) -> Reign {
         let (primary, members, protection) = (None, Vec::new(), "BothDcs".to_owned());

@@ -4,17 +4,26 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// Nanoseconds of a microsecond.
+pub const MICROSECOND: u64 = 1_000;
+
+/// Nanoseconds of a millisecond.
+pub const MILLISECOND: u64 = 1_000 * MICROSECOND;
+
+/// Nanoseconds of a second.
+pub const SECOND: u64 = 1_000 * MILLISECOND;
+
 /// The units, the longest first.
 const UNITS: [(&str, u64); 6] = [
-    ("h", 3_600_000_000_000),
-    ("m", 60_000_000_000),
-    ("s", 1_000_000_000),
-    ("ms", 1_000_000),
-    ("us", 1_000),
+    ("h", 3_600 * SECOND),
+    ("m", 60 * SECOND),
+    ("s", SECOND),
+    ("ms", MILLISECOND),
+    ("us", MICROSECOND),
     ("ns", 1),
 ];
 
-/// A length of virtual time.
+/// A length of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Duration(
@@ -60,6 +69,19 @@ impl fmt::Display for Duration {
         let exact = UNITS.iter().find(|(_, unit)| self.0 != 0 && self.0.is_multiple_of(*unit));
         let (name, unit) = exact.unwrap_or(&("s", 1_000_000_000));
         write!(formatter, "{}{name}", self.0 / unit)
+    }
+}
+
+/// A moment, printed as seconds with nine digits, so that lines sort.
+#[derive(Clone, Copy, Debug)]
+pub struct Seconds(
+    /// Nanoseconds.
+    pub u64,
+);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:5}.{:09}", self.0 / SECOND, self.0 % SECOND)
     }
 }
 

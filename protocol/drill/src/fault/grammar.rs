@@ -1,11 +1,13 @@
 //! The written form of a fault plan.
 
 use serde::{Deserialize, Serialize};
+use toml::Spanned;
 
 use super::{
-    Action, Crash, DiskChange, Duration, Fault, FaultPlan, ModelChange, OneWay, Pause, RateChange, Rot, Slow,
-    Starve, Trigger, WallJump,
+    Action, Crash, DiskChange, Fault, FaultPlan, ModelChange, OneWay, Pause, RateChange, Rot, Slow, Starve,
+    Trigger, WallJump,
 };
+use crate::duration::{Duration, NoDuration};
 
 /// Why a text is not a fault plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,10 +16,12 @@ pub enum PlanError {
     #[error("{0}")]
     Toml(String),
     /// A fault that cannot be understood.
-    #[error("fault {number}: {reason}")]
+    #[error("fault {number}, line {line}: {reason}")]
     Fault {
         /// Counted from one.
         number: usize,
+        /// Where its table begins.
+        line: usize,
         /// What is wrong.
         reason: String,
     },
@@ -27,14 +31,14 @@ pub enum PlanError {
 #[serde(deny_unknown_fields)]
 struct PlanTable {
     #[serde(default, rename = "fault")]
-    faults: Vec<FaultTable>,
+    faults: Vec<Spanned<FaultTable>>,
 }
 
 /// One fault as it is written: every action is a key of its own, so that a misspelt one is an
 /// error with its line.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-struct FaultTable {
+pub(crate) struct FaultTable {
     at: Option<String>,
     when: Option<String>,
     delay: Option<Duration>,
@@ -77,10 +81,18 @@ impl From<Names> for Vec<String> {
 
 pub(super) fn parse(text: &str) -> Result<FaultPlan, PlanError> {
     let table: PlanTable = toml::from_str(text).map_err(|error| PlanError::Toml(error.to_string()))?;
+    plan_of(table.faults, text)
+}
+
+/// What the tables of a text mean.
+pub(crate) fn plan_of(tables: Vec<Spanned<FaultTable>>, text: &str) -> Result<FaultPlan, PlanError> {
     let mut last = Duration(0);
     let mut faults = Vec::new();
-    for (index, table) in table.faults.into_iter().enumerate() {
-        let wrong = |reason: String| PlanError::Fault { number: index + 1, reason };
+    for (index, table) in tables.into_iter().enumerate() {
+        let before = text.get(..table.span().start).unwrap_or_default();
+        let (number, line) = (index + 1, before.matches('\n').count() + 1);
+        let table = table.into_inner();
+        let wrong = |reason: String| PlanError::Fault { number, line, reason };
         let trigger = table.trigger(last).map_err(wrong)?;
         if let Trigger::At(at) = &trigger {
             last = *at;
@@ -91,7 +103,7 @@ pub(super) fn parse(text: &str) -> Result<FaultPlan, PlanError> {
 }
 
 pub(super) fn write(plan: &FaultPlan) -> String {
-    let faults = plan.faults.iter().map(FaultTable::of).collect();
+    let faults = plan.faults.iter().map(|fault| Spanned::new(0..0, FaultTable::of(fault))).collect();
     toml::to_string(&PlanTable { faults }).expect("every plan has a written form")
 }
 
@@ -184,13 +196,14 @@ fn at_time(at: &str, last: Duration) -> Result<Duration, String> {
         Some(length) => (last.0, length),
         None => (0, at),
     };
-    let length: Duration = length.parse().map_err(|error: super::duration::NoDuration| error.to_string())?;
+    let length: Duration = length.parse().map_err(|error: NoDuration| error.to_string())?;
     Ok(Duration(base.saturating_add(length.0)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Action, Duration, FaultPlan, PlanError, Trigger};
+    use super::super::{Action, FaultPlan, PlanError, Trigger};
+    use crate::duration::Duration;
 
     const PLAN: &str = r#"
 [[fault]]
@@ -241,7 +254,7 @@ heal = "all"
             ("[[fault]]\nat = \"soon\"\ncut = \"x1\"", "length of time"),
         ] {
             let error = FaultPlan::parse(text).expect_err("a bad plan").to_string();
-            assert!(error.starts_with("fault 1:") && error.contains(reason), "{error}");
+            assert!(error.starts_with("fault 1, line 1:") && error.contains(reason), "{error}");
         }
     }
 }

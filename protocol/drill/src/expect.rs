@@ -1,0 +1,263 @@
+//! What must come of a drill, and whether it did: each expectation beside what was measured.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::course::{Course, End, Kind};
+use crate::duration::{Duration, MILLISECOND, SECOND};
+
+/// From when the recovery time counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Since {
+    /// From each fault.
+    #[default]
+    Fault,
+    /// From the last healing: the row of the table waits for an operator.
+    Healing,
+}
+
+/// What must come of a drill, besides that nothing which was acknowledged is lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Expect {
+    /// So long after each fault every client that it held up is served again, at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rto: Option<Duration>,
+    /// From when that counts.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rto_since: Since,
+    /// What goes on: between two faults, once the recovery time is over, some of it is answered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub goes_on: Vec<Kind>,
+    /// No change is acknowledged from the first of these times to the second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quiet: Option<[Duration; 2]>,
+    /// At most so many operations end without an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<u64>,
+    /// No answered operation took longer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longest_wait: Option<Duration>,
+    /// At least so many operations are answered.
+    pub answered: u64,
+    /// Acknowledgements were given under these rules.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub protections: Vec<String>,
+    /// At least so many deletes are certified.
+    pub certified: u64,
+    /// So many simulated processes ended themselves at least.
+    pub fatal: u64,
+    /// So many simulated machines lost power at an operation of their disks at least.
+    pub power_losses: u64,
+    /// A simulated volume that has all that it needs is served after this long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serves_within: Option<Duration>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// What is known of a drill besides its course.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// For how long clients began work.
+    pub horizon: u64,
+    /// The rules under which something was acknowledged.
+    pub protections: BTreeSet<String>,
+    /// Deletes that were certified.
+    pub certified: u64,
+    /// Simulated processes that ended themselves.
+    pub fatal: u64,
+    /// Simulated machines that lost power at an operation of their disks.
+    pub power_losses: u64,
+    /// Acknowledged changes that are not there.
+    pub lost: u64,
+}
+
+/// An expectation and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verdict {
+    /// What was expected.
+    pub what: String,
+    /// How much of it.
+    pub target: String,
+    /// What was measured.
+    pub measured: String,
+    /// Whether that will do.
+    pub held: bool,
+}
+
+impl Expect {
+    /// Judges a course.
+    #[must_use]
+    pub fn judge(&self, course: &Course, facts: &Facts) -> Vec<Verdict> {
+        let mut verdicts =
+            vec![self.recovery(course), at_most("RPO: acknowledged changes that are lost", facts.lost, 0)];
+        verdicts.extend(self.goes_on.iter().map(|kind| self.continues(*kind, course, facts)));
+        verdicts.extend(self.quiet.map(|[from, until]| {
+            let what = format!("changes acknowledged from {} to {}", seconds(from.0), seconds(until.0));
+            let count = course.answered_within(Kind::Writes, from.0, until.0);
+            at_most(&what, count as u64, 0)
+        }));
+        let failed = course.count(End::Failed);
+        verdicts.extend(self.failed.map(|most| at_most("operations without an answer", failed, most)));
+        verdicts.extend(self.longest_wait.map(|most| {
+            let wait = course.longest_wait();
+            within("longest wait for an answer", wait, most.0)
+        }));
+        for (what, got, least) in [
+            ("operations answered", course.count(End::Answered) + course.count(End::Refused), self.answered),
+            ("deletes certified", facts.certified, self.certified),
+            ("machines that lost power at their disks", facts.power_losses, self.power_losses),
+            ("processes that ended themselves", facts.fatal, self.fatal),
+        ] {
+            verdicts.extend((least > 0).then(|| at_least(what, got, least)));
+        }
+        verdicts.extend(self.protections.iter().map(|rule| Verdict {
+            what: format!("acknowledged under {rule}"),
+            target: "some".to_owned(),
+            measured: if facts.protections.contains(rule) { "some" } else { "nothing" }.to_owned(),
+            held: facts.protections.contains(rule),
+        }));
+        verdicts
+    }
+
+    /// The longest recovery, and whether everybody recovered.
+    #[must_use]
+    pub fn rto_ms(&self, course: &Course) -> Option<u64> {
+        let marks = course.marks();
+        match self.rto_since {
+            Since::Fault if marks.iter().all(|mark| mark.served_again) => {
+                let faults = marks.iter().filter(|mark| !mark.heals);
+                Some(faults.filter_map(|mark| mark.pause_ms).max().unwrap_or_default())
+            }
+            Since::Fault => None,
+            Since::Healing => {
+                let healing = course.strikes.iter().rfind(|(_, _, heals)| *heals).map(|(at, _, _)| *at);
+                let served = marks.iter().all(|mark| mark.served_again);
+                let pause = healing.map_or(0, |at| course.pause_over(at).div_ceil(MILLISECOND));
+                served.then_some(pause)
+            }
+        }
+    }
+
+    fn recovery(&self, course: &Course) -> Verdict {
+        let what = match self.rto_since {
+            Since::Fault => "RTO: the longest time from a fault until all are served",
+            Since::Healing => "RTO: the time from the healing until all are served",
+        };
+        let measured = self.rto_ms(course).map(|ms| ms * MILLISECOND);
+        let target = self.rto.map(|most| most.0);
+        Verdict {
+            what: what.to_owned(),
+            target: target.map_or_else(|| "any".to_owned(), |most| format!("at most {}", seconds(most))),
+            measured: measured.map_or_else(|| "not all are served".to_owned(), seconds),
+            held: match (measured, target) {
+                (Some(measured), Some(most)) => measured <= most,
+                (None, Some(_)) => false,
+                (_, None) => true,
+            },
+        }
+    }
+
+    /// Between each fault and whatever is done next, the recovery time left out, some of it is answered.
+    fn continues(&self, kind: Kind, course: &Course, facts: &Facts) -> Verdict {
+        let mut silent = Vec::new();
+        for (place, (at, what, heals)) in course.strikes.iter().enumerate() {
+            let until = course.strikes.get(place + 1).map_or(facts.horizon, |(next, _, _)| *next);
+            let from = at + self.rto.map_or(0, |rto| rto.0);
+            if !heals && until >= from + SECOND && course.answered_within(kind, from, until) == 0 {
+                silent.push(what.clone());
+            }
+        }
+        let measured =
+            if silent.is_empty() { "yes".to_owned() } else { format!("not after {}", silent.join(", ")) };
+        let (what, target, held) = (format!("{} go on", kind.name()), "yes".to_owned(), silent.is_empty());
+        Verdict { what, target, measured, held }
+    }
+}
+
+fn at_most(what: &str, got: u64, most: u64) -> Verdict {
+    let target = if most == 0 { "none".to_owned() } else { format!("at most {most}") };
+    Verdict { what: what.to_owned(), target, measured: got.to_string(), held: got <= most }
+}
+
+fn at_least(what: &str, got: u64, least: u64) -> Verdict {
+    let (what, target) = (what.to_owned(), format!("at least {least}"));
+    Verdict { what, target, measured: got.to_string(), held: got >= least }
+}
+
+fn within(what: &str, got: u64, most: u64) -> Verdict {
+    let (what, target) = (what.to_owned(), format!("at most {}", seconds(most)));
+    Verdict { what, target, measured: seconds(got), held: got <= most }
+}
+
+/// Nanoseconds as people read them.
+fn seconds(nanoseconds: u64) -> String {
+    let tenths = nanoseconds.div_ceil(SECOND / 10);
+    format!("{}.{} s", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Expect, Facts, Since};
+    use crate::course::{Course, End, Kind, Sample};
+    use crate::duration::{Duration, SECOND};
+
+    fn sample(kind: Kind, began: u64, ended: u64, end: End) -> Sample {
+        Sample { client: 0, kind, began: began * SECOND, ended: ended * SECOND, end }
+    }
+
+    fn course() -> Course {
+        let samples = vec![
+            sample(Kind::Writes, 4, 12, End::Answered),
+            sample(Kind::Reads, 13, 13, End::Answered),
+            sample(Kind::Writes, 14, 24, End::Answered),
+        ];
+        let strikes = vec![(5 * SECOND, "a crash".into(), false), (20 * SECOND, "a start".into(), true)];
+        Course { samples, strikes }
+    }
+
+    fn held(expect: &Expect, facts: &Facts) -> Vec<(bool, String)> {
+        let verdicts = expect.judge(&course(), facts);
+        verdicts.into_iter().map(|verdict| (verdict.held, verdict.measured)).collect()
+    }
+
+    #[test]
+    fn recovery_is_measured_from_the_fault_or_from_the_healing() {
+        let rto = |since, seconds: u64| Expect {
+            rto: Some(Duration(seconds * SECOND)),
+            rto_since: since,
+            ..Expect::default()
+        };
+        let facts = Facts::default();
+        assert_eq!(held(&rto(Since::Fault, 19), &facts)[0], (true, "19.0 s".to_owned()));
+        assert_eq!(held(&rto(Since::Fault, 18), &facts)[0], (false, "19.0 s".to_owned()));
+        assert_eq!(held(&rto(Since::Healing, 4), &facts)[0], (true, "4.0 s".to_owned()));
+        assert_eq!(held(&rto(Since::Healing, 3), &facts)[0], (false, "4.0 s".to_owned()));
+    }
+
+    #[test]
+    fn what_must_go_on_is_missed_where_it_does_not() {
+        let facts = Facts { horizon: 30 * SECOND, ..Facts::default() };
+        let go_on =
+            |kind| Expect { goes_on: vec![kind], rto: Some(Duration(8 * SECOND)), ..Expect::default() };
+        assert_eq!(held(&go_on(Kind::Reads), &facts)[2], (true, "yes".to_owned()));
+        assert_eq!(held(&go_on(Kind::Writes), &facts)[2], (false, "not after a crash".to_owned()));
+    }
+
+    #[test]
+    fn silence_loss_and_counts_are_judged() {
+        let quiet = |from: u64, until: u64| Some([Duration(from * SECOND), Duration(until * SECOND)]);
+        let expect = Expect { quiet: quiet(13, 24), answered: 4, ..Expect::default() };
+        let facts = Facts { lost: 1, ..Facts::default() };
+        let measured: Vec<bool> = held(&expect, &facts).into_iter().map(|(held, _)| held).collect();
+        assert_eq!(measured, [true, false, true, false]);
+        let expect = Expect { quiet: quiet(13, 25), ..Expect::default() };
+        assert!(!held(&expect, &facts)[2].0);
+    }
+}
