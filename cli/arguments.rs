@@ -23,8 +23,9 @@ use crate::demo::DemoArguments;
 use crate::dev::DevArguments;
 use crate::failure::{Failure, Verdict};
 use crate::output::Format;
+use crate::prepare::PrepareArguments;
 use crate::serve::{PlacementArguments, ServeArguments};
-use crate::{admin, bench, certificate, data, demo, dev, quantity, serve, version};
+use crate::{admin, bench, certificate, data, demo, dev, prepare, quantity, serve, version};
 
 /// What stands below the list of verbs.
 const AFTER_HELP: &str = "\
@@ -63,6 +64,8 @@ enum Verb {
     Demo(DemoArguments),
     /// Run a cluster of two data centres on this machine until Ctrl-C
     Dev(DevArguments),
+    /// Write the folder of a cluster from its plan; starts nothing
+    Prepare(PrepareArguments),
     /// Store a file, standard input or a directory
     Put(PutArguments),
     /// Read an object, a part of it, or all under a prefix
@@ -152,6 +155,7 @@ impl Verb {
             Self::StorageNode(arguments) => return serve::storage_node(&arguments),
             Self::Placement(arguments) => return serve::placement(&arguments),
             Self::Dev(arguments) => return dev::run(&arguments, shared.format),
+            Self::Prepare(arguments) => return prepare::run(&arguments, shared.format),
             Self::Demo(arguments) => return demo::run(&arguments, shared.format),
             Self::VerifyCertificate(arguments) => return certificate::verify(&arguments, shared.format),
             _ => {}
@@ -193,6 +197,7 @@ impl Verb {
             Self::Bench(verb) => bench::run(&verb, &shared.client().await?, format).await,
             Self::Demo(_)
             | Self::Dev(_)
+            | Self::Prepare(_)
             | Self::StorageNode(_)
             | Self::Placement(_)
             | Self::VerifyCertificate(_) => unreachable!("run before a runtime was made"),

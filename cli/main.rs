@@ -17,6 +17,7 @@ mod dev;
 mod failure;
 mod local;
 mod output;
+mod prepare;
 mod progress;
 mod quantity;
 mod rlimits;

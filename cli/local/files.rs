@@ -66,7 +66,7 @@ impl Layout {
     }
 
     /// A server's configuration.
-    pub(super) fn configuration(&self, server: &str) -> PathBuf {
+    pub(crate) fn configuration(&self, server: &str) -> PathBuf {
         self.root.join(server).join("config.toml")
     }
 

@@ -92,13 +92,17 @@ impl LocalCluster {
         principal::write(&self.layout.tenant_profile(&tenant.name), profile, &self.authority, &identity)
     }
 
+    /// The names of all servers, placement first.
+    pub(crate) fn servers(&self) -> Vec<String> {
+        let nodes = self.plan.nodes.iter().map(|node| node.id.clone());
+        std::iter::once(self.plan.placement.id.clone()).chain(nodes).collect()
+    }
+
     /// Starts every server that does not run, placement first. Must be called on the main thread:
     /// children die with the thread that started them.
     pub(crate) fn start_missing(&mut self) -> Verdict<Vec<String>> {
-        let nodes = self.plan.nodes.iter().map(|node| node.id.clone());
-        let names: Vec<String> = std::iter::once(self.plan.placement.id.clone()).chain(nodes).collect();
         let mut started = Vec::new();
-        for name in names {
+        for name in self.servers() {
             if !processes::is_running(&self.layout, &name) {
                 self.start(&name)?;
                 started.push(name);

@@ -18,6 +18,7 @@ mod program;
 mod scale;
 mod secrets;
 mod servers;
+mod sites;
 mod storing;
 mod streaming;
 mod tenants;

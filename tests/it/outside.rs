@@ -60,6 +60,13 @@ impl Outside {
         file["links"][0]["listen"].as_str().unwrap().parse().unwrap()
     }
 
+    /// The port of a node on link 1 (0) or link 2 (1).
+    pub(crate) fn link_port(&self, node: &str, link: usize) -> u16 {
+        let file = self.configuration_of(node);
+        let listen = file["links"][link]["listen"].as_str().unwrap();
+        listen.parse::<std::net::SocketAddr>().unwrap().port()
+    }
+
     /// Where the custodian listens.
     pub(crate) fn custodian(&self) -> std::net::SocketAddr {
         self.configuration_of(PLACEMENT)["tenant_listen"].as_str().unwrap().parse().unwrap()
@@ -86,11 +93,13 @@ impl Outside {
         let create = ["tenant", "create", tenant, "--delete-window", window, "--volumes", "4"];
         let made = self.operator(&[&create[..], &["--protection", protection]].concat());
         assert_eq!(made.held().json()["volumes"], 4);
-        let acme: toml::Table = fs::read_to_string(self.profile("acme")).unwrap().parse().unwrap();
         let profile = self.profile(tenant);
+        fs::create_dir_all(profile.parent().expect("a folder")).unwrap();
         let mut issue = vec!["principal", "issue", tenant, "-o", profile.to_str().unwrap()];
-        for endpoint in acme["endpoints"].as_array().unwrap() {
-            issue.extend(["--endpoint", endpoint.as_str().unwrap()]);
+        let nodes = NODES.into_iter().map(|node| self.address(node));
+        let endpoints: Vec<String> = nodes.chain([self.custodian()]).map(|at| at.to_string()).collect();
+        for endpoint in &endpoints {
+            issue.extend(["--endpoint", endpoint]);
         }
         self.operator(&issue).held();
     }

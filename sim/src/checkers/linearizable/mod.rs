@@ -64,6 +64,23 @@ pub fn check(history: &History) -> Findings {
     findings
 }
 
+/// How many objects' histories both checkers decide, and on how many of those they agree.
+#[must_use]
+pub fn compare(history: &History) -> (usize, usize) {
+    let mut decided = (0, 0);
+    for (_, operations) in history.objects() {
+        let (Some(by_zones), by_search) = (zones::verdict(operations), frontier::verdict(operations)) else {
+            continue;
+        };
+        if by_search != Verdict::Undecided {
+            let is_fine = |verdict| verdict == Verdict::Linearizable;
+            decided.0 += 1;
+            decided.1 += usize::from(is_fine(by_zones) == is_fine(by_search));
+        }
+    }
+    decided
+}
+
 /// A read of a version whose every write was refused for certain.
 fn refused_but_read(operations: &[Operation]) -> Option<usize> {
     let mut refused = BTreeMap::new();
