@@ -12,6 +12,7 @@ use trefoil_protocol::message::peer::PeerMessage;
 use trefoil_protocol::message::tenant::{DataPart, TenantResponse};
 
 use crate::event::{ControlTicket, ReadTicket, RequestId};
+use crate::volume::replica::Stop;
 
 /// Which queue a message to a peer takes; a later lane never holds up an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +35,14 @@ pub enum Fatal {
     /// what it acknowledged.
     #[error("refused by the control plane: {0}")]
     Refused(String),
+}
+
+/// What an operator should know.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Notice {
+    /// A volume is stopped.
+    #[error(transparent)]
+    Stopped(Stop),
 }
 
 /// Something to be done.
@@ -128,6 +137,8 @@ pub enum Effect<D: Disk> {
         /// The job.
         job: WipeJob<D>,
     },
+    /// Tell the operator, in this node's log.
+    Notice(Notice),
     /// End the process; nothing more is sent.
     Fatal(Fatal),
 }

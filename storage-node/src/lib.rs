@@ -19,7 +19,7 @@ pub mod view;
 pub mod volume;
 mod wakeups;
 
-pub use effect::{Effect, Fatal, Lane};
+pub use effect::{Effect, Fatal, Lane, Notice};
 pub use event::{ControlTicket, ControlUnreachable, Event, ReadTicket, RequestId, VerifiedPrincipal};
 pub use node::{NodeCore, StartError};
 pub use pace::Pace;

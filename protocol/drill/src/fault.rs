@@ -3,8 +3,8 @@
 //!
 //! The grammar, one table per fault: `at = "3s"` (or `"+1s"`, after the fault before it) or
 //! `when = "mark node=b1"` with an optional `delay`, and exactly one action: `cut`, `cut-one-way`,
-//! `heal`, `model`, `break`, `crash`, `restart`, `pause`, `starve`, `disk`, `rot`, `slow`, `repair`, `wall`,
-//! `rate`, `image`, `roll-back`, `lose-disk`. Names of nodes are checked when the plan meets a cluster, not here.
+//! `heal`, `model`, `break`, `crash`, `restart`, `pause`, `starve`, `disk`, `rot`, `garble`, `slow`, `repair`,
+//! `wall`, `rate`, `image`, `roll-back`, `lose-disk`. Names of nodes are checked when the plan meets a cluster, not here.
 
 mod grammar;
 
@@ -68,6 +68,8 @@ pub enum Action {
     Disk(DiskChange),
     /// One bit of a file rots.
     Rot(Rot),
+    /// One record of a log reads wrongly on some disks until they are repaired.
+    Garble(Garble),
     /// A disk becomes slow.
     Slow(Slow),
     /// Disks fail no more; `all` for every one.
@@ -101,6 +103,7 @@ impl Action {
             Self::Pause(_) => "pause",
             Self::Starve(_) => "starved process",
             Self::Rot(_) => "bit rot",
+            Self::Garble(_) => "garbled record",
             Self::Slow(_) => "slow disk",
             Self::Repair(_) => "repair",
             Self::Wall(_) => "wall clock jump",
@@ -132,6 +135,7 @@ impl Action {
             | Self::RollBack(name)
             | Self::LoseDisk(name) => vec![name.clone()],
             Self::Crash(crash) => crash.nodes.clone(),
+            Self::Garble(garble) => garble.nodes.clone(),
             Self::Break(pair) => pair.to_vec(),
         }
     }
@@ -237,6 +241,18 @@ pub struct Rot {
     /// Which files; one of them is drawn.
     #[serde(default = "any_file")]
     pub file: String,
+}
+
+/// A record that reads wrongly, in every frame of it that was written so far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Garble {
+    /// The nodes on whose disks.
+    pub nodes: Vec<String>,
+    /// The volume.
+    pub volume: u64,
+    /// The record's position.
+    pub lsn: u64,
 }
 
 /// A disk that becomes slow.

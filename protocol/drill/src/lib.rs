@@ -26,7 +26,7 @@ pub use document::{Document, DocumentError, Signature};
 pub use duration::{Duration, MICROSECOND, MILLISECOND, SECOND, Seconds};
 pub use expect::{Expect, Facts, Since, Verdict};
 pub use fault::{
-    Action, Crash, CrashKind, DiskChange, Fault, FaultPlan, ModelChange, OneWay, Pause, PlanError,
+    Action, Crash, CrashKind, DiskChange, Fault, FaultPlan, Garble, ModelChange, OneWay, Pause, PlanError,
     RateChange, Rot, Slow, Starve, Trigger, WallJump,
 };
 pub use file::{Abort, DrillFile, FileError, Load, Topology};

@@ -89,6 +89,7 @@ fn names_of(action: &Action) -> (Vec<String>, Vec<String>) {
         Action::Starve(starve) => node(&starve.node),
         Action::Disk(change) => node(&change.node),
         Action::Rot(rot) => node(&rot.node),
+        Action::Garble(garble) => (garble.nodes.clone(), Vec::new()),
         Action::Slow(slow) => node(&slow.node),
         Action::Wall(jump) => node(&jump.node),
         Action::Rate(change) => node(&change.node),
@@ -162,6 +163,9 @@ impl<P: Program> Cluster<P> {
                 self.on_disks(&[change.node], |disk| disk.arm(fault.clone()));
             }
             Action::Rot(rot) => self.rot(&rot.node, &rot.file),
+            Action::Garble(garble) => {
+                self.on_disks(&garble.nodes, |disk| disk.garble_record(garble.volume, garble.lsn));
+            }
             Action::Slow(slow) => self.on_disks(&[slow.node], |disk| disk.slow_down(slow.times)),
             Action::Repair(nodes) => self.on_disks(&nodes, crate::disk::SimDisk::repair),
             Action::Wall(jump) => {

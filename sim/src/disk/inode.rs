@@ -225,11 +225,22 @@ impl Inode {
 
     /// Flips one bit on the device and in the cache, as rot that was read would look.
     pub(super) fn flip_bit(&mut self, offset: u64, bit: u8) {
+        self.flip(offset, 1 << (bit % 8));
+    }
+
+    /// Flips the bits of a byte that the mask names, in the same two views.
+    pub(super) fn flip(&mut self, offset: u64, mask: u8) {
         let page = offset / PAGE;
         for view in [&mut self.current, &mut self.durable] {
             let bytes = view.entry(page).or_insert_with(zero_page);
-            Arc::make_mut(bytes)[within(offset, page)] ^= 1 << (bit % 8);
+            Arc::make_mut(bytes)[within(offset, page)] ^= mask;
         }
+    }
+
+    pub(super) fn byte(&self, offset: u64) -> u8 {
+        let mut byte = [0];
+        self.read(offset, &mut byte);
+        byte[0]
     }
 
     /// Whether a power loss now would leave this range exactly as it reads.

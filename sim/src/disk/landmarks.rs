@@ -48,6 +48,11 @@ impl Place {
         HEADER_LENGTH as u64 + self.lengths.iter().sum::<u64>()
     }
 
+    /// A byte of what is never erased.
+    pub(super) fn in_public_part(&self) -> u64 {
+        self.offset + HEADER_LENGTH as u64 + self.lengths[0] / 2
+    }
+
     /// Whether these bytes are what was written there.
     pub(super) fn holds(&self, frame: &[u8]) -> bool {
         let [public, wrapped, _] = self.lengths.map(|length| usize::try_from(length).unwrap_or(usize::MAX));

@@ -73,6 +73,9 @@ struct State {
     names: Names,
     freed: Vec<(String, Inode)>,
     faults: Vec<DiskFault>,
+    /// Bytes that read otherwise than they were written until the disk is repaired: inode, offset and
+    /// what was written.
+    garbled: Vec<(u64, u64, u8)>,
     slowdown: u64,
     used: u64,
     landmarks: Landmarks,
@@ -179,6 +182,26 @@ impl SimDisk {
         let mut state = self.lock();
         state.faults.clear();
         state.slowdown = 1;
+        for (inode, offset, written) in std::mem::take(&mut state.garbled) {
+            if let Some(inode) = state.inodes.get_mut(&inode)
+                && inode.byte(offset) == !written
+            {
+                inode.flip(offset, u8::MAX);
+            }
+        }
+    }
+
+    /// Garbles a byte of every frame of a record, until the disk is repaired.
+    pub fn garble_record(&self, volume: u64, lsn: u64) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        for place in state.landmarks.places(&Landmark::Record { volume, lsn }) {
+            if let Some(inode) = state.inodes.get_mut(&place.inode) {
+                let offset = place.in_public_part();
+                state.garbled.push((place.inode, offset, inode.byte(offset)));
+                inode.flip(offset, u8::MAX);
+            }
+        }
     }
 
     /// Whether nothing is wrong with it for good, and it is at most so many times slower than usual.
@@ -420,6 +443,7 @@ impl State {
             names: Names::default(),
             freed: Vec::new(),
             faults: Vec::new(),
+            garbled: Vec::new(),
             slowdown: 1,
             used: 0,
             landmarks: Landmarks::default(),

@@ -5,6 +5,6 @@ mod generate;
 
 pub use generate::{Budget, Generator};
 pub use trefoil_drill::{
-    Action, Crash, CrashKind, DiskChange, Duration, Fault, FaultPlan, ModelChange, OneWay, Pause, PlanError,
-    RateChange, Rot, Slow, Starve, Trigger, WallJump,
+    Action, Crash, CrashKind, DiskChange, Duration, Fault, FaultPlan, Garble, ModelChange, OneWay, Pause,
+    PlanError, RateChange, Rot, Slow, Starve, Trigger, WallJump,
 };

@@ -177,6 +177,8 @@ pub struct Report {
     pub protections: BTreeSet<String>,
     /// Why processes ended themselves.
     pub fatal: Vec<String>,
+    /// How many volumes stopped by name.
+    pub stopped: u64,
     /// How many faults of each kind struck.
     pub faults_by_kind: BTreeMap<String, u64>,
     /// What happened when.
@@ -480,6 +482,7 @@ impl<'s> Stage<'s> {
             undecided,
             protections: self.oracle.protections().clone(),
             fatal: self.oracle.fatal().to_vec(),
+            stopped: self.oracle.stopped(),
             faults_by_kind: self.oracle.faults().clone(),
             timeline: self.oracle.timeline().clone(),
             power_losses,

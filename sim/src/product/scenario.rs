@@ -128,6 +128,8 @@ pub struct Expect {
     pub protections: Vec<String>,
     /// So many processes ended themselves at least.
     pub fatal: usize,
+    /// So many volumes stopped by name at least.
+    pub stopped: u64,
     /// So many machines lost power at an operation of their disks at least.
     pub power_losses: u64,
 }
@@ -263,6 +265,7 @@ impl Expect {
             ("operations were answered", report.answered, self.answered),
             ("deletes were certified", report.certified, self.certified),
             ("machines lost power at their disks", report.power_losses, self.power_losses),
+            ("volumes stopped by name", report.stopped, self.stopped),
             ("processes ended themselves", report.fatal.len() as u64, self.fatal as u64),
         ] {
             if got < least {

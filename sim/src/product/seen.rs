@@ -6,6 +6,7 @@ use trefoil_protocol::ids::{Epoch, PrincipalId, StoreId, TenantId, Token, Upload
 use trefoil_protocol::message::admin::AdminAnswer;
 use trefoil_protocol::message::peer::PeerMessage;
 use trefoil_protocol::message::tenant::TenantAnswer;
+use trefoil_storage_node::Notice;
 
 use crate::history::ObjectId;
 use crate::trace::{Digest, Traced};
@@ -104,6 +105,8 @@ pub enum Seen {
     Sent(Box<PeerMessage>, Bytes),
     /// A storage node's log grew, shrank or was committed further by this message, of this epoch.
     Obeyed(VolumeId, StoreId, Epoch),
+    /// A storage node tells its operator something.
+    Noticed(Notice),
     /// A process cannot go on.
     Fatal(String),
     /// Placement answered an operator.

@@ -203,6 +203,7 @@ impl Storage {
                 outputs.push(Output::Work(Job::Rotate(volume, Box::new(job))));
             }
             Effect::Wipe { volume, job } => outputs.push(Output::Work(Job::Wipe(volume, job))),
+            Effect::Notice(notice) => outputs.push(Output::Observe(Seen::Noticed(notice))),
             Effect::Fatal(reason) => {
                 outputs.push(Output::Observe(Seen::Fatal(reason.to_string())));
                 outputs.push(Output::Exit);

@@ -107,6 +107,7 @@ impl Driver {
             Effect::Erase { volume, job } => self.disk.erase(volume, job),
             Effect::Rotate { volume, job } => self.disk.rotate(volume, job),
             Effect::Wipe { volume, job } => self.disk.wipe(volume, job),
+            Effect::Notice(notice) => tracing::error!(%notice, "this node needs somebody to look"),
             Effect::Fatal(fatal) => {
                 tracing::error!(%fatal, "this node must end");
                 // Nobody listens only when the process already ends.

@@ -69,6 +69,7 @@ impl<D: Disk> Replica<D> {
     fn check_serving(&self) -> Result<(), Refusal> {
         match &self.role {
             Role::Primary(primary) if primary.is_serving(&self.holding) => Ok(()),
+            _ if self.stopped().is_some() => Err(Refusal::Unavailable),
             Role::Primary(_) | Role::Peering(_) => Err(Refusal::LeaseExpired),
             Role::Stopped(_) => Err(Refusal::Unavailable),
             Role::Member(_) | Role::Absent => Err(self.not_primary()),

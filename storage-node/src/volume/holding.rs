@@ -129,6 +129,12 @@ impl<D: Disk> Holding<D> {
         self.index.applied()
     }
 
+    /// Up to where the log is known to be committed, whether it can be applied here or not: a damaged
+    /// record keeps those behind it from being applied.
+    pub fn known_committed(&self) -> Lsn {
+        self.committed().max(self.volume.log.committed())
+    }
+
     /// What the committed log says.
     pub fn index(&self) -> &Index {
         &self.index
@@ -152,7 +158,7 @@ impl<D: Disk> Holding<D> {
         let last = self.point(durable).unwrap_or_default();
         StoreReport {
             last,
-            committed: self.committed(),
+            committed: self.known_committed(),
             complete: self.missing_below(self.committed().next()) == 0 && self.hole().is_none(),
             verified: self.verified,
             doubtful_from: self.doubtful_from,

@@ -10,7 +10,7 @@ use super::uploads::{SentLeaves, take_sent};
 use crate::effect::Lane;
 use crate::outbox::Context;
 use bytes::Bytes;
-use trefoil_engine::{Disk, StageError};
+use trefoil_engine::{Disk, RecordReadError, StageError};
 use trefoil_protocol::ids::{Incarnation, NodeId, StoreId};
 use trefoil_protocol::message::peer::{LogPoint, PeerBody, PeerMessage, decode_records, encode_records};
 use trefoil_protocol::mutant;
@@ -39,6 +39,9 @@ impl<D: Disk> Replica<D> {
         let is_member = mutant!(M06, member.is_some_and(|member| member.node == from), true);
         match &self.role {
             Role::Stopped(_) => return,
+            Role::Peering(_) | Role::Primary(_) if !is_member && self.is_copy(&message, from, cx) => {
+                self.copied(message, bulk, cx);
+            }
             Role::Absent if is_member && self.is_led_by(from) => self.testify(from, message.body, cx),
             Role::Absent => return,
             Role::Peering(_) if is_member || self.is_witness(&message, from, cx) => {
@@ -58,6 +61,21 @@ impl<D: Disk> Replica<D> {
         let current = message.incarnation >= *run;
         *run = (*run).max(message.incarnation);
         current
+    }
+
+    /// Whether a store that held the volume, and is no member any more, sends copies of records.
+    fn is_copy(&self, message: &PeerMessage, from: NodeId, cx: &Context<'_, D>) -> bool {
+        let runs_it = cx.view.node_of_store(message.store).is_some_and(|node| node.node == from);
+        let held = self.config.ever_held.contains(&message.store);
+        matches!(message.body, PeerBody::Log { .. }) && runs_it && held && !self.is_witness(message, from, cx)
+    }
+
+    fn copied(&mut self, message: PeerMessage, bulk: Bytes, cx: &mut Context<'_, D>) {
+        if let PeerBody::Log { previous, count, .. } = message.body
+            && let Ok(records) = decode_records(bulk, count)
+        {
+            self.mended(message.store, previous, records, cx);
+        }
     }
 
     fn route(&mut self, from: NodeId, message: PeerMessage, bulk: Bytes, cx: &mut Context<'_, D>) {
@@ -123,6 +141,7 @@ impl<D: Disk> Replica<D> {
             (Role::Peering(peering), PeerBody::Report(report)) => peering.reported(store, run, report),
             (Role::Peering(peering), PeerBody::Log { previous, count, .. }) => {
                 let Ok(records) = decode_records(bulk, count) else { return };
+                self.mending.answered(store, previous, &records);
                 let before = self.holding.last();
                 let outcome = peering.log(&mut self.holding, previous, records, cx.now);
                 if !self.holding.passes(before) {
@@ -130,9 +149,9 @@ impl<D: Disk> Replica<D> {
                 }
                 self.followed(outcome, cx);
             }
-            (Role::Primary(_) | Role::Member(_), PeerBody::Log { count, .. }) => {
+            (Role::Primary(_) | Role::Member(_), PeerBody::Log { previous, count, .. }) => {
                 let Ok(records) = decode_records(bulk, count) else { return };
-                self.mended(records, cx);
+                self.mended(store, previous, records, cx);
             }
             _ => {}
         }
@@ -196,7 +215,15 @@ impl<D: Disk> Replica<D> {
         let previous = if self.holding.passes(after) { after } else { self.holding.last() };
         let (mut lsn, mut bytes) = (previous.lsn.next(), 0);
         while lsn <= self.holding.log().durable_lsn() && bytes < LOG_BYTES {
-            let Ok(record) = self.holding.record_to_send(lsn) else { break };
+            let record = match self.holding.record_to_send(lsn) {
+                Ok(record) => record,
+                Err(RecordReadError::Faulty { lsn, fault }) => {
+                    self.holding.record_is_damaged(lsn, fault);
+                    break;
+                }
+                Err(RecordReadError::Absent { .. }) => break,
+                Err(RecordReadError::Disk(error)) => return cx.out.fail_store(error),
+            };
             bytes += record.lengths().total();
             records.push(record);
             lsn = lsn.next();

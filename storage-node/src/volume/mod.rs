@@ -9,6 +9,7 @@ pub mod exposure;
 pub mod holding;
 pub mod keys;
 pub mod member;
+mod mending;
 mod messages;
 pub mod mutations;
 pub mod orphans;

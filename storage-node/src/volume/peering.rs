@@ -22,6 +22,7 @@ use super::primary::{Primary, is_due};
 use crate::outbox::Context;
 
 const ASK_EVERY: Duration = Duration::from_millis(200);
+const FETCH_SLOWLY_EVERY: Duration = Duration::from_secs(5);
 const SILENT_AFTER: Duration = Duration::from_secs(3);
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
@@ -42,6 +43,8 @@ pub struct Peering {
     asked_at: Option<BootTime>,
     lagging_at: Option<BootTime>,
     fetched_at: Option<BootTime>,
+    /// How often the best log is asked for more.
+    fetch_every: Duration,
     /// Where the next fetch begins, if not at the end of the own log.
     fetch_after: Option<LogPoint>,
     ready_at: Option<BootTime>,
@@ -61,6 +64,7 @@ impl Peering {
             asked_at: None,
             lagging_at: None,
             fetched_at: None,
+            fetch_every: ASK_EVERY,
             fetch_after: None,
             ready_at: None,
             preparing: None,
@@ -82,6 +86,11 @@ impl Peering {
         self.without.entry(upload).or_default().insert(store);
     }
 
+    /// Nobody has what is missing: asking often does not help.
+    pub fn fetch_slowly(&mut self) {
+        self.fetch_every = FETCH_SLOWLY_EVERY;
+    }
+
     /// Records of the best log.
     pub fn log<D: Disk>(
         &mut self,
@@ -90,19 +99,17 @@ impl Peering {
         records: Vec<Record>,
         now: BootTime,
     ) -> Result<(), FollowError> {
-        self.fetched_at = None;
-        match follow(holding, previous, records, now) {
-            Ok(shared) => {
-                self.fetch_after = holding.point(shared);
-                Ok(())
-            }
-            Err(FollowError::Gap(_)) => {
-                // The logs part behind the end of the committed one, which all members share.
-                self.fetch_after = holding.point(holding.committed());
-                Ok(())
-            }
-            Err(error) => Err(error),
+        let (before, brings) = (self.fetch_after, !records.is_empty());
+        self.fetch_after = match follow(holding, previous, records, now) {
+            Ok(shared) => holding.point(shared),
+            // The logs part behind the end of the committed one, which all members share.
+            Err(FollowError::Gap(_)) => holding.point(holding.committed()),
+            Err(error) => return Err(error),
+        };
+        if brings || self.fetch_after != before {
+            self.fetched_at = None; // There may be more.
         }
+        Ok(())
     }
 
     /// Does what can be done now.
@@ -145,15 +152,17 @@ impl Peering {
     /// Brings every in-sync member up to the chosen log.
     fn prepare<D: Disk>(
         &mut self,
-        holding: &Holding<D>,
+        holding: &mut Holding<D>,
         config: &VolumeConfig,
         cx: &mut Context<'_, D>,
     ) -> bool {
         let (me, start) = (cx.identity.store, holding.last().lsn.next());
         let known = self.preparing.take().filter(|preparing| preparing.start() == start);
         let mut preparing = known.unwrap_or_else(|| Primary::new(config, me, start, cx.now));
-        if let Err(RecordReadError::Disk(error)) = preparing.replicate(holding, config, cx) {
-            cx.out.fail_store(error);
+        match preparing.replicate(holding, config, cx) {
+            Ok(()) | Err(RecordReadError::Absent { .. }) => {}
+            Err(RecordReadError::Faulty { lsn, fault }) => holding.record_is_damaged(lsn, fault),
+            Err(RecordReadError::Disk(error)) => cx.out.fail_store(error),
         }
         preparing.report(holding, config, cx);
         let prepared = mutant!(M09, preparing.is_prepared(), true);
@@ -237,7 +246,7 @@ impl Peering {
         let ahead = rank(&report) > (own.epoch, own.lsn) && !holding.passes(report.last);
         let behind = ahead && !self.is_cut;
         let Some(after) = self.fetch_from(holding, behind) else { return true };
-        if is_due(self.fetched_at, ASK_EVERY, cx.now) {
+        if is_due(self.fetched_at, self.fetch_every, cx.now) {
             self.fetched_at = Some(cx.now);
             if let Some(node) = cx.view.node_of_store(store).map(|node| node.node) {
                 cx.tell(config, node, PeerBody::FetchLog { after });
@@ -326,13 +335,13 @@ impl Peering {
 
     fn known_committed<D: Disk>(&self, holding: &Holding<D>) -> Lsn {
         let told = self.reports.values().map(|(_, report)| report.committed);
-        told.fold(holding.committed(), Lsn::max)
+        told.fold(holding.known_committed(), Lsn::max)
     }
 
     /// When to look again.
     pub fn next_wakeup<D: Disk>(&self, holding: &Holding<D>, config: &VolumeConfig) -> Option<BootTime> {
         let asked = self.asked_at.unwrap_or(self.began) + ASK_EVERY;
-        let fetched = self.fetched_at.map(|at| at + ASK_EVERY);
+        let fetched = self.fetched_at.map(|at| at + self.fetch_every);
         let preparing = self.preparing.as_ref().and_then(|p| p.next_wakeup(holding, config));
         fetched.into_iter().chain([asked]).chain(preparing).min()
     }

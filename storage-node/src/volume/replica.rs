@@ -4,15 +4,14 @@
 //! It answers nobody at an epoch whose promise is not durable, and listens to nobody of a lower one.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bytes::Bytes;
 use trefoil_engine::{Disk, EraseError, EraseReport, ReadError, RecordReadError, SyncError, SyncTicket};
 use trefoil_protocol::config::{Member as Membership, MemberState, VolumeConfig};
 use trefoil_protocol::deletion::SignedEraseReceipt;
-use trefoil_protocol::ids::{Incarnation, StoreId, UploadId};
+use trefoil_protocol::ids::{Epoch, Incarnation, Lsn, StoreId, UploadId, VolumeId};
 use trefoil_protocol::message::control::ControlAnswer;
-use trefoil_protocol::message::peer::PeerBody;
+use trefoil_protocol::message::peer::{LogPoint, PeerBody};
 use trefoil_protocol::message::tenant::Refusal;
 use trefoil_protocol::mutant;
 use trefoil_protocol::record::{Record, RecordBody};
@@ -21,22 +20,49 @@ use trefoil_protocol::time::{BootTime, CpTime};
 use super::backfill::Backfill;
 use super::erasing::Erasing;
 use super::holding::Holding;
-use super::member::{Member, mend};
+use super::member::{FollowError, Member, mend};
+use super::mending::Mending;
 use super::mutations::Mutations;
 use super::orphans::{Orphans, is_settled};
 use super::peering::{Peering, Progress};
-use super::primary::{Primary, is_due};
+use super::primary::Primary;
 use super::purge::Purges;
 use super::reads::Reads;
 use super::rotation::{Rotation, is_wanted};
 use super::turns::Turns;
 use super::uploads::Uploads;
+use crate::effect::{Effect, Notice};
 use crate::event::{ControlTicket, ReadTicket};
 use crate::outbox::Context;
 use crate::pace::Pace;
 
-/// How often others are asked for a record that is damaged here.
-const MEND_EVERY: Duration = Duration::from_millis(500);
+/// Why a volume is stopped on a store.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stop {
+    /// Nobody has a copy of a record that may have been acknowledged. It goes on when one turns up.
+    #[error(
+        "volume {volume} is stopped in epoch {epoch}: record {lsn} is damaged on every store that answers; \
+         start a store that has it, or restore one"
+    )]
+    Lost {
+        /// The volume.
+        volume: VolumeId,
+        /// The epoch that cannot begin, or go on, without it.
+        epoch: Epoch,
+        /// The record.
+        lsn: Lsn,
+    },
+    /// Two stores know different committed records at one position: one of them lost its history.
+    #[error("volume {volume} is stopped in epoch {epoch} on this store: {reason}")]
+    Differs {
+        /// The volume.
+        volume: VolumeId,
+        /// The epoch.
+        epoch: Epoch,
+        /// Which record.
+        reason: FollowError,
+    },
+}
 
 /// What this store does for the volume.
 #[derive(Debug)]
@@ -50,7 +76,7 @@ pub(super) enum Role {
     /// Orders writes.
     Primary(Primary),
     /// Met something that must not be: it takes part in nothing until somebody has looked.
-    Stopped(String),
+    Stopped(Stop),
 }
 
 impl Role {
@@ -83,8 +109,7 @@ pub struct Replica<D: Disk> {
     pub(super) runs: BTreeMap<StoreId, Incarnation>,
     /// A primary in doubt asked where this store is, which is no member.
     pub(super) testimony_due: bool,
-    /// When others were last asked for a record that is damaged here.
-    mending_at: Option<BootTime>,
+    pub(super) mending: Mending,
 }
 
 impl<D: Disk> Replica<D> {
@@ -105,7 +130,7 @@ impl<D: Disk> Replica<D> {
             turns: Turns::default(),
             runs: BTreeMap::new(),
             testimony_due: false,
-            mending_at: None,
+            mending: Mending::default(),
         }
     }
 
@@ -120,9 +145,11 @@ impl<D: Disk> Replica<D> {
     }
 
     /// Why the volume is stopped on this store, if it is.
-    pub fn stopped(&self) -> Option<&str> {
+    pub fn stopped(&self) -> Option<Stop> {
+        let (volume, epoch) = (self.config.volume, self.config.epoch);
         match &self.role {
-            Role::Stopped(reason) => Some(reason),
+            Role::Stopped(stop) => Some(stop.clone()),
+            Role::Peering(_) => self.mending.lost().map(|lsn| Stop::Lost { volume, epoch, lsn }),
             _ => None,
         }
     }
@@ -167,6 +194,7 @@ impl<D: Disk> Replica<D> {
 
     fn change_role(&mut self, cx: &mut Context<'_, D>) {
         self.turns = Turns::default();
+        self.mending = Mending::default();
         let Some(me) = self.me(cx) else {
             self.role = Role::Absent;
             return self.refuse_everybody(cx);
@@ -184,9 +212,12 @@ impl<D: Disk> Replica<D> {
     }
 
     fn refuse_everybody(&mut self, cx: &mut Context<'_, D>) {
-        let refusal = self.not_primary();
-        self.mutations.abandon(&refusal, cx);
-        self.uploads.abandon(&refusal, cx);
+        self.refuse_everybody_with(&self.not_primary(), cx);
+    }
+
+    fn refuse_everybody_with(&mut self, refusal: &Refusal, cx: &mut Context<'_, D>) {
+        self.mutations.abandon(refusal, cx);
+        self.uploads.abandon(refusal, cx);
         self.purges = Purges::default();
     }
 
@@ -194,8 +225,11 @@ impl<D: Disk> Replica<D> {
         Refusal::NotPrimary { epoch: self.config.epoch, primary: self.config.primary }
     }
 
-    pub(super) fn stop(&mut self, reason: impl ToString, cx: &mut Context<'_, D>) {
-        self.role = Role::Stopped(reason.to_string());
+    /// Two committed histories differ: takes part in nothing any more.
+    pub(super) fn stop(&mut self, reason: FollowError, cx: &mut Context<'_, D>) {
+        let stop = Stop::Differs { volume: self.config.volume, epoch: self.config.epoch, reason };
+        cx.out.push(Effect::Notice(Notice::Stopped(stop.clone())));
+        self.role = Role::Stopped(stop);
         self.refuse_everybody(cx);
     }
 
@@ -313,7 +347,7 @@ impl<D: Disk> Replica<D> {
 
     fn sync(&mut self, cx: &mut Context<'_, D>) {
         if let Some(job) = self.holding.sync_job() {
-            cx.out.push(crate::effect::Effect::Sync { volume: self.config.volume, job });
+            cx.out.push(Effect::Sync { volume: self.config.volume, job });
         }
     }
 
@@ -392,36 +426,45 @@ impl<D: Disk> Replica<D> {
         exposure.settle(&self.holding, &self.config, cx);
     }
 
-    /// Whether others may be asked for copies; a peering asks in its own way.
+    /// Whether others may be asked for copies of what is damaged here.
     fn may_mend(&self) -> bool {
-        let takes_part = matches!(self.role, Role::Member(_) | Role::Primary(_));
+        let takes_part = matches!(self.role, Role::Member(_) | Role::Peering(_) | Role::Primary(_));
         takes_part && self.holding.has_promised(self.config.epoch)
     }
 
-    /// A record is damaged here: whoever is in sync has a good copy.
+    /// A record is damaged here: somebody has a good copy, or the volume stops.
     fn mend(&mut self, cx: &mut Context<'_, D>) {
-        let Some(hole) = self.holding.hole() else {
-            self.mending_at = None;
-            return;
-        };
-        if !is_due(self.mending_at, MEND_EVERY, cx.now) {
-            return;
-        }
-        self.mending_at = Some(cx.now);
-        let (Some(me), Some(after)) = (self.me(cx), self.holding.point(hole.previous())) else { return };
-        for member in self.config.in_sync().filter(|member| member.store != me.store) {
-            cx.tell(&self.config, member.node, PeerBody::FetchLog { after });
+        let lost = self.mending.ask(&self.holding, &self.config, cx);
+        if lost.is_some() && self.config.primary == Some(cx.identity.node) {
+            self.stop_for_want_of_a_record(cx);
         }
     }
 
-    /// Copies of damaged records arrived.
-    pub(super) fn mended(&mut self, records: Vec<Record>, cx: &mut Context<'_, D>) {
-        let before = self.holding.hole();
+    /// Nobody has a record that may have been acknowledged: no epoch goes on without it. The epoch
+    /// begins again when a copy turns up.
+    fn stop_for_want_of_a_record(&mut self, cx: &mut Context<'_, D>) {
+        if matches!(self.role, Role::Primary(_)) {
+            self.role = Role::Peering(Peering::new(cx.now));
+            self.refuse_everybody_with(&Refusal::Unavailable, cx);
+        }
+        let stopped = self.stopped();
+        if let (Role::Peering(peering), Some(stop)) = (&mut self.role, stopped) {
+            peering.fetch_slowly();
+            cx.out.push(Effect::Notice(Notice::Stopped(stop)));
+        }
+    }
+
+    /// Copies of damaged records arrived, or word that there are none.
+    pub(super) fn mended(
+        &mut self,
+        store: StoreId,
+        after: LogPoint,
+        records: Vec<Record>,
+        cx: &mut Context<'_, D>,
+    ) {
+        self.mending.answered(store, after, &records);
         let outcome = mend(&mut self.holding, records, cx.now);
         self.followed(outcome, cx);
-        if self.holding.hole() != before {
-            self.mending_at = None;
-        }
     }
 
     /// The control plane answered something that this volume asked.
@@ -478,7 +521,7 @@ impl<D: Disk> Replica<D> {
             .chain(orphans)
             .chain(self.rotation.next_wakeup(&self.holding))
             .chain(turns)
-            .chain(self.mending_at.filter(|_| self.may_mend()).map(|at| at + MEND_EVERY))
+            .chain(self.mending.next_wakeup().filter(|_| self.may_mend()))
             .chain(self.backfill.next_wakeup(&self.holding))
             .chain(purges)
             .min()

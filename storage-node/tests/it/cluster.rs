@@ -23,8 +23,8 @@ use trefoil_protocol::message::tenant::{
 use trefoil_protocol::time::BootTime;
 use trefoil_protocol::tree::LEAF_LEN;
 use trefoil_storage_node::{
-    ControlTicket, ControlUnreachable, Effect, Event, Fatal, NodeCore, NodeSettings, Pace, ReadTicket,
-    RequestId, VerifiedPrincipal,
+    ControlTicket, ControlUnreachable, Effect, Event, Fatal, NodeCore, NodeSettings, Notice, Pace,
+    ReadTicket, RequestId, VerifiedPrincipal,
 };
 
 use crate::placement::FakePlacement;
@@ -86,6 +86,8 @@ pub(crate) struct Machine {
     pub(crate) paused: bool,
     missed: Vec<Event<FaultDisk>>,
     pub(crate) fatal: Option<Fatal>,
+    /// What operators were told, in order.
+    pub(crate) notices: Vec<Notice>,
 }
 
 /// Everything that came back for a request.
@@ -180,6 +182,7 @@ impl Cluster {
                 paused: false,
                 missed: Vec::new(),
                 fatal: None,
+                notices: Vec::new(),
             };
             cluster.machines.insert(node, machine);
             cluster.start(name);
@@ -479,6 +482,9 @@ impl Cluster {
             Effect::Erase { volume, job } => self.schedule(HOP, Delivery::Erase(from, life, volume, job)),
             Effect::Wipe { volume, job } => self.schedule(HOP, Delivery::Wipe(from, life, volume, job)),
             Effect::Rotate { volume, job } => self.schedule(HOP, Delivery::Rotate(from, life, volume, job)),
+            Effect::Notice(notice) => {
+                self.machines.get_mut(&from).expect("a machine").notices.push(notice);
+            }
             Effect::Fatal(fatal) => {
                 let machine = self.machines.get_mut(&from).expect("a machine");
                 machine.fatal = Some(fatal);

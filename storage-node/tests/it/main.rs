@@ -3,6 +3,7 @@
 mod backfill;
 mod bag;
 mod cluster;
+mod damage;
 mod exposure;
 mod failover;
 mod orders;

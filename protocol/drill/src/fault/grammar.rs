@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::{
-    Action, Crash, DiskChange, Fault, FaultPlan, ModelChange, OneWay, Pause, RateChange, Rot, Slow, Starve,
-    Trigger, WallJump,
+    Action, Crash, DiskChange, Fault, FaultPlan, Garble, ModelChange, OneWay, Pause, RateChange, Rot, Slow,
+    Starve, Trigger, WallJump,
 };
 use crate::duration::{Duration, NoDuration};
 
@@ -53,6 +53,7 @@ pub(crate) struct FaultTable {
     starve: Option<Starve>,
     disk: Option<DiskChange>,
     rot: Option<Rot>,
+    garble: Option<Garble>,
     slow: Option<Slow>,
     repair: Option<Names>,
     wall: Option<WallJump>,
@@ -137,6 +138,7 @@ impl FaultTable {
             self.starve.map(Action::Starve),
             self.disk.map(Action::Disk),
             self.rot.map(Action::Rot),
+            self.garble.map(Action::Garble),
             self.slow.map(Action::Slow),
             self.repair.map(|names| Action::Repair(names.into())),
             self.wall.map(Action::Wall),
@@ -180,6 +182,7 @@ impl FaultTable {
             Action::Starve(starve) => self.starve = Some(starve),
             Action::Disk(change) => self.disk = Some(change),
             Action::Rot(rot) => self.rot = Some(rot),
+            Action::Garble(garble) => self.garble = Some(garble),
             Action::Slow(slow) => self.slow = Some(slow),
             Action::Repair(names) => self.repair = Some(Names::Many(names)),
             Action::Wall(jump) => self.wall = Some(jump),

@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trefoil_protocol::ids::{Lsn, TenantId, VersionId, VolumeId};
 use trefoil_protocol::message::admin::{AdminAnswer, ClusterStatus};
+use trefoil_storage_node::Notice;
+use trefoil_storage_node::volume::replica::Stop;
 
 use self::clients::Under;
 use self::health::Health;
@@ -85,6 +87,8 @@ pub struct Oracle {
     faults: BTreeMap<String, u64>,
     protections: BTreeSet<String>,
     fatal: Vec<String>,
+    /// Volumes that stopped by name.
+    stopped: BTreeSet<VolumeId>,
     answered: u64,
     longest_wait: u64,
     violations: Vec<Violation>,
@@ -128,6 +132,7 @@ impl Oracle {
             faults: BTreeMap::new(),
             protections: BTreeSet::new(),
             fatal: Vec::new(),
+            stopped: BTreeSet::new(),
             answered: 0,
             longest_wait: 0,
             violations: Vec::new(),
@@ -194,6 +199,12 @@ impl Oracle {
         &self.fatal
     }
 
+    /// How many volumes stopped by name.
+    #[must_use]
+    pub fn stopped(&self) -> u64 {
+        self.stopped.len() as u64
+    }
+
     /// Whether this node ended itself because its store is not to be believed any more, by its own
     /// word or by the control plane's.
     #[must_use]
@@ -258,6 +269,9 @@ impl Driver<Process> for Oracle {
             Seen::Obeyed(volume, store, epoch) => {
                 let stale = self.epochs.obeyed(volume.0, &store.to_string(), epoch.0, view.now);
                 self.once(stale);
+            }
+            Seen::Noticed(Notice::Stopped(Stop::Lost { volume, .. } | Stop::Differs { volume, .. })) => {
+                self.stopped.insert(volume);
             }
             Seen::Fatal(reason) => {
                 self.fatal.push(format!("{}: {reason}", view.nodes[usize::from(node.0)].name()))
