@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::lookup_host;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use trefoil_client::Profile;
 use trefoil_client::shell::ProfileRole;
 use trefoil_protocol::codec;
@@ -15,16 +17,24 @@ use trefoil_transport::{
     Closed, Connection, Endpoint, Limits, OwnCertificate, Plane, TrustStore, local_address_for,
 };
 
-use crate::failure::{Failure, Verdict};
+use crate::failure::{Failure, Kind, Verdict};
 
 /// How long one question may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long one voter may take.
+const VOTER_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long to wait before the next voter is asked.
+const BETWEEN_VOTERS: Duration = Duration::from_millis(100);
 
 /// An operator's way to the control plane; connects when first asked, and again when cut off.
 pub(crate) struct Admin {
     own: Arc<OwnCertificate>,
     trust: Arc<TrustStore>,
     endpoints: Vec<String>,
+    /// Which endpoint is asked first: the one after the one that did not lead.
+    first: AtomicUsize,
     connection: Mutex<Option<(Endpoint, Connection)>>,
 }
 
@@ -38,6 +48,7 @@ impl Admin {
             own: profile.own_certificate().map_err(Failure::usage)?,
             trust: profile.trust_store().map_err(Failure::usage)?,
             endpoints: profile.endpoints.clone(),
+            first: AtomicUsize::default(),
             connection: Mutex::default(),
         })
     }
@@ -52,7 +63,7 @@ impl Admin {
 
     /// Asks and waits for the answer. A refusal is a failure.
     pub(crate) async fn ask(&self, request: AdminRequest) -> Verdict<AdminAnswer> {
-        let answer = tokio::time::timeout(ANSWER_WITHIN, self.ask_patiently(&request)).await;
+        let answer = timeout(ANSWER_WITHIN, self.ask_the_leader(&request)).await;
         let failure = match answer {
             Ok(Ok(AdminAnswer::Refused(reason))) => return Err(Failure::refused(reason)),
             Ok(Ok(answer)) => return Ok(answer),
@@ -73,12 +84,31 @@ impl Admin {
             _ => kept.insert(self.connect().await?).1.clone(),
         };
         drop(kept);
-        exchange(&connection, request).await
+        timeout(VOTER_WITHIN, exchange(&connection, request))
+            .await
+            .unwrap_or_else(|_| Err(Failure::unavailable("the control-plane process does not answer")))
+    }
+
+    /// Asks one voter after the other until one leads. A question that was asked before does no harm:
+    /// each is idempotent.
+    async fn ask_the_leader(&self, request: &AdminRequest) -> Verdict<AdminAnswer> {
+        loop {
+            match self.ask_patiently(request).await {
+                Ok(AdminAnswer::NotLeader { .. }) => {}
+                Err(failure) if failure.kind == Kind::Unavailable && self.endpoints.len() > 1 => {}
+                other => return other,
+            }
+            *self.connection.lock().await = None;
+            self.first.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(BETWEEN_VOTERS).await;
+        }
     }
 
     async fn connect(&self) -> Verdict<(Endpoint, Connection)> {
         let mut failure = Failure::usage("the profile names no endpoint");
-        for name in &self.endpoints {
+        let first = self.first.load(Ordering::Relaxed);
+        for place in 0..self.endpoints.len() {
+            let name = &self.endpoints[(first + place) % self.endpoints.len()];
             let addresses =
                 lookup_host(name).await.map_err(|error| Failure::usage(format!("{name}: {error}")))?;
             for remote in addresses {

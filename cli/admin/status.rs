@@ -434,6 +434,7 @@ mod tests {
             links: Some(vec![LinkReport { link: LinkId::One, healthy: 9, silent: 0 }]),
             at_risk: vec![],
             debts: vec![],
+            voters: vec![],
         }
     }
 

@@ -154,7 +154,8 @@ impl LocalCluster {
         let text = fs::read_to_string(&path).map_err(at(&path))?;
         let key =
             text.trim().parse().map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
-        let trust = Trust { cluster: self.plan.cluster.clone(), placement_keys: BTreeSet::from([key]) };
+        let trust =
+            Trust { cluster: self.plan.cluster.clone(), placement_keys: BTreeSet::from([key]), signers: 1 };
         crate::config::write_whole(&self.layout.trust(), trust.to_toml().as_bytes(), 0o644)
     }
 

@@ -1,19 +1,15 @@
 //! What goes into the control plane and what comes out of it. The shell and the simulator speak to
 //! [`Placement`](crate::Placement) in these words only.
 
-use bytes::Bytes;
-use trefoil_protocol::ids::{NodeId, OperatorId, PrincipalId, TenantId};
+use trefoil_protocol::ids::{NodeId, OperatorId, PrincipalId, TenantId, VoterId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 use trefoil_protocol::message::control::{ControlAnswer, ControlRequest};
 use trefoil_protocol::message::tenant::{TenantRequest, TenantResponse};
+use trefoil_protocol::message::voter::VoterMessage;
 
 /// Names one request until it is answered; given out by the caller, never twice in one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
-
-/// A voter of the control plane's log; from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct VoterId(pub u64);
 
 /// A request with the identity that the connection's certificate proved. Nothing in a request is
 /// believed about who sent it.
@@ -47,8 +43,8 @@ pub enum Event {
     Request(RequestId, Request),
     /// Whoever asked does not listen any more; what was begun goes on.
     Gone(RequestId),
-    /// Another voter's message, as its [`Effect::Send`] made it.
-    Voter(VoterId, Bytes),
+    /// A message of another voter, which the connection proved to be that one.
+    Voter(VoterId, Box<VoterMessage>),
     /// Nothing but time passed.
     Wakeup,
 }
@@ -58,8 +54,8 @@ pub enum Event {
 pub enum Effect {
     /// Answer the request.
     Answer(RequestId, Answer),
-    /// Pass this to another voter; it may be lost, repeated or reordered.
-    Send(VoterId, Bytes),
+    /// Pass this to another voter; it may be lost.
+    Send(VoterId, Box<VoterMessage>),
     /// The log cannot be kept any more: answer nobody and stop. Everything committed is on disk.
     Fatal(String),
 }

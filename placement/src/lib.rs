@@ -15,7 +15,6 @@ pub mod raft_log;
 #[cfg(feature = "shell")]
 pub mod shell;
 pub mod state;
-mod voter_message;
 
-pub use event::{Answer, Effect, Event, Request, RequestId, VoterId};
-pub use placement::{OpenError, Placement, Settings};
+pub use event::{Answer, Effect, Event, Request, RequestId};
+pub use placement::{COMPACT_AFTER, OpenError, Placement, Settings};

@@ -3,20 +3,23 @@
 //! Raft's place.
 
 use bytes::Bytes;
-use trefoil_protocol::ids::ConfigIndex;
+use trefoil_protocol::ids::{ConfigIndex, VoterId};
+use trefoil_protocol::message::voter::RaftMessage;
 
-use crate::event::VoterId;
 use crate::log_store::LogStoreError;
+
+/// What a new log begins with; the same on all voters.
+pub struct Founding {
+    /// Who votes.
+    pub voters: Vec<VoterId>,
+    /// The encoded state.
+    pub state: Vec<u8>,
+}
 
 /// Proposals are taken by the leader only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this voter does not lead")]
 pub struct NotLeading;
-
-/// A message that is no voter's.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("malformed message of a voter: {0}")]
-pub struct MalformedMessage(pub String);
 
 /// An entry that every future leader will have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,20 +27,31 @@ pub struct Committed {
     /// Where it stands.
     pub index: ConfigIndex,
     /// What was proposed; empty for a new leader's first entry.
-    pub data: Vec<u8>,
+    pub data: Bytes,
 }
 
 /// What came of driving the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// A state that takes the place of everything applied so far.
-    pub restored: Option<Vec<u8>>,
+    pub restored: Option<Bytes>,
     /// Newly committed entries, in order, each once.
     pub committed: Vec<Committed>,
     /// Rounds of [`ControlLog::confirm`] that a quorum has answered.
     pub confirmed: Vec<u64>,
     /// Messages to other voters.
-    pub messages: Vec<(VoterId, Bytes)>,
+    pub messages: Vec<(VoterId, RaftMessage)>,
+}
+
+/// A voter as the leader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerProgress {
+    /// The voter.
+    pub voter: VoterId,
+    /// Whether it was heard lately.
+    pub active: bool,
+    /// How far its log is known to go.
+    pub matched: u64,
 }
 
 /// A replicated log, seen from one voter. Sans-IO but for its store, which it writes synchronously.
@@ -46,7 +60,7 @@ pub trait ControlLog {
     fn tick(&mut self);
 
     /// Another voter says something.
-    fn receive(&mut self, from: VoterId, message: &[u8]) -> Result<(), MalformedMessage>;
+    fn receive(&mut self, from: VoterId, message: RaftMessage);
 
     /// Offers a command; whether it is committed shows in [`Progress`].
     fn propose(&mut self, command: Vec<u8>) -> Result<(), NotLeading>;
@@ -61,6 +75,18 @@ pub trait ControlLog {
     /// The term in which this voter leads and has committed an entry, so that it knows everything
     /// that was ever committed; `None` if it does not.
     fn leads(&self) -> Option<u64>;
+
+    /// Who leads, as far as this voter knows.
+    fn leader(&self) -> Option<VoterId>;
+
+    /// Names this voter's copy of the log: another one than any log begun elsewhere or anew.
+    fn log_id(&self) -> u64;
+
+    /// All voters, this one too, as the leader sees them; empty if this voter does not lead.
+    fn peers(&self) -> Vec<PeerProgress>;
+
+    /// Gives the leadership to whichever of these is fit for it; nothing happens if none is.
+    fn hand_over(&mut self, to: &[VoterId]);
 
     /// How many entries stand behind the snapshot.
     fn length(&self) -> usize;

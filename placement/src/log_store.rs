@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
+pub use trefoil_protocol::message::voter::{LogEntry, LogSnapshot};
 
 /// Why the log could not be kept or read. Nothing is retried on the same store: a failed sync may
 /// have lost anything.
@@ -39,37 +40,9 @@ pub struct HardState {
     /// Up to where the log is known to be committed.
     #[n(2)]
     pub commit: u64,
-}
-
-/// An entry of the log.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct LogEntry {
-    /// Its position, contiguous.
-    #[n(0)]
-    pub index: u64,
-    /// The term of the leader that made it.
-    #[n(1)]
-    pub term: u64,
-    /// The encoded command; empty for a new leader's first entry.
-    #[cbor(n(2), with = "minicbor::bytes")]
-    pub data: Vec<u8>,
-}
-
-/// The state after some entry, in whose place it stands.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct LogSnapshot {
-    /// The last entry it includes.
-    #[n(0)]
-    pub index: u64,
-    /// That entry's term.
-    #[n(1)]
-    pub term: u64,
-    /// The voters then.
-    #[n(2)]
-    pub voters: Vec<u64>,
-    /// The encoded state.
-    #[cbor(n(3), with = "minicbor::bytes")]
-    pub data: Vec<u8>,
+    /// Names this copy of the log; drawn when it is begun.
+    #[n(3)]
+    pub log: u64,
 }
 
 /// Everything a voter finds when it starts.
@@ -203,14 +176,18 @@ impl LogStore for MemoryLogStore {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use trefoil_protocol::ids::VoterId;
+    use trefoil_protocol::message::voter::EntryKind;
+
     use super::*;
 
     fn entry(index: u64, term: u64) -> LogEntry {
-        LogEntry { index, term, data: vec![index as u8] }
+        LogEntry { index, term, kind: EntryKind::Command, data: vec![index as u8].into() }
     }
 
     fn snapshot(index: u64) -> LogSnapshot {
-        LogSnapshot { index, term: 1, voters: vec![1], data: Vec::new() }
+        LogSnapshot { index, term: 1, voters: vec![VoterId(1)], learners: Vec::new(), data: Bytes::new() }
     }
 
     #[test]

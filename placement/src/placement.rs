@@ -1,18 +1,21 @@
 //! The facade over log, state and controller: one `step` that the shell and the simulator drive.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use minicbor::{Decode, Encode};
 use trefoil_protocol::codec;
-use trefoil_protocol::ids::PublicKey;
+use trefoil_protocol::config::VoterEntry;
+use trefoil_protocol::ids::VoterId;
+use trefoil_protocol::message::admin::AdminAnswer;
+use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal};
+use trefoil_protocol::message::voter::{VoterBody, VoterMessage};
 use trefoil_protocol::time::BootTime;
 
-use crate::controller::outbox::Outbox;
+use crate::controller::outbox::{Outbox, Waiting};
 use crate::controller::{Controller, Turn, not_leading};
 use crate::custodian::{Entropy, Keyring};
-use crate::event::{Effect, Event, Request, RequestId, VoterId};
-use crate::log::{Committed, ControlLog};
+use crate::event::{Answer, Effect, Event, Request, RequestId};
+use crate::log::{Committed, ControlLog, Founding};
 use crate::log_store::{LogStore, LogStoreError};
 use crate::raft_log::RaftLog;
 use crate::state::{Command, State};
@@ -23,8 +26,15 @@ const LOG_TICK: Duration = Duration::from_millis(100);
 /// The most ticks made up for after a pause; the rest of the pause is forgotten.
 const LOG_TICKS_MAX: u32 = 3;
 
-/// The log is compacted when it has more entries than this.
-const COMPACT_AFTER: usize = 4096;
+/// After how many entries a log is compacted, unless somebody wants it otherwise.
+pub const COMPACT_AFTER: usize = 4096;
+
+/// How often a voter that the log does not know yet says who it is.
+const INTRODUCE_EVERY: Duration = Duration::from_millis(500);
+
+/// Why a voter ends that is known by another copy of the log than its own.
+const LOG_LOST: &str = "this voter's copy of the log was lost, and with it what it promised: remove the voter \
+                        and add one under another name";
 
 /// What a control-plane process must be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +44,9 @@ pub struct Settings {
     /// This voter.
     pub voter: VoterId,
     /// All voters when the cluster is made; later the log decides.
-    pub voters: Vec<VoterId>,
-    /// Public signing keys of the other voters; this one's own is added.
-    pub placement_keys: BTreeSet<PublicKey>,
+    pub voters: Vec<VoterEntry>,
+    /// The log is compacted when it has more entries than this.
+    pub compact_after: usize,
 }
 
 /// Why the control plane cannot start.
@@ -45,6 +55,9 @@ pub enum OpenError {
     /// The log could not be read or begun.
     #[error(transparent)]
     Log(#[from] LogStoreError),
+    /// The process is no voter, or holds keys as a witness, or none as another one.
+    #[error("this process is no {0} of the cluster's log")]
+    Role(&'static str),
     /// The log belongs to another cluster.
     #[error("the log belongs to cluster `{found}`, not to `{expected}`")]
     Cluster {
@@ -71,41 +84,52 @@ struct Envelope {
 /// One control-plane process.
 pub struct Placement<S> {
     voter: VoterId,
-    placement_keys: Vec<PublicKey>,
-    keyring: Keyring,
+    compact_after: usize,
+    keyring: Option<Keyring>,
     entropy: Box<dyn Entropy + Send>,
     log: RaftLog<S>,
     state: State,
     controller: Option<(u64, Controller)>,
     out: Outbox,
     next_log_tick: BootTime,
-    failed: bool,
+    next_introduction: BootTime,
+    /// What was said to other voters besides Raft's messages.
+    said: Vec<(VoterId, VoterBody)>,
+    failed: Option<String>,
 }
 
 impl<S: LogStore> Placement<S> {
-    /// Opens the log, making the cluster if the log is new. Nothing is said before the first step.
+    /// Opens the log, making the cluster if the log is new. A witness has no keyring. Nothing is said
+    /// before the first step.
     ///
     /// # Errors
     /// When the log cannot be read, or is another cluster's.
     pub fn open(
         settings: Settings,
-        keyring: Keyring,
+        keyring: Option<Keyring>,
         store: S,
         mut entropy: Box<dyn Entropy + Send>,
         now: BootTime,
     ) -> Result<Self, OpenError> {
-        let genesis = || State::new(&settings.cluster).to_bytes();
-        let (log, snapshot) =
-            RaftLog::open(settings.voter, &settings.voters, store, genesis, entropy.as_mut())?;
+        let own = settings.voters.iter().find(|entry| entry.voter == settings.voter);
+        match own.map(|entry| entry.witness) {
+            Some(witness) if witness == keyring.is_none() => {}
+            Some(true) => return Err(OpenError::Role("voter with keys, but a witness")),
+            Some(false) => return Err(OpenError::Role("witness, but a voter with keys")),
+            None => return Err(OpenError::Role("voter")),
+        }
+        let founding = || Founding {
+            voters: settings.voters.iter().map(|entry| entry.voter).collect(),
+            state: State::new(&settings.cluster, &settings.voters).to_bytes(),
+        };
+        let (log, snapshot) = RaftLog::open(settings.voter, store, founding, entropy.as_mut())?;
         let state = restore(&snapshot.data)?;
         if state.cluster != settings.cluster {
             return Err(OpenError::Cluster { expected: settings.cluster, found: state.cluster });
         }
-        let mut keys = settings.placement_keys;
-        keys.insert(keyring.signatory.public());
         Ok(Self {
             voter: settings.voter,
-            placement_keys: keys.into_iter().collect(),
+            compact_after: settings.compact_after,
             keyring,
             entropy,
             log,
@@ -113,7 +137,9 @@ impl<S: LogStore> Placement<S> {
             controller: None,
             out: Outbox::default(),
             next_log_tick: now,
-            failed: false,
+            next_introduction: now,
+            said: Vec::new(),
+            failed: None,
         })
     }
 
@@ -121,17 +147,24 @@ impl<S: LogStore> Placement<S> {
     /// After [`Effect::Fatal`] every further step says nothing.
     pub fn step(&mut self, now: BootTime, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if self.failed {
+        if self.failed.is_some() {
             return effects;
         }
         self.take(now, event);
         self.tick(now);
         if let Err(error) = self.settle(now, &mut effects) {
-            // Nobody hears anything that may not be durable.
-            self.failed = true;
-            return vec![Effect::Fatal(error.to_string())];
+            self.failed = Some(error.to_string());
         }
-        effects.extend(self.out.answers.drain(..).map(|(id, answer)| Effect::Answer(id, answer)));
+        if let Some(reason) = &self.failed {
+            // Nobody hears anything that may not be durable.
+            return vec![Effect::Fatal(reason.clone())];
+        }
+        for (to, body) in std::mem::take(&mut self.said) {
+            effects.push(self.addressed(to, body));
+        }
+        let leader = self.leader();
+        let answers = self.out.answers.drain(..);
+        effects.extend(answers.map(|(id, answer)| Effect::Answer(id, with_hint(answer, leader))));
         effects
     }
 
@@ -139,7 +172,7 @@ impl<S: LogStore> Placement<S> {
     pub fn next_wakeup(&self) -> Option<BootTime> {
         let planned = self.controller.as_ref().map(|(_, controller)| controller.next_wakeup());
         let next = planned.map_or(self.next_log_tick, |planned| planned.min(self.next_log_tick));
-        (!self.failed).then_some(next)
+        self.failed.is_none().then_some(next)
     }
 
     /// What is committed, as far as this voter knows.
@@ -152,9 +185,19 @@ impl<S: LogStore> Placement<S> {
         self.controller.is_some()
     }
 
-    /// The keys that sign orders and certificates.
-    pub fn placement_keys(&self) -> &[PublicKey] {
-        &self.placement_keys
+    /// The term that this voter leads in, if it does.
+    pub fn leads_in(&self) -> Option<u64> {
+        self.controller.as_ref().map(|(term, _)| *term)
+    }
+
+    /// Who leads, as far as this voter knows.
+    pub fn leader(&self) -> Option<VoterEntry> {
+        self.state.voters.get(self.log.leader()?).map(|record| record.entry)
+    }
+
+    /// The voter.
+    pub fn voter(&self) -> VoterId {
+        self.voter
     }
 
     /// The log's store, for faults that the simulator plans.
@@ -175,10 +218,51 @@ impl<S: LogStore> Placement<S> {
                     controller.gone(id);
                 }
             }
-            // A malformed message is as good as lost; its sender is a voter that will say more.
-            Event::Voter(from, message) => drop(self.log.receive(from, &message)),
+            Event::Voter(from, message) => self.hear(now, from, *message),
             Event::Wakeup => {}
         }
+    }
+
+    /// Takes what another voter says, if it is meant for this one and comes from the copy of the log
+    /// that the voter is known by.
+    fn hear(&mut self, now: BootTime, from: VoterId, message: VoterMessage) {
+        if message.to != self.voter {
+            return;
+        }
+        if message.to_log.is_some_and(|log| log != self.log.log_id()) {
+            self.failed = Some(LOG_LOST.to_owned());
+            return;
+        }
+        if self.state.voters.log_of(from).is_some_and(|log| log != message.log) {
+            return;
+        }
+        match message.body {
+            VoterBody::Raft(said) => self.log.receive(from, said),
+            VoterBody::Introduce { key } => {
+                let command = Command::IntroduceVoter(from, message.log, key);
+                self.with_controller(now, |_, turn| turn.out.propose(command, Waiting::Nobody));
+            }
+        }
+    }
+
+    /// Says to the leader who this is, until it is in the log.
+    fn introduce(&mut self, now: BootTime) {
+        let is_known = self.state.voters.log_of(self.voter).is_some();
+        let Some(leader) = self.log.leader().filter(|_| !is_known && now >= self.next_introduction) else {
+            return;
+        };
+        self.next_introduction = now + INTRODUCE_EVERY;
+        let key = self.keyring.as_ref().map(|keyring| keyring.signatory.public());
+        let command = Command::IntroduceVoter(self.voter, self.log.log_id(), key);
+        let leads = self.with_controller(now, |_, turn| turn.out.propose(command, Waiting::Nobody));
+        if leads.is_none() && leader != self.voter {
+            self.said.push((leader, VoterBody::Introduce { key }));
+        }
+    }
+
+    fn addressed(&self, to: VoterId, body: VoterBody) -> Effect {
+        let (log, to_log) = (self.log.log_id(), self.state.voters.log_of(to));
+        Effect::Send(to, Box::new(VoterMessage { to, log, to_log, body }))
     }
 
     fn request(&mut self, now: BootTime, id: RequestId, request: Request) {
@@ -192,26 +276,38 @@ impl<S: LogStore> Placement<S> {
         let mut made_up = 0;
         while self.next_log_tick <= now {
             self.log.tick();
+            self.hand_over();
             made_up += 1;
             let next = self.next_log_tick + LOG_TICK;
             self.next_log_tick = if made_up < LOG_TICKS_MAX { next } else { next.max(now + LOG_TICK) };
         }
     }
 
+    /// A witness leads until somebody with keys can: it signs nothing and gives out no key.
+    fn hand_over(&mut self) {
+        if self.keyring.is_none() && self.controller.is_some() {
+            let keepers: Vec<VoterId> = self.state.voters.keepers().map(|entry| entry.voter).collect();
+            self.log.hand_over(&keepers);
+        }
+    }
+
     /// Drives log and controller until neither has anything more to say.
     fn settle(&mut self, now: BootTime, effects: &mut Vec<Effect>) -> Result<(), LogStoreError> {
         loop {
-            self.offer();
+            self.offer(now);
             let progress = self.log.advance()?;
             if let Some(restored) = progress.restored {
                 self.state = restore(&restored)?;
             }
-            effects.extend(progress.messages.into_iter().map(|(to, bytes)| Effect::Send(to, bytes)));
+            for (to, said) in progress.messages {
+                effects.push(self.addressed(to, VoterBody::Raft(said)));
+            }
             // Commands of this leadership settle under it, also in the step that ends it.
             for committed in progress.committed {
                 self.apply(now, committed)?;
             }
             self.follow_leadership(now);
+            self.introduce(now);
             for round in progress.confirmed {
                 self.with_controller(now, |controller, turn| controller.confirmed(turn, round));
             }
@@ -220,21 +316,31 @@ impl<S: LogStore> Placement<S> {
                 break;
             }
         }
-        if self.log.length() > COMPACT_AFTER {
+        if self.log.length() > self.compact_after {
             self.log.compact(self.state.applied, self.state.to_bytes())?;
         }
         Ok(())
     }
 
-    fn offer(&mut self) {
+    fn offer(&mut self, now: BootTime) {
         for proposal in std::mem::take(&mut self.out.proposals) {
             let (sequence, command) = (proposal.sequence, proposal.command);
             let envelope = Envelope { voter: self.voter.0, sequence, command };
-            // Not taken means not leading any more, which gives up everything that waits.
-            let _ = self.log.propose(codec::to_vec(&envelope));
+            if self.log.propose(codec::to_vec(&envelope)).is_err() {
+                self.not_taken(now, sequence);
+            }
         }
         for round in std::mem::take(&mut self.out.rounds) {
             self.log.confirm(round);
+        }
+    }
+
+    /// The log takes nothing while it changes its leader.
+    fn not_taken(&mut self, now: BootTime, sequence: u64) {
+        let Some(waiting) = self.out.settle(sequence) else { return };
+        match waiting.given_up() {
+            Some((id, answer)) => self.out.answer(id, answer),
+            None => drop(self.with_controller(now, |controller, _| controller.not_taken(waiting))),
         }
     }
 
@@ -276,12 +382,24 @@ impl<S: LogStore> Placement<S> {
         let mut turn = Turn {
             now,
             state: &self.state,
-            keyring: &self.keyring,
+            keyring: self.keyring.as_ref(),
             entropy: self.entropy.as_mut(),
-            placement_keys: &self.placement_keys,
+            voter: self.voter,
+            peers: &|| self.log.peers(),
             out: &mut self.out,
         };
         Some(act(controller, &mut turn))
+    }
+}
+
+/// Tells whoever asked where to ask.
+fn with_hint(answer: Answer, leader: Option<VoterEntry>) -> Answer {
+    match answer {
+        Answer::Control(ControlAnswer::Refused(ControlRefusal::NotLeader { .. })) => {
+            Answer::Control(ControlAnswer::Refused(ControlRefusal::NotLeader { leader }))
+        }
+        Answer::Admin(AdminAnswer::NotLeader { .. }) => Answer::Admin(AdminAnswer::NotLeader { leader }),
+        other => other,
     }
 }
 

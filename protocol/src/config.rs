@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 
 use crate::ids::{
     ConfigIndex, DcId, Epoch, Incarnation, LinkId, NodeId, PublicKey, RackId, StoreId, TenantId, TenantName,
-    VolumeId,
+    VolumeId, VoterId,
 };
 use crate::time::Millis;
 
@@ -216,6 +216,29 @@ pub struct LinkAddress {
     /// The address, for the node plane and the tenant plane alike.
     #[cbor(n(1), with = "socket_address")]
     pub address: SocketAddr,
+}
+
+/// A voter of the control plane's log: a placement process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct VoterEntry {
+    /// The voter.
+    #[n(0)]
+    pub voter: VoterId,
+    /// Its name, as in its certificate.
+    #[n(1)]
+    pub name: NodeId,
+    /// Where it stands.
+    #[n(2)]
+    pub dc: DcId,
+    /// Whether it only keeps the log: it holds no key and signs nothing.
+    #[n(3)]
+    pub witness: bool,
+    /// Where nodes, operators and other voters find it.
+    #[cbor(n(4), with = "socket_address")]
+    pub control: SocketAddr,
+    /// Where tenants find its custodian.
+    #[cbor(n(5), with = "socket_address")]
+    pub tenants: SocketAddr,
 }
 
 /// A storage node as the control plane knows it.

@@ -99,21 +99,64 @@ pub struct SignedPurgeOrder {
     /// The order.
     #[n(0)]
     pub order: PurgeOrder,
-    /// The control plane's signature.
-    #[n(1)]
-    pub signature: Signed64,
+    /// The control plane's signatures.
+    #[cbor(n(1), decode_with = "crate::codec::list::<SIGNATURES_MAX, _, _>")]
+    pub signatures: Vec<Signed64>,
 }
 
 impl SignedPurgeOrder {
     /// Signs an order.
     pub fn new(order: PurgeOrder, signatory: &Signatory) -> Self {
-        let signature = signatory.sign(&order);
-        Self { order, signature }
+        let signatures = vec![signatory.sign(&order)];
+        Self { order, signatures }
     }
 
-    /// Checks the signature.
-    pub fn verify(&self, placement_keys: &BTreeSet<PublicKey>) -> Result<(), SignatureError> {
-        self.signature.verify(&self.order, |key| placement_keys.contains(key))
+    /// Checks that as many of the control plane's voters signed as must.
+    pub fn verify(&self, signers: &Signers) -> Result<(), SignersError> {
+        signers.check(&self.order, &self.signatures)
+    }
+}
+
+/// Who signs for the control plane, and how many of them must.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Signers {
+    /// The public keys of its voters, and of those that were voters.
+    #[n(0)]
+    pub keys: Vec<PublicKey>,
+    /// How many different ones must have signed; 0 counts as 1.
+    #[n(1)]
+    pub needed: u32,
+}
+
+/// Why a paper does not count as signed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignersError {
+    /// A signature is wrong, or nobody's who may sign.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// Too few voters signed.
+    #[error("signed by {got} of {needed} voters of the control plane")]
+    TooFew {
+        /// How many signed.
+        got: usize,
+        /// How many must.
+        needed: u32,
+    },
+}
+
+impl Signers {
+    /// Checks that enough different signers stand behind `paper`, and nobody else.
+    pub fn check<S: Statement>(&self, paper: &S, signatures: &[Signed64]) -> Result<(), SignersError> {
+        let mut signed = BTreeSet::new();
+        for signature in signatures {
+            signature.verify(paper, |key| self.keys.contains(key))?;
+            signed.insert(signature.key);
+        }
+        let needed = self.needed.max(1);
+        if signed.len() < needed as usize {
+            return Err(SignersError::TooFew { got: signed.len(), needed });
+        }
+        Ok(())
     }
 }
 
@@ -323,21 +366,21 @@ impl SignedCertificate {
 
     /// Checks everything that can be checked offline: every signature, every receipt's subject,
     /// and that each store named has exactly one receipt or exception.
-    pub fn verify(&self, placement_keys: &BTreeSet<PublicKey>) -> Result<(), CertificateError> {
+    pub fn verify(&self, signers: &Signers) -> Result<(), CertificateError> {
         let certificate = &self.certificate;
         if certificate.format != 1 {
             return Err(CertificateError::Format(certificate.format));
         }
-        let mut signers = BTreeSet::new();
-        for signature in &self.signatures {
-            signature
-                .verify(certificate, |key| placement_keys.contains(key))
-                .map_err(|error| CertificateError::Signature { part: "certificate".into(), error })?;
-            signers.insert(signature.key);
-        }
-        if signers.is_empty() || signers.len() < certificate.signers as usize {
-            return Err(CertificateError::Signers { got: signers.len(), needed: certificate.signers.max(1) });
-        }
+        // The certificate may ask for more signers than its reader does, never for fewer.
+        let needed = signers.needed.max(certificate.signers);
+        Signers { keys: signers.keys.clone(), needed }.check(certificate, &self.signatures).map_err(
+            |error| match error {
+                SignersError::Signature(error) => {
+                    CertificateError::Signature { part: "certificate".into(), error }
+                }
+                SignersError::TooFew { got, needed } => CertificateError::Signers { got, needed },
+            },
+        )?;
         certificate.verify_receipts()
     }
 }
@@ -391,7 +434,7 @@ impl DeletionCertificate {
 mod tests {
     use super::*;
 
-    fn certificate() -> (SignedCertificate, BTreeSet<PublicKey>) {
+    fn certificate() -> (SignedCertificate, Signers) {
         let placement = Signatory::from_secret(&[1; 32]);
         let mut stores = Vec::new();
         let mut receipts = Vec::new();
@@ -438,7 +481,8 @@ mod tests {
             software: "0.1.0".into(),
             signers: 1,
         };
-        (SignedCertificate::new(certificate, &placement), BTreeSet::from([placement.public()]))
+        let signers = Signers { keys: vec![placement.public()], needed: 1 };
+        (SignedCertificate::new(certificate, &placement), signers)
     }
 
     #[test]
@@ -465,6 +509,24 @@ mod tests {
         for doctored in [missing, foreign] {
             assert!(SignedCertificate::new(doctored, &placement).verify(&trust).is_err());
         }
-        assert!(signed.verify(&BTreeSet::new()).is_err());
+        assert!(signed.verify(&Signers::default()).is_err());
+    }
+
+    #[test]
+    fn two_sign_and_the_witness_never() {
+        // One voter that is not to be trusted cannot sign for two, nor say that one is enough.
+        let [one, two] = [1, 9].map(|n| Signatory::from_secret(&[n; 32]));
+        let (mut signed, _) = certificate();
+        let both = Signers { keys: vec![one.public(), two.public()], needed: 2 };
+        let too_few = CertificateError::Signers { got: 1, needed: 2 };
+        assert_eq!(signed.verify(&both), Err(too_few.clone()));
+        signed.signatures.push(one.sign(&signed.certificate));
+        assert_eq!(signed.verify(&both), Err(too_few));
+        signed.signatures[1] = two.sign(&signed.certificate);
+        signed.verify(&both).unwrap();
+        signed.certificate.signers = 2;
+        let signed = SignedCertificate::new(signed.certificate, &one);
+        let one_is_enough = Signers { needed: 1, ..both };
+        assert_eq!(signed.verify(&one_is_enough), Err(CertificateError::Signers { got: 1, needed: 2 }));
     }
 }

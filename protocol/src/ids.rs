@@ -161,6 +161,10 @@ macro_rules! number_id {
 }
 
 number_id!(
+    /// A voter of the control plane's log; follows from its name.
+    VoterId
+);
+number_id!(
     /// A tenant. Given out by the control plane, never used again.
     TenantId
 );
@@ -307,6 +311,16 @@ bytes_id!(
     PublicKey,
     32
 );
+
+impl VoterId {
+    /// The voter of this name. A name is given once: whoever lost its log comes back under another.
+    pub fn of(name: NodeId) -> Self {
+        let hash = blake3::hash(name.as_str().as_bytes());
+        let (first, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");
+        // Zero means nobody to the log's library.
+        Self(u64::from_le_bytes(*first) | 1)
+    }
+}
 
 impl Hash {
     /// The hash of nothing before the first record of a log.

@@ -8,6 +8,7 @@ pub mod frame;
 pub mod ids;
 pub mod key;
 pub mod layout;
+pub mod leader;
 pub mod links;
 pub mod message;
 pub mod mutant;

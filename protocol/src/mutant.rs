@@ -35,6 +35,12 @@ mod selection {
     /// The seeded bugs. One number may stand at several guards, which then fail together.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
     pub enum Mutant {
+        /// A vote or an entry of the control plane's log is promised before it is durable.
+        C01,
+        /// A snapshot of the control plane names a position before the one that its state has reached.
+        C02,
+        /// A snapshot of the control plane does not say who votes.
+        C03,
         /// Acknowledges before the sync.
         M01,
         /// Acknowledges with too few copies, or copies in one data centre only.

@@ -138,7 +138,7 @@ pub(crate) fn mutants(_: &[String], _: u64, _: Option<&Path>, _: bool) -> Result
 /// Prints what a seed draws.
 pub(crate) fn plan(seed: u64, faults: u64, horizon: Duration) -> ExitCode {
     let budget = Budget { faults, horizon: horizon.0, ..Budget::default() };
-    print!("{}", roster::generator().draw(seed, &budget).to_toml());
+    print!("{}", roster::generator(roster::VOTERS.len()).draw(seed, &budget).to_toml());
     ExitCode::SUCCESS
 }
 

@@ -335,12 +335,11 @@ impl<D: Disk> NodeCore<D> {
         match answer {
             // Whoever asked for a volume asks again under the same number.
             Err(ControlUnreachable) => {}
-            Ok(ControlAnswer::Registered { incarnation, placement_keys, generation, .. }) => {
+            Ok(ControlAnswer::Registered { incarnation, generation, .. }) => {
                 if let Err(error) = self.store.begin(incarnation) {
                     return self.out.fail_store(error);
                 }
                 self.identity.incarnation = incarnation;
-                self.view.placement_keys = placement_keys.into_iter().collect();
                 self.view.generation = generation;
                 self.session.registered(now);
             }

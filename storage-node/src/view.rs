@@ -1,10 +1,11 @@
 //! What this node knows of the cluster, from the control plane's news: volumes, nodes, tenants, the
 //! control plane's time. It only remembers; it decides nothing and forgets nothing on its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use trefoil_protocol::config::{NodeEntry, TenantEntry, VolumeConfig};
-use trefoil_protocol::ids::{ConfigIndex, NodeId, PublicKey, StoreId, TenantId, VolumeId};
+use trefoil_protocol::deletion::Signers;
+use trefoil_protocol::ids::{ConfigIndex, NodeId, StoreId, TenantId, VolumeId};
 use trefoil_protocol::message::control::News;
 use trefoil_protocol::time::CpTime;
 
@@ -23,8 +24,8 @@ pub struct View {
     pub nodes: BTreeMap<NodeId, NodeEntry>,
     /// Tenants.
     pub tenants: BTreeMap<TenantId, TenantEntry>,
-    /// Keys that sign orders and certificates.
-    pub placement_keys: BTreeSet<PublicKey>,
+    /// Who signs orders and certificates.
+    pub signers: Signers,
     /// The restore generation; orders of an older one are void.
     pub generation: u64,
 }
@@ -33,6 +34,9 @@ impl View {
     /// Takes news in and answers which volumes' configurations changed by it.
     pub fn adopt(&mut self, news: &News) -> Vec<VolumeId> {
         self.now = self.now.max(news.now);
+        if news.index >= self.index {
+            self.signers = news.signers.clone();
+        }
         for node in &news.nodes {
             self.nodes.insert(node.node, node.clone());
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use trefoil_protocol::deletion::{CertificateError, SignedCertificate};
+use trefoil_protocol::deletion::{CertificateError, SignedCertificate, Signers};
 use trefoil_protocol::ids::PublicKey;
 
 /// The public keys of the control plane: what a certificate is checked against.
@@ -13,7 +13,7 @@ use trefoil_protocol::ids::PublicKey;
 /// ```
 /// # use trefoil_client::Trust;
 /// # use trefoil_protocol::ids::PublicKey;
-/// let trust = Trust { cluster: "dev".into(), placement_keys: [PublicKey([7; 32])].into() };
+/// let trust = Trust { cluster: "dev".into(), placement_keys: [PublicKey([7; 32])].into(), signers: 1 };
 /// assert_eq!(Trust::parse(&trust.to_toml(), "trust.toml".as_ref()).unwrap(), trust);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Trust {
     pub cluster: String,
     /// The keys.
     pub placement_keys: BTreeSet<PublicKey>,
+    /// How many of them must have signed.
+    pub signers: u32,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -29,6 +31,12 @@ pub struct Trust {
 struct TrustFile {
     cluster: String,
     placement_keys: Vec<String>,
+    #[serde(default = "one")]
+    signers: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// Why a trust file cannot be used.
@@ -81,13 +89,13 @@ impl Trust {
             .map_err(|error| TrustFileError::Syntax { path: path.to_owned(), error: Box::new(error) })?;
         let keys = file.placement_keys.iter().map(|key| key.parse()).collect::<Result<_, _>>();
         let placement_keys = keys.map_err(|error| TrustFileError::Key { path: path.to_owned(), error })?;
-        Ok(Self { cluster: file.cluster, placement_keys })
+        Ok(Self { cluster: file.cluster, placement_keys, signers: file.signers })
     }
 
     /// The file's text.
     pub fn to_toml(&self) -> String {
         let keys = self.placement_keys.iter().map(PublicKey::to_string).collect();
-        let file = TrustFile { cluster: self.cluster.clone(), placement_keys: keys };
+        let file = TrustFile { cluster: self.cluster.clone(), placement_keys: keys, signers: self.signers };
         toml::to_string(&file).expect("strings and lists of strings are TOML")
     }
 }
@@ -100,12 +108,13 @@ impl Trust {
 ///
 /// ```
 /// # use trefoil_client::{Trust, verify_certificate};
-/// # let trust = Trust { cluster: "dev".into(), placement_keys: Default::default() };
+/// # let trust = Trust { cluster: "dev".into(), placement_keys: Default::default(), signers: 1 };
 /// assert!(verify_certificate(b"not a certificate", &trust).is_err());
 /// ```
 pub fn verify_certificate(bytes: &[u8], trust: &Trust) -> Result<SignedCertificate, CertificateError> {
     let signed = SignedCertificate::from_bytes(bytes)?;
-    signed.verify(&trust.placement_keys)?;
+    let keys = trust.placement_keys.iter().copied().collect();
+    signed.verify(&Signers { keys, needed: trust.signers })?;
     if signed.certificate.cluster != trust.cluster {
         return Err(CertificateError::Malformed(format!(
             "it is of cluster `{}`, the trust file of `{}`",
@@ -166,7 +175,7 @@ mod tests {
             software: "0.1.0".into(),
             signers: 1,
         };
-        let trust = Trust { cluster: "dev".into(), placement_keys: [placement.public()].into() };
+        let trust = Trust { cluster: "dev".into(), placement_keys: [placement.public()].into(), signers: 1 };
         (SignedCertificate::new(certificate, &placement).to_bytes().to_vec(), trust)
     }
 

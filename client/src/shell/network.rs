@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use trefoil_protocol::codec;
 use trefoil_protocol::ids::DcId;
 use trefoil_protocol::key::ObjectKey;
-use trefoil_protocol::message::tenant::{TenantAnswer, TenantCall, TenantRequest, UploadPart};
+use trefoil_protocol::message::tenant::{Refusal, TenantAnswer, TenantCall, TenantRequest, UploadPart};
 use trefoil_transport::{RecvStream, SendStream, Urgency};
 
 use super::connections::{Connections, Reply, read_reply, send_request};
@@ -132,7 +132,12 @@ impl Network {
         let (mut send, recv) = self.open(peer).await?;
         send_request(&mut send, &request, bulk).await?;
         send.finish().map_err(|_| Failed::Lost)?;
-        Ok(read_reply(recv).await?)
+        let reply = read_reply(recv).await?;
+        if peer == Peer::Custodian && reply.response == Err(Refusal::Unavailable) {
+            // This process does not lead: the next question goes to another.
+            self.connections.suspect(peer);
+        }
+        Ok(reply)
     }
 
     async fn stream<S: Source>(

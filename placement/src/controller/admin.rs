@@ -6,13 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use trefoil_protocol::config::{Member, MemberState, SingleDcPolicy, TenantEntry};
 use trefoil_protocol::ids::{DcId, Epoch, LinkId, NodeId, TenantName, VolumeId};
-use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, AtRiskView, ClusterStatus, DebtView};
+use trefoil_protocol::message::admin::{
+    AdminAnswer, AdminRequest, AtRiskView, ClusterStatus, DebtView, VoterStatus,
+};
 use trefoil_protocol::message::control::{LinkReport, Renew, VolumeStatistics};
 use trefoil_protocol::time::Millis;
 
+use crate::controller::Turn;
 use crate::controller::recruit::{place, up_nodes};
-use crate::custodian::{Entropy, Keyring, NAME_KEY_VERSION, new_tenant_key};
-use crate::state::{Command, NewTenant, NewVolume, State, Topology, VolumeRecord, WrappedKey};
+use crate::custodian::{NAME_KEY_VERSION, new_tenant_key};
+use crate::state::{Command, NewTenant, NewVolume, State, Topology, VolumeRecord, VoterRecord, WrappedKey};
 
 /// The most volumes of one tenant: what is told of them must fit one message.
 pub(crate) const VOLUMES_MAX: u32 = 1024;
@@ -76,15 +79,10 @@ impl Reported {
 }
 
 /// Weighs an operator's request.
-pub(crate) fn weigh(
-    state: &State,
-    reported: &Reported,
-    request: &AdminRequest,
-    keyring: &Keyring,
-    entropy: &mut dyn Entropy,
-) -> Wish {
+pub(crate) fn weigh(turn: &mut Turn<'_>, reported: &Reported, request: &AdminRequest) -> Wish {
+    let state = turn.state;
     match request {
-        AdminRequest::Status => Wish::Answer(AdminAnswer::Status(status(state, reported))),
+        AdminRequest::Status => Wish::Answer(AdminAnswer::Status(status(turn, reported))),
         AdminRequest::ListTenants => {
             let tenants = state.tenants.all().map(|record| record.entry.clone());
             Wish::Answer(AdminAnswer::Tenants(tenants.collect()))
@@ -97,7 +95,7 @@ pub(crate) fn weigh(
                 retention: *first_copy_retention,
                 single_dc: *single_dc,
             };
-            create_tenant(state, &wanted, keyring, entropy)
+            create_tenant(turn, &wanted)
         }
         AdminRequest::CreatePrincipal { tenant } => match state.tenants.named(*tenant) {
             Some(record) => Wish::Command(Command::CreatePrincipal(record.entry.tenant)),
@@ -107,7 +105,8 @@ pub(crate) fn weigh(
     }
 }
 
-fn status(state: &State, reported: &Reported) -> ClusterStatus {
+fn status(turn: &Turn<'_>, reported: &Reported) -> ClusterStatus {
+    let state = turn.state;
     ClusterStatus {
         now: state.clock.now(),
         nodes: state.topology.nodes().map(|record| record.entry.clone()).collect(),
@@ -118,6 +117,7 @@ fn status(state: &State, reported: &Reported) -> ClusterStatus {
         links: Some(reported.links_of(&state.topology)),
         at_risk: state.volumes.all().filter_map(at_risk_of).collect(),
         debts: state.volumes.all().filter_map(debt_of).collect(),
+        voters: voters(turn),
     }
 }
 
@@ -129,6 +129,20 @@ fn at_risk_of(record: &VolumeRecord) -> Option<AtRiskView> {
 
 fn debt_of(record: &VolumeRecord) -> Option<DebtView> {
     record.debt_since.map(|since| DebtView { volume: record.config.volume, since })
+}
+
+fn voters(turn: &Turn<'_>) -> Vec<VoterStatus> {
+    let peers = (turn.peers)();
+    let status = |record: &VoterRecord| {
+        let peer = peers.iter().find(|peer| peer.voter == record.entry.voter);
+        VoterStatus {
+            entry: record.entry,
+            leads: record.entry.voter == turn.voter,
+            reachable: peer.is_some_and(|peer| peer.active),
+            matched: peer.map_or(0, |peer| peer.matched),
+        }
+    };
+    turn.state.voters.all().map(status).collect()
 }
 
 struct Wanted {
@@ -146,7 +160,12 @@ impl Wanted {
     }
 }
 
-fn create_tenant(state: &State, wanted: &Wanted, keyring: &Keyring, entropy: &mut dyn Entropy) -> Wish {
+fn create_tenant(turn: &mut Turn<'_>, wanted: &Wanted) -> Wish {
+    let state = turn.state;
+    // The witness leads for a moment only and cannot make keys.
+    let Some(keyring) = turn.keyring else {
+        return Wish::Answer(AdminAnswer::NotLeader { leader: None });
+    };
     if let Some(known) = state.tenants.named(wanted.name) {
         return match wanted.is(&known.entry) {
             true => Wish::Answer(AdminAnswer::Tenant(known.entry.clone())),
@@ -174,8 +193,8 @@ fn create_tenant(state: &State, wanted: &Wanted, keyring: &Keyring, entropy: &mu
     });
     let volumes = volumes.collect();
     let keys = [NAME_KEY_VERSION, NAME_KEY_VERSION + 1].map(|version| {
-        let key = new_tenant_key(entropy);
-        let wrapped: Bytes = keyring.master.wrap(tenant, version, &key, entropy);
+        let key = new_tenant_key(turn.entropy);
+        let wrapped: Bytes = keyring.master.wrap(tenant, version, &key, turn.entropy);
         WrappedKey { version, wrapped }
     });
     Wish::Command(Command::CreateTenant(NewTenant {

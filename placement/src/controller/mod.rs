@@ -16,7 +16,7 @@ pub(crate) mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 
 use trefoil_protocol::deletion::{PurgeScope, SignedPurgeOrder};
-use trefoil_protocol::ids::{Epoch, NodeId, PrincipalId, StoreId, TenantId, VolumeId};
+use trefoil_protocol::ids::{Epoch, NodeId, PrincipalId, StoreId, TenantId, VolumeId, VoterId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 use trefoil_protocol::message::control::{
     ControlAnswer, ControlRefusal, ControlRequest, PurgeClaim, PurgeEvidence, Renew,
@@ -33,6 +33,7 @@ use crate::controller::outbox::{Outbox, Waiting};
 use crate::controller::watch::{Told, Watches, news};
 use crate::custodian::{Entropy, Keyring, new_tenant_key};
 use crate::event::{Answer, Request, RequestId};
+use crate::log::PeerProgress;
 use crate::state::{Command, State, TenantRecord, VolumeRecord, WrappedKey};
 
 /// The most requests that may wait for commits at once.
@@ -42,10 +43,20 @@ const WAITING_MAX: usize = 4096;
 pub(crate) struct Turn<'a> {
     pub(crate) now: BootTime,
     pub(crate) state: &'a State,
-    pub(crate) keyring: &'a Keyring,
+    /// A witness has none.
+    pub(crate) keyring: Option<&'a Keyring>,
     pub(crate) entropy: &'a mut dyn Entropy,
-    pub(crate) placement_keys: &'a [trefoil_protocol::ids::PublicKey],
+    pub(crate) voter: VoterId,
+    pub(crate) peers: &'a dyn Fn() -> Vec<PeerProgress>,
     pub(crate) out: &'a mut Outbox,
+}
+
+/// What a leader answers only after a quorum said, later than the question, that it leads.
+enum Confirming {
+    /// A node's lease goes on.
+    Renewal(RequestId, NodeId, Renew),
+    /// An operator looks at the state.
+    Look(RequestId, AdminRequest),
 }
 
 /// A leader's volatile side.
@@ -55,8 +66,8 @@ pub(crate) struct Controller {
     reported: Reported,
     watches: Watches,
     attention: Attention,
-    /// Renewals that wait for a quorum to confirm that this leader still leads, by round.
-    renewals: BTreeMap<u64, (RequestId, NodeId, Renew)>,
+    /// What waits for a quorum to confirm that this leader still leads, by round.
+    rounds: BTreeMap<u64, Confirming>,
     last_round: u64,
     /// Volumes and nodes with a proposal of the controller's own under way.
     busy_volumes: BTreeSet<VolumeId>,
@@ -81,7 +92,7 @@ impl Controller {
             reported: Reported::default(),
             watches: Watches::default(),
             attention: Attention::default(),
-            renewals: BTreeMap::new(),
+            rounds: BTreeMap::new(),
             last_round: 0,
             busy_volumes: BTreeSet::new(),
             busy_nodes: BTreeSet::new(),
@@ -105,6 +116,9 @@ impl Controller {
                     turn.out.answer(id, Answer::Control(answer));
                 }
             }
+            Request::Admin(_, request @ (AdminRequest::Status | AdminRequest::ListTenants)) => {
+                self.confirm(turn, Confirming::Look(id, request));
+            }
             Request::Admin(_, request) => self.admin(turn, id, &request),
             Request::Tenant(tenant, principal, request) => {
                 self.tenant(turn, id, tenant, principal, &request);
@@ -119,9 +133,29 @@ impl Controller {
 
     /// The leadership is over: nothing more will come of what waits here.
     pub(crate) fn resign(mut self, out: &mut Outbox) {
-        let renewals = self.renewals.into_values().map(|(id, ..)| id);
-        for id in renewals.chain(self.watches.take_all()) {
-            out.answer(id, Answer::Control(ControlAnswer::Refused(ControlRefusal::NotLeader)));
+        for confirming in self.rounds.into_values() {
+            match confirming {
+                Confirming::Renewal(id, ..) => out.answer(id, not_the_leader()),
+                Confirming::Look(id, _) => {
+                    out.answer(id, Answer::Admin(AdminAnswer::NotLeader { leader: None }));
+                }
+            }
+        }
+        for id in self.watches.take_all() {
+            out.answer(id, not_the_leader());
+        }
+    }
+
+    /// The log did not take what the controller proposed of its own accord: it may do so again.
+    pub(crate) fn not_taken(&mut self, waiting: Waiting) {
+        match waiting {
+            Waiting::Volume(volume) => {
+                self.busy_volumes.remove(&volume);
+                self.attention.note(volume);
+            }
+            Waiting::Node(node) => drop(self.busy_nodes.remove(&node)),
+            Waiting::Tick => self.tick_under_way = false,
+            _ => {}
         }
     }
 
@@ -161,7 +195,7 @@ impl Controller {
         }
         // Until it has renewed, a run may not even have its number on disk.
         if turn.state.topology.is_unconfirmed(entry) {
-            return Err(ControlRefusal::Unregistered);
+            return Err(ControlRefusal::NotYet);
         }
         match request {
             ControlRequest::Watch { applied, partly } => {
@@ -211,17 +245,26 @@ impl Controller {
 
     /// A lease goes on only after a quorum said, later than the request, that this leader leads.
     fn confirm_then_grant(&mut self, turn: &mut Turn<'_>, id: RequestId, node: NodeId, renew: Renew) {
+        self.confirm(turn, Confirming::Renewal(id, node, renew));
+    }
+
+    fn confirm(&mut self, turn: &mut Turn<'_>, confirming: Confirming) {
         self.last_round += 1;
-        self.renewals.insert(self.last_round, (id, node, renew));
+        self.rounds.insert(self.last_round, confirming);
         turn.out.confirm(self.last_round);
     }
 
-    /// A quorum confirmed a round: the renewals up to it are granted.
+    /// A quorum confirmed a round: what waited for it or an earlier one is answered.
     pub(crate) fn confirmed(&mut self, turn: &mut Turn<'_>, round: u64) {
-        let later = self.renewals.split_off(&(round + 1));
-        for (id, node, renew) in std::mem::replace(&mut self.renewals, later).into_values() {
-            let answer = self.grant(turn, node, &renew);
-            turn.out.answer(id, Answer::Control(answer));
+        let later = self.rounds.split_off(&(round + 1));
+        for confirming in std::mem::replace(&mut self.rounds, later).into_values() {
+            match confirming {
+                Confirming::Renewal(id, node, renew) => {
+                    let answer = self.grant(turn, node, &renew);
+                    turn.out.answer(id, Answer::Control(answer));
+                }
+                Confirming::Look(id, request) => self.admin(turn, id, &request),
+            }
         }
     }
 
@@ -308,7 +351,7 @@ impl Controller {
     }
 
     fn admin(&mut self, turn: &mut Turn<'_>, id: RequestId, request: &AdminRequest) {
-        match admin::weigh(turn.state, &self.reported, request, turn.keyring, turn.entropy) {
+        match admin::weigh(turn, &self.reported, request) {
             Wish::Answer(answer) => turn.out.answer(id, Answer::Admin(answer)),
             Wish::Command(command) => turn.out.propose(command, Waiting::Admin(id)),
         }
@@ -327,10 +370,13 @@ impl Controller {
             (None, _) => Err(Refusal::Stranger),
             (Some(record), TenantCall::Route) => Ok(route(turn.state, record, principal)),
             (Some(record), TenantCall::Keys) => {
+                let Some(keyring) = turn.keyring else {
+                    return turn.out.answer(id, Answer::Tenant(Err(Refusal::Unavailable)));
+                };
                 let fresh = record.is_used_up().then(|| {
                     let version = record.newest_key() + 1;
                     let key = new_tenant_key(turn.entropy);
-                    let wrapped = turn.keyring.master.wrap(tenant, version, &key, turn.entropy);
+                    let wrapped = keyring.master.wrap(tenant, version, &key, turn.entropy);
                     WrappedKey { version, wrapped }
                 });
                 turn.out.propose(Command::ReserveNonces(tenant, fresh), Waiting::Keys(id, tenant));
@@ -365,12 +411,13 @@ fn purge(
     scope: PurgeScope,
     claims: &[PurgeClaim],
 ) -> Result<Option<ControlAnswer>, ControlRefusal> {
-    if !record.config.activated {
+    // While the witness leads, purges wait: it holds no key to sign with.
+    let Some(keyring) = turn.keyring.filter(|_| record.config.activated) else {
         return Err(ControlRefusal::NotYet);
-    }
+    };
     let draft = draft_order(turn.state, record, scope, claims)?;
     if let Some(order) = turn.state.deletions.order_for(draft.volume, scope, draft.items) {
-        let order = SignedPurgeOrder::new(order.clone(), &turn.keyring.signatory);
+        let order = SignedPurgeOrder::new(order.clone(), &keyring.signatory);
         return Ok(Some(ControlAnswer::Order(order)));
     }
     turn.out.propose(Command::IssueOrder(draft), Waiting::Order(id));
@@ -383,6 +430,9 @@ fn certify(
     record: &VolumeRecord,
     evidence: Vec<PurgeEvidence>,
 ) -> Result<Option<ControlAnswer>, ControlRefusal> {
+    if turn.keyring.is_none() {
+        return Err(ControlRefusal::NotYet);
+    }
     let draft = draft_certificates(turn.state, record, &evidence)?;
     turn.out.propose(Command::Certify(draft), Waiting::Certify(id, record.config.volume, evidence));
     Ok(None)
@@ -407,10 +457,12 @@ fn route(state: &State, record: &TenantRecord, principal: PrincipalId) -> Tenant
 /// What somebody hears who asks a voter that does not lead, or one that has too much to do.
 pub(crate) fn not_leading(request: &Request) -> Answer {
     match request {
-        Request::Control(..) => Answer::Control(ControlAnswer::Refused(ControlRefusal::NotLeader)),
-        Request::Admin(..) => {
-            Answer::Admin(AdminAnswer::Refused("this control-plane process does not lead; try again".into()))
-        }
+        Request::Control(..) => not_the_leader(),
+        Request::Admin(..) => Answer::Admin(AdminAnswer::NotLeader { leader: None }),
         Request::Tenant(..) => Answer::Tenant(Err(Refusal::Unavailable)),
     }
+}
+
+fn not_the_leader() -> Answer {
+    Answer::Control(ControlAnswer::Refused(ControlRefusal::NotLeader { leader: None }))
 }

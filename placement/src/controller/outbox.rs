@@ -35,26 +35,29 @@ pub(crate) enum Waiting {
     Node(NodeId),
     /// The controller: the clock.
     Tick,
+    /// Nobody: what it is for shows in the state.
+    Nobody,
 }
 
 impl Waiting {
     /// What the one who waits hears if nothing is going to come of it here.
-    fn given_up(&self) -> Option<(RequestId, Answer)> {
+    pub(crate) fn given_up(&self) -> Option<(RequestId, Answer)> {
         match self {
             Self::Register(id, _)
             | Self::Renew(id, ..)
             | Self::Control(id)
             | Self::Order(id)
             | Self::Note(id)
-            | Self::Certify(id, ..) => {
-                Some((*id, Answer::Control(ControlAnswer::Refused(ControlRefusal::NotLeader))))
-            }
+            | Self::Certify(id, ..) => Some((
+                *id,
+                Answer::Control(ControlAnswer::Refused(ControlRefusal::NotLeader { leader: None })),
+            )),
             Self::Admin(id) => {
                 let reason = "the control plane changed its leader; look whether it was done".to_owned();
                 Some((*id, Answer::Admin(AdminAnswer::Refused(reason))))
             }
             Self::Keys(id, _) => Some((*id, Answer::Tenant(Err(Refusal::Unavailable)))),
-            Self::Volume(_) | Self::Node(_) | Self::Tick => None,
+            Self::Volume(_) | Self::Node(_) | Self::Tick | Self::Nobody => None,
         }
     }
 }

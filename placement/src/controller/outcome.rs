@@ -39,7 +39,8 @@ impl Controller {
             Waiting::Order(id) => {
                 let answer = match outcome {
                     Outcome::Order(order) => {
-                        ControlAnswer::Order(SignedPurgeOrder::new(order, &turn.keyring.signatory))
+                        let keyring = turn.keyring.expect("who holds no key drafts no order");
+                        ControlAnswer::Order(SignedPurgeOrder::new(order, &keyring.signatory))
                     }
                     other => refuse(other),
                 };
@@ -79,6 +80,7 @@ impl Controller {
                 self.tick_under_way = false;
                 return;
             }
+            Waiting::Nobody => {}
         }
         self.dirty = true;
     }
@@ -96,7 +98,6 @@ fn registered(turn: &Turn<'_>, outcome: Outcome) -> ControlAnswer {
     match outcome {
         Outcome::Registered(incarnation) => ControlAnswer::Registered {
             incarnation,
-            placement_keys: turn.placement_keys.to_vec(),
             cluster: turn.state.cluster.clone(),
             generation: turn.state.generation,
         },
@@ -110,7 +111,7 @@ fn certificates(
     evidence: Vec<PurgeEvidence>,
     times: Vec<CpTime>,
 ) -> Vec<SignedCertificate> {
-    let signatory = &turn.keyring.signatory;
+    let signatory = &turn.keyring.expect("who holds no key drafts no certificate").signatory;
     let versions = evidence.into_iter().zip(times);
     versions
         .map(|(version, at)| orders::certify(turn.state, volume, version, at, SIGNERS, signatory))
@@ -137,8 +138,9 @@ fn keys(turn: &Turn<'_>, tenant: TenantId, outcome: Outcome) -> TenantResponse {
     let tenant =
         mutant!(M16, tenant, turn.state.tenants.all().next().map_or(tenant, |record| record.entry.tenant));
     let record = turn.state.tenants.get(tenant).ok_or(Refusal::NotFound)?;
+    let keyring = turn.keyring.ok_or(Refusal::Unavailable)?;
     let open = |version: &u32, wrapped: &[u8]| {
-        let key = turn.keyring.master.unwrap(tenant, *version, wrapped).map_err(|_| Refusal::Unavailable)?;
+        let key = keyring.master.unwrap(tenant, *version, wrapped).map_err(|_| Refusal::Unavailable)?;
         Ok(TenantKeyGrant { version: *version, key: *key })
     };
     let keys = record.keys.iter().map(|(version, key)| open(version, &key.wrapped));

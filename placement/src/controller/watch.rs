@@ -58,6 +58,7 @@ pub(crate) fn news(state: &State, node: NodeId, since: Told) -> News {
         nodes: nodes.map(|record| record.entry.clone()).collect(),
         tenants: tenants.map(|record| record.entry.clone()).collect(),
         retire: state.topology.node(node).map_or_else(Vec::new, |entry| to_retire(state, entry)),
+        signers: state.voters.signers(),
     }
 }
 

@@ -15,20 +15,19 @@ pub mod key_file;
 mod listener;
 pub mod log_file;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tokio::task::JoinSet;
-use trefoil_protocol::ids::{DcId, PublicKey};
+use trefoil_protocol::config::VoterEntry;
+use trefoil_protocol::ids::{DcId, InvalidId, NodeId, PublicKey, VoterId};
 use trefoil_transport::{BindError, ClusterName, Endpoint, IdentityError, Limits, Plane};
 use zeroize::Zeroizing;
 
 use crate::custodian::Entropy;
-use crate::event::VoterId;
-use crate::placement::{OpenError, Placement, Settings as CoreSettings};
+use crate::placement::{COMPACT_AFTER, OpenError, Placement, Settings as CoreSettings};
 use crate::shell::core_thread::CoreThread;
 use crate::shell::identity_files::{IdentityFileError, IdentityFiles};
 use crate::shell::key_file::KeyFileError;
@@ -92,6 +91,9 @@ pub enum RunError {
     /// The cluster's name is none.
     #[error(transparent)]
     Cluster(#[from] IdentityError),
+    /// The process's id is none.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
     /// The own certificate or the roots cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityFileError),
@@ -174,13 +176,22 @@ fn open_core(settings: &Settings) -> Result<Placement<LogFile>, RunError> {
     };
     let shown = settings.data.join(SIGNING_KEY_FILE);
     show_signing_key(&shown, keyring.signatory.public()).map_err(at(&shown))?;
+    let name: NodeId = settings.id.parse()?;
+    let own = VoterEntry {
+        voter: VoterId::of(name),
+        name,
+        dc: settings.site,
+        witness: false,
+        control: settings.listen,
+        tenants: settings.tenant_listen,
+    };
     let core = CoreSettings {
         cluster: settings.cluster.clone(),
-        voter: VoterId(1),
-        voters: vec![VoterId(1)],
-        placement_keys: BTreeSet::new(),
+        voter: own.voter,
+        voters: vec![own],
+        compact_after: COMPACT_AFTER,
     };
-    Ok(Placement::open(core, keyring, log, Box::new(entropy), clock::boot_time())?)
+    Ok(Placement::open(core, Some(keyring), log, Box::new(entropy), clock::boot_time())?)
 }
 
 /// Writes the public key as text, for operators and for `trust.toml`.

@@ -7,8 +7,8 @@ use minicbor::{Decode, Encode};
 use trefoil_protocol::config::{Member, Protection, SingleDcPolicy};
 use trefoil_protocol::deletion::{PurgeOrder, PurgeScope};
 use trefoil_protocol::ids::{
-    DcId, Epoch, Hash, Incarnation, Lsn, NodeId, PrincipalId, StoreId, TenantId, TenantName, VersionId,
-    VolumeId,
+    DcId, Epoch, Hash, Incarnation, Lsn, NodeId, PrincipalId, PublicKey, StoreId, TenantId, TenantName,
+    VersionId, VolumeId, VoterId,
 };
 use trefoil_protocol::message::control::{Note, Noted, Register};
 use trefoil_protocol::time::{CpTime, Millis};
@@ -59,6 +59,9 @@ pub enum Command {
     /// What one data centre alone acknowledged.
     #[n(13)]
     Note(#[n(0)] Note),
+    /// A voter says which copy of the log it has and what it signs with.
+    #[n(14)]
+    IntroduceVoter(#[n(0)] VoterId, #[n(1)] u64, #[n(2)] Option<PublicKey>),
 }
 
 /// A tenant to be made.

@@ -9,12 +9,14 @@ mod deletions;
 mod tenants;
 mod topology;
 mod volumes;
+mod voters;
 
 use minicbor::{Decode, Encode};
 use trefoil_protocol::codec;
-use trefoil_protocol::config::NodeState;
+use trefoil_protocol::config::{NodeState, VoterEntry};
 use trefoil_protocol::ids::ConfigIndex;
 use trefoil_protocol::message::control::Register;
+use trefoil_protocol::mutant;
 
 pub use at_risk::AtRisk;
 pub use clock::{ClusterClock, TICK_EVERY, TICK_MAX};
@@ -25,6 +27,7 @@ pub use deletions::{Deletions, LedgerEntry};
 pub use tenants::{NONCE_BLOCK, NONCE_BLOCKS_MAX, TenantRecord, Tenants};
 pub use topology::{NodeRecord, StoreRecord, Topology};
 pub use volumes::{MEMBERS_MAX, Role, VolumeRecord, Volumes};
+pub use voters::{VoterRecord, Voters};
 
 /// Everything the control plane has decided.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -53,11 +56,14 @@ pub struct State {
     /// The deletion ledger.
     #[n(7)]
     pub deletions: Deletions,
+    /// Who keeps the log.
+    #[n(8)]
+    pub voters: Voters,
 }
 
 impl State {
     /// The state of a cluster that was just made.
-    pub fn new(cluster: &str) -> Self {
+    pub fn new(cluster: &str, voters: &[VoterEntry]) -> Self {
         Self {
             cluster: cluster.to_owned(),
             applied: ConfigIndex(0),
@@ -67,6 +73,7 @@ impl State {
             tenants: Tenants::default(),
             volumes: Volumes::default(),
             deletions: Deletions::default(),
+            voters: Voters::founding(voters),
         }
     }
 
@@ -82,7 +89,8 @@ impl State {
 
     /// Notes that the log is applied up to `index`.
     pub fn pass(&mut self, index: ConfigIndex) {
-        assert!(index > self.applied, "the log is applied in order, each entry once");
+        let in_order = mutant!(C02, index > self.applied, true);
+        assert!(in_order, "the log is applied in order, each entry once");
         self.applied = index;
     }
 
@@ -118,6 +126,7 @@ impl State {
             Command::Note(note) => return self.volumes.enter_note(note).map(Outcome::Noted),
             Command::IssueOrder(draft) => return self.issue_order(draft),
             Command::Certify(draft) => return self.certify(draft),
+            Command::IntroduceVoter(voter, log, key) => self.voters.introduce(*voter, *log, *key)?,
         }
         Ok(Outcome::Done)
     }

@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use trefoil_placement::custodian::Keyring;
 use trefoil_placement::log_store::MemoryLogStore;
 use trefoil_placement::state::{State, VolumeRecord};
-use trefoil_placement::{Answer, Effect, Event, Placement, Request, RequestId, Settings, VoterId};
-use trefoil_protocol::config::{MemberState, Protection, SingleDcPolicy, VolumeConfig};
-use trefoil_protocol::ids::{ConfigIndex, Epoch, Incarnation, Lsn, NodeId, StoreId, TenantId, VolumeId};
+use trefoil_placement::{Answer, COMPACT_AFTER, Effect, Event, Placement, Request, RequestId, Settings};
+use trefoil_protocol::config::{MemberState, Protection, SingleDcPolicy, VolumeConfig, VoterEntry};
+use trefoil_protocol::ids::{
+    ConfigIndex, Epoch, Incarnation, Lsn, NodeId, StoreId, TenantId, VolumeId, VoterId,
+};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 use trefoil_protocol::message::control::{ControlAnswer, ControlRequest, News, Register, Renew};
 use trefoil_protocol::sign::Signatory;
@@ -66,12 +68,21 @@ pub(crate) struct Cluster {
     last_request: u64,
 }
 
-pub(crate) fn settings() -> Settings {
+/// A voter of this name; one of site `w` is a witness.
+pub(crate) fn voter(name: &str) -> VoterEntry {
+    let witness = name.starts_with('w');
+    let (name, dc) = (node(name), if witness { "w" } else { "a" }.parse().unwrap());
+    let address = "127.0.0.1:7000".parse().unwrap();
+    VoterEntry { voter: VoterId::of(name), name, dc, witness, control: address, tenants: address }
+}
+
+/// Of `name`, one of these voters.
+pub(crate) fn settings(name: &str, voters: &[VoterEntry]) -> Settings {
     Settings {
         cluster: "test".into(),
-        voter: VoterId(1),
-        voters: vec![VoterId(1)],
-        placement_keys: BTreeSet::new(),
+        voter: VoterId::of(node(name)),
+        voters: voters.to_vec(),
+        compact_after: COMPACT_AFTER,
     }
 }
 
@@ -126,7 +137,13 @@ impl Cluster {
     }
 
     pub(crate) fn open(&mut self, store: MemoryLogStore) {
-        let placement = Placement::open(settings(), keyring(), store, entropy(), at(self.now));
+        let placement = Placement::open(
+            settings("p-a1", &[voter("p-a1")]),
+            Some(keyring()),
+            store,
+            entropy(),
+            at(self.now),
+        );
         self.placement = Some(placement.unwrap());
         self.step(Event::Wakeup);
     }

@@ -1,13 +1,10 @@
 //! Purge orders and deletion certificates.
 
-use std::collections::BTreeSet;
-
 use trefoil_protocol::deletion::{
-    EraseReceipt, PurgeItem, PurgeScope, SignedCertificate, SignedEraseReceipt, SignedPurgeOrder, items_root,
+    EraseReceipt, PurgeItem, PurgeScope, SignedCertificate, SignedEraseReceipt, SignedPurgeOrder, Signers,
+    items_root,
 };
-use trefoil_protocol::ids::{
-    Hash, Lsn, OrderId, PrincipalId, PublicKey, StoreId, TenantId, VersionId, VolumeId,
-};
+use trefoil_protocol::ids::{Hash, Lsn, OrderId, PrincipalId, StoreId, TenantId, VersionId, VolumeId};
 use trefoil_protocol::message::admin::AdminRequest;
 use trefoil_protocol::message::control::{
     ControlAnswer, ControlRefusal, ControlRequest, PurgeClaim, PurgeEvidence,
@@ -39,8 +36,8 @@ fn order(answer: ControlAnswer) -> SignedPurgeOrder {
     }
 }
 
-fn trusted() -> BTreeSet<PublicKey> {
-    BTreeSet::from([Signatory::from_secret(&[2; 32]).public()])
+fn trusted() -> Signers {
+    Signers { keys: vec![Signatory::from_secret(&[2; 32]).public()], needed: 1 }
 }
 
 fn now(cluster: &Cluster) -> CpTime {

@@ -7,7 +7,7 @@ use trefoil_protocol::ids::{ConfigIndex, Incarnation};
 use trefoil_protocol::message::control::ControlRequest;
 use trefoil_protocol::time::{CpTime, Millis};
 
-use crate::cluster::{Cluster, at, entropy, keyring, node, settings, store};
+use crate::cluster::{Cluster, at, entropy, keyring, node, settings, store, voter};
 
 #[test]
 fn one_wrong_clock_ends_no_window() {
@@ -58,7 +58,9 @@ fn a_restart_finds_exactly_what_was_committed() {
     let applied = cluster.state().applied;
     let mut log = cluster.placement.take().unwrap().into_store();
     log.crash();
-    let mut placement = Placement::open(settings(), keyring(), log, entropy(), at(cluster.now)).unwrap();
+    let mut placement =
+        Placement::open(settings("p-a1", &[voter("p-a1")]), Some(keyring()), log, entropy(), at(cluster.now))
+            .unwrap();
     placement.step(at(cluster.now), Event::Wakeup);
     // The new leader's own first entry and tick are the only difference.
     let state = placement.state().clone();
@@ -127,17 +129,23 @@ fn a_long_log_is_compacted_and_still_complete() {
 #[test]
 fn a_log_of_another_cluster_is_refused() {
     let log = Cluster::empty().placement.unwrap().into_store();
-    let mut other = settings();
+    let mut other = settings("p-a1", &[voter("p-a1")]);
     other.cluster = "other".into();
-    let opened = Placement::open(other, keyring(), log, entropy(), at(0));
+    let opened = Placement::open(other, Some(keyring()), log, entropy(), at(0));
     assert!(matches!(opened.err(), Some(OpenError::Cluster { .. })));
-    let fresh = Placement::open(settings(), keyring(), MemoryLogStore::default(), entropy(), at(0));
+    let fresh = Placement::open(
+        settings("p-a1", &[voter("p-a1")]),
+        Some(keyring()),
+        MemoryLogStore::default(),
+        entropy(),
+        at(0),
+    );
     assert_eq!(fresh.unwrap().state().cluster, "test");
 }
 
 #[test]
 fn a_tick_in_the_log_adds_no_more_than_its_limit() {
-    let mut state = State::new("test");
+    let mut state = State::new("test", &[]);
     state.apply(ConfigIndex(2), &Command::Tick(Millis(u64::MAX)));
     assert_eq!(state.clock.now(), CpTime(2_000));
 }

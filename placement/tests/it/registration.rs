@@ -48,7 +48,7 @@ fn a_node_is_up_only_after_it_has_renewed() {
     register(&mut cluster, Cluster::register("a1", store("a1"), Incarnation(0)));
     assert_eq!(cluster.state().topology.node(node("a1")).unwrap().state, NodeState::Down);
     let watch = ControlRequest::Watch { applied: trefoil_protocol::ids::ConfigIndex(0), partly: None };
-    let refused = ControlAnswer::Refused(ControlRefusal::Unregistered);
+    let refused = ControlAnswer::Refused(ControlRefusal::NotYet);
     assert_eq!(cluster.ask(node("a1"), watch), refused);
     cluster.start("a1", store("a1"), Incarnation(0));
     assert_eq!(cluster.state().topology.node(node("a1")).unwrap().state, NodeState::Up);

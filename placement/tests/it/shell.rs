@@ -17,16 +17,17 @@ use trefoil_placement::shell::log_file::LogFile;
 use trefoil_placement::shell::{RunError, Settings, run};
 use trefoil_placement::{Event, Placement, Request, RequestId};
 use trefoil_protocol::codec;
-use trefoil_protocol::ids::{ConfigIndex, Incarnation, PrincipalId, TenantId};
+use trefoil_protocol::ids::{ConfigIndex, Incarnation, PrincipalId, TenantId, VoterId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 use trefoil_protocol::message::control::{ControlAnswer, ControlRequest};
+use trefoil_protocol::message::voter::EntryKind;
 use trefoil_transport::{
     Authority, ClusterName, Connection, DialError, Endpoint, Identity, LEAF_LIFETIME, Limits, OwnCertificate,
     Plane, TrustStore,
 };
 use zeroize::Zeroizing;
 
-use crate::cluster::{Cluster, at, entropy, keyring, node, settings, store};
+use crate::cluster::{Cluster, at, entropy, keyring, node, settings, store, voter};
 
 /// A folder of its own, gone with the value.
 struct Folder(PathBuf);
@@ -54,14 +55,20 @@ impl Drop for Folder {
 }
 
 fn entry(index: u64, term: u64) -> LogEntry {
-    LogEntry { index, term, data: vec![7; 100] }
+    LogEntry { index, term, kind: EntryKind::Command, data: vec![7; 100].into() }
 }
 
 fn some_log(path: &Path) -> LogFile {
     let mut log = LogFile::open(path).unwrap();
     assert_eq!(log.load().unwrap(), None);
-    let snapshot = LogSnapshot { index: 1, term: 1, voters: vec![1], data: vec![9; 50] };
-    let hard_state = Some(HardState { term: 1, vote: 1, commit: 1 });
+    let snapshot = LogSnapshot {
+        index: 1,
+        term: 1,
+        voters: vec![VoterId(1)],
+        learners: vec![],
+        data: vec![9; 50].into(),
+    };
+    let hard_state = Some(HardState { term: 1, vote: 1, commit: 1, log: 5 });
     let entries = vec![entry(2, 1), entry(3, 1), entry(4, 1)];
     log.write(LogBatch { snapshot: Some(snapshot), hard_state, ..LogBatch::default() }).unwrap();
     log.write(LogBatch { entries, ..LogBatch::default() }).unwrap();
@@ -84,12 +91,18 @@ fn a_log_on_disk_keeps_whole_batches_in_their_order() {
         [entry(2, 1), entry(3, 2)],
         "what was not synced is lost"
     );
-    let snapshot = LogSnapshot { index: 2, term: 1, voters: vec![1], data: vec![8; 50] };
+    let snapshot = LogSnapshot {
+        index: 2,
+        term: 1,
+        voters: vec![VoterId(1)],
+        learners: vec![],
+        data: vec![8; 50].into(),
+    };
     log.write(LogBatch { snapshot: Some(snapshot.clone()), ..LogBatch::default() }).unwrap();
     log.sync().unwrap();
     let stored = log.load().unwrap().unwrap();
     assert_eq!((stored.snapshot, stored.entries), (snapshot, vec![entry(3, 2)]));
-    assert_eq!(stored.hard_state, HardState { term: 1, vote: 1, commit: 1 });
+    assert_eq!(stored.hard_state, HardState { term: 1, vote: 1, commit: 1, log: 5 });
 }
 
 #[test]
@@ -130,7 +143,9 @@ fn the_control_plane_finds_itself_again_on_disk() {
     let path = folder.join("log.redb");
     let open = || {
         let log = LogFile::open(&path).unwrap();
-        let mut placement = Placement::open(settings(), keyring(), log, entropy(), at(0)).unwrap();
+        let mut placement =
+            Placement::open(settings("p-a1", &[voter("p-a1")]), Some(keyring()), log, entropy(), at(0))
+                .unwrap();
         placement.step(at(0), Event::Wakeup);
         placement
     };
@@ -241,10 +256,8 @@ async fn a_process_serves_its_planes_and_keeps_everything_over_a_restart() {
     let control = process.connect(&a1, process.control, Plane::Control).await;
     let register = ControlRequest::Register(Cluster::register("a1", store("a1"), Incarnation(0)));
     let answer: ControlAnswer = ask(&control, &register).await;
-    let ControlAnswer::Registered { incarnation, placement_keys, .. } = answer else { panic!("{answer:?}") };
+    let ControlAnswer::Registered { incarnation, .. } = answer else { panic!("{answer:?}") };
     assert_eq!(incarnation, Incarnation(1));
-    let shown = fs::read_to_string(process.folder.join("data/signing.pub")).unwrap();
-    assert_eq!(shown.trim(), placement_keys[0].to_string());
     let renew = ControlRequest::Renew(trefoil_protocol::message::control::Renew {
         store: store("a1"),
         incarnation,
@@ -254,7 +267,9 @@ async fn a_process_serves_its_planes_and_keeps_everything_over_a_restart() {
         links: None,
     });
     let answer: ControlAnswer = ask(&control, &renew).await;
-    assert!(matches!(answer, ControlAnswer::Granted { .. }), "{answer:?}");
+    let ControlAnswer::Granted { news, .. } = answer else { panic!("{answer:?}") };
+    let shown = fs::read_to_string(process.folder.join("data/signing.pub")).unwrap();
+    assert_eq!(shown.trim(), news.signers.keys[0].to_string());
     let admin = process.connect(&root, process.control, Plane::Admin).await;
     let AdminAnswer::Status(before) = ask(&admin, &AdminRequest::Status).await else { panic!() };
     assert_eq!(before.nodes.len(), 1);

@@ -2,63 +2,84 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use trefoil_placement::custodian::Keyring;
 use trefoil_placement::log_store::MemoryLogStore;
-use trefoil_placement::{Answer, Effect, Event, Placement, Request, RequestId, Settings, VoterId};
-use trefoil_protocol::ids::{ConfigIndex, Incarnation};
+use trefoil_placement::{Answer, Effect, Event, Placement, Request, RequestId};
+use trefoil_protocol::config::VoterEntry;
+use trefoil_protocol::ids::{ConfigIndex, Incarnation, VoterId};
+use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, ControlRequest, Renew};
+use trefoil_protocol::time::Millis;
 
-use crate::cluster::{Cluster, at, entropy, keyring, node, store};
+use crate::cluster::{Cluster, at, entropy, node, settings, store, voter};
 
 struct Voters {
     now: u64,
+    entries: Vec<VoterEntry>,
     voters: BTreeMap<VoterId, Placement<MemoryLogStore>>,
     cut_off: BTreeSet<VoterId>,
     answers: BTreeMap<RequestId, Answer>,
     last_request: u64,
+    starts: usize,
+    ended: Vec<VoterId>,
 }
 
 impl Voters {
-    fn new(count: u64) -> Self {
+    fn new(names: &[&str]) -> Self {
         let mut voters = Self {
             now: 1_000,
+            entries: names.iter().map(|name| voter(name)).collect(),
             voters: BTreeMap::new(),
             cut_off: BTreeSet::new(),
             answers: BTreeMap::new(),
             last_request: 0,
+            starts: 0,
+            ended: Vec::new(),
         };
-        let all: Vec<VoterId> = (1..=count).map(VoterId).collect();
-        for voter in &all {
-            let settings = Settings {
-                cluster: "test".into(),
-                voter: *voter,
-                voters: all.clone(),
-                placement_keys: BTreeSet::new(),
-            };
-            // Each draws another election time-out.
-            let mut spread = entropy();
-            for _ in 0..voter.0 {
-                spread.fill(&mut [0]);
-            }
-            let placement =
-                Placement::open(settings, keyring(), MemoryLogStore::default(), spread, at(voters.now));
-            voters.voters.insert(*voter, placement.unwrap());
+        for entry in voters.entries.clone() {
+            voters.start(entry, MemoryLogStore::default());
         }
         voters
     }
 
+    fn start(&mut self, entry: VoterEntry, log: MemoryLogStore) {
+        // Each start draws something else.
+        self.starts += 1;
+        let mut spread = entropy();
+        for _ in 0..self.starts {
+            spread.fill(&mut [0; 32]);
+        }
+        let keyring = (!entry.witness).then(|| {
+            Keyring::from_secrets(&[1; 32], blake3::hash(entry.name.as_str().as_bytes()).as_bytes())
+        });
+        let settings = settings(entry.name.as_str(), &self.entries);
+        let placement = Placement::open(settings, keyring, log, spread, at(self.now));
+        self.voters.insert(entry.voter, placement.unwrap());
+    }
+
+    /// The process of a voter dies and comes back over what was durable.
+    fn restart(&mut self, voter: VoterId) {
+        let mut log = self.voters.remove(&voter).unwrap().into_store();
+        log.crash();
+        let entry = *self.entries.iter().find(|entry| entry.voter == voter).unwrap();
+        self.start(entry, log);
+    }
+
     fn step(&mut self, voter: VoterId, event: Event) {
-        let effects = self.voters.get_mut(&voter).unwrap().step(at(self.now), event);
+        let Some(placement) = self.voters.get_mut(&voter) else { return };
+        let effects = placement.step(at(self.now), event);
         for effect in effects {
             match effect {
                 Effect::Answer(id, answer) => {
                     assert!(self.answers.insert(id, answer).is_none(), "{id:?} answered twice");
                 }
                 Effect::Send(to, bytes) => {
-                    if !self.cut_off.contains(&voter) && !self.cut_off.contains(&to) {
+                    let runs = self.voters.contains_key(&to);
+                    if runs && !self.cut_off.contains(&voter) && !self.cut_off.contains(&to) {
                         self.step(to, Event::Voter(voter, bytes));
                     }
                 }
-                Effect::Fatal(reason) => panic!("{reason}"),
+                Effect::Fatal(_) => self.ended.push(voter),
             }
         }
     }
@@ -80,7 +101,10 @@ impl Voters {
         for _ in 0..100 {
             let reachable: Vec<VoterId> =
                 self.leaders().into_iter().filter(|voter| !self.cut_off.contains(voter)).collect();
-            if let [leader] = reachable[..] {
+            // A witness hands over as soon as somebody with keys can lead.
+            if let [leader] = reachable[..]
+                && !self.entries.iter().any(|entry| entry.voter == leader && entry.witness)
+            {
                 return leader;
             }
             self.run(100);
@@ -122,7 +146,7 @@ impl Voters {
 
 #[test]
 fn three_voters_have_one_leader_and_the_same_state() {
-    let mut voters = Voters::new(3);
+    let mut voters = Voters::new(&["p-a1", "p-b1", "w1"]);
     let leader = voters.leader();
     let incarnation = voters.register(leader).unwrap();
     let renewal = voters.renew(incarnation);
@@ -135,14 +159,15 @@ fn three_voters_have_one_leader_and_the_same_state() {
     assert_eq!(states.len(), 1);
     let follower = *voters.voters.keys().find(|voter| **voter != leader).unwrap();
     let asked = voters.send(follower, ControlRequest::Watch { applied: ConfigIndex(0), partly: None });
-    let refused = Answer::Control(ControlAnswer::Refused(ControlRefusal::NotLeader));
-    assert_eq!(voters.answers.get(&asked), Some(&refused));
+    let leader = voters.entries.iter().find(|entry| entry.voter == leader).copied();
+    let refused = Answer::Control(ControlAnswer::Refused(ControlRefusal::NotLeader { leader }));
+    assert_eq!(voters.answers.get(&asked), Some(&refused), "a follower says who leads");
 }
 
 #[test]
 fn renewal_states_what_it_knows() {
     // A leader that is cut off from the others grants nothing, though it does not know it yet.
-    let mut voters = Voters::new(3);
+    let mut voters = Voters::new(&["p-a1", "p-b1", "w1"]);
     let old = voters.leader();
     let incarnation = voters.register(old).unwrap();
     let renewal = voters.renew(incarnation);
@@ -155,7 +180,7 @@ fn renewal_states_what_it_knows() {
     assert_ne!(new, old);
     voters.run(3_000);
     assert!(!voters.voters[&old].leads(), "it steps down when no quorum answers");
-    let refused = Answer::Control(ControlAnswer::Refused(ControlRefusal::NotLeader));
+    let refused = Answer::Control(ControlAnswer::Refused(ControlRefusal::NotLeader { leader: None }));
     assert_eq!(voters.answers.get(&in_vain), Some(&refused));
     let granted = voters.send(new, renewal);
     assert!(voters.granted(granted), "what was committed is known to the new leader");
@@ -163,7 +188,7 @@ fn renewal_states_what_it_knows() {
 
 #[test]
 fn r036_a_voter_that_returns_disturbs_nobody() {
-    let mut voters = Voters::new(3);
+    let mut voters = Voters::new(&["p-a1", "p-b1", "w1"]);
     let leader = voters.leader();
     let away = *voters.voters.keys().find(|voter| **voter != leader).unwrap();
     voters.cut_off.insert(away);
@@ -182,7 +207,7 @@ fn r036_a_voter_that_returns_disturbs_nobody() {
 
 #[test]
 fn a_voter_that_missed_a_compacted_log_takes_a_snapshot() {
-    let mut voters = Voters::new(3);
+    let mut voters = Voters::new(&["p-a1", "p-b1", "w1"]);
     let leader = voters.leader();
     voters.register(leader).unwrap();
     let away = *voters.voters.keys().find(|voter| **voter != leader).unwrap();
@@ -195,4 +220,84 @@ fn a_voter_that_missed_a_compacted_log_takes_a_snapshot() {
     assert!(voters.voters[&away].state().topology.node(node("a1")).is_some());
     let applied = |voter: VoterId| voters.voters[&voter].state().applied;
     assert_eq!(applied(away), applied(leader));
+}
+
+#[test]
+fn r038_the_witness_leads_until_somebody_with_keys_can() {
+    let mut voters = Voters::new(&["p-a1", "p-b1", "w1"]);
+    let (a, b, w) = (voters.entries[0].voter, voters.entries[1].voter, voters.entries[2].voter);
+    for (with_newest, lost) in [(a, b), (b, a)] {
+        // `lost` misses what the two others commit, and whoever holds keys of them is lost then.
+        voters.leader();
+        voters.cut_off.insert(lost);
+        let leader = voters.leader();
+        let applied = voters.voters[&leader].state().applied;
+        voters.run(3_000);
+        assert!(voters.voters[&w].state().applied > applied);
+        let committed = voters.voters[&w].state().applied;
+        voters.cut_off.clear();
+        voters.cut_off.insert(with_newest);
+        let mut waited = 0;
+        while !voters.voters[&lost].leads() {
+            voters.run(100);
+            waited += 100;
+            assert!(waited <= 10_000, "the witness keeps the leadership");
+        }
+        assert!(voters.voters[&lost].state().applied > committed, "nothing committed is lost");
+        voters.cut_off.clear();
+        voters.run(5_000);
+    }
+}
+
+#[test]
+fn r037_a_witness_makes_no_keys_and_gives_none() {
+    let mut voters = Voters::new(&["p-a1", "w1", "w2"]);
+    let [keeper, w1, w2] = [0, 1, 2].map(|place: usize| voters.entries[place].voter);
+    voters.leader();
+    voters.run(2_000);
+    voters.cut_off.insert(keeper);
+    voters.run(5_000);
+    let leader = voters.leaders().into_iter().find(|leader| [w1, w2].contains(leader)).unwrap();
+    let id = RequestId(1_000_000);
+    let create = AdminRequest::CreateTenant {
+        name: "acme".parse().unwrap(),
+        volumes: 1,
+        window: Millis(1_000),
+        first_copy_retention: Millis(0),
+        single_dc: trefoil_protocol::config::SingleDcPolicy::Allow,
+    };
+    voters.step(leader, Event::Request(id, Request::Admin("op".parse().unwrap(), create)));
+    assert!(matches!(voters.answers.get(&id), Some(Answer::Admin(AdminAnswer::NotLeader { .. }))));
+    voters.run(2_000);
+    let state = voters.voters[&leader].state();
+    assert_eq!(state.voters.signers().keys.len(), 1, "witnesses sign nothing");
+}
+
+#[test]
+fn r046_a_voter_that_lost_its_log_ends_instead_of_voting() {
+    let mut voters = Voters::new(&["p-a1", "p-b1", "w1"]);
+    let leader = voters.leader();
+    voters.run(3_000);
+    let lost = *voters.entries.iter().map(|entry| &entry.voter).find(|voter| **voter != leader).unwrap();
+    let entry = *voters.entries.iter().find(|entry| entry.voter == lost).unwrap();
+    voters.voters.remove(&lost);
+    voters.start(entry, MemoryLogStore::default());
+    voters.run(5_000);
+    assert_eq!(voters.ended, [lost]);
+    assert_eq!(voters.leaders(), [leader]);
+}
+
+#[test]
+fn a_promise_outlives_a_crash() {
+    let mut voters = Voters::new(&["p-a1", "p-b1", "w1"]);
+    for _ in 0..10 {
+        let leader = voters.leader();
+        let applied = voters.voters[&leader].state().applied;
+        for voter in voters.voters.keys().copied().collect::<Vec<_>>() {
+            voters.restart(voter);
+        }
+        let leader = voters.leader();
+        assert!(voters.voters[&leader].state().applied > applied, "nothing committed is lost");
+        voters.run(1_000);
+    }
 }

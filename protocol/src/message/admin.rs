@@ -3,7 +3,7 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::config::{NodeEntry, SingleDcPolicy, TenantEntry, VolumeConfig};
+use crate::config::{NodeEntry, SingleDcPolicy, TenantEntry, VolumeConfig, VoterEntry};
 use crate::ids::{Lsn, PrincipalId, StoreId, TenantId, TenantName, VolumeId};
 use crate::message::REASON_MAX;
 use crate::message::control::{LinkReport, VolumeStatistics};
@@ -81,6 +81,30 @@ pub enum AdminAnswer {
     /// Not done, and why.
     #[n(5)]
     Refused(#[cbor(n(0), decode_with = "crate::codec::text::<REASON_MAX, _>")] String),
+    /// Another voter leads, or none does: ask there.
+    #[n(6)]
+    NotLeader {
+        /// Who does, as far as this one knows.
+        #[n(0)]
+        leader: Option<VoterEntry>,
+    },
+}
+
+/// A voter of the control plane, as the leader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct VoterStatus {
+    /// The voter.
+    #[n(0)]
+    pub entry: VoterEntry,
+    /// Whether it leads.
+    #[n(1)]
+    pub leads: bool,
+    /// Whether the leader heard from it lately.
+    #[n(2)]
+    pub reachable: bool,
+    /// Log entries that it is known to have.
+    #[n(3)]
+    pub matched: u64,
 }
 
 /// The bound of what one data centre alone may have acknowledged of a volume.
@@ -151,4 +175,7 @@ pub struct ClusterStatus {
     /// Where old objects wait for a copy in one data centre.
     #[n(8)]
     pub debts: Vec<DebtView>,
+    /// The control plane's voters.
+    #[n(9)]
+    pub voters: Vec<VoterStatus>,
 }

@@ -3,10 +3,10 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::config::{LinkAddress, NodeEntry, TenantEntry, VolumeConfig};
+use crate::config::{LinkAddress, NodeEntry, TenantEntry, VolumeConfig, VoterEntry};
 use crate::deletion::{
     CERTIFIED_STORES_MAX, PURGE_ITEMS_MAX, PurgeItem, PurgeScope, SIGNATURES_MAX, SignedCertificate,
-    SignedEraseReceipt, SignedPurgeOrder,
+    SignedEraseReceipt, SignedPurgeOrder, Signers,
 };
 use crate::ids::{
     ConfigIndex, DcId, Epoch, Hash, Incarnation, LinkId, Lsn, NodeId, OrderId, PrincipalId, PublicKey,
@@ -408,14 +408,11 @@ pub enum ControlAnswer {
         /// The run.
         #[n(0)]
         incarnation: Incarnation,
-        /// Keys that sign orders and certificates.
-        #[n(1)]
-        placement_keys: Vec<PublicKey>,
         /// The cluster's name.
-        #[cbor(n(2), decode_with = "crate::codec::text::<64, _>")]
+        #[cbor(n(1), decode_with = "crate::codec::text::<64, _>")]
         cluster: String,
         /// The restore generation; older orders are void.
-        #[n(3)]
+        #[n(2)]
         generation: u64,
     },
     /// The lease goes on. It covers the volumes whose configuration has not changed since `applied`.
@@ -476,6 +473,9 @@ pub struct News {
     /// those of the volumes up to this one.
     #[n(6)]
     pub partly: Option<VolumeId>,
+    /// Who signs orders and certificates.
+    #[n(7)]
+    pub signers: Signers,
 }
 
 /// Why the control plane did not do it.
@@ -484,7 +484,11 @@ pub enum ControlRefusal {
     /// Another voter leads, or none does.
     #[n(0)]
     #[error("this control-plane process does not lead")]
-    NotLeader,
+    NotLeader {
+        /// Who does, as far as this one knows.
+        #[n(0)]
+        leader: Option<VoterEntry>,
+    },
     /// The store is not registered in this run; register again.
     #[n(1)]
     #[error("the store must register first")]

@@ -1,5 +1,6 @@
 //! What is said on the wire, by plane: tenants to nodes ([`tenant`]), nodes to each other
-//! ([`peer`]), nodes to the control plane ([`control`]), operators to the control plane ([`admin`]).
+//! ([`peer`]), nodes to the control plane ([`control`]), its voters to each other
+//! ([`voter`]), operators to the control plane ([`admin`]).
 //!
 //! A message is a CBOR body in a frame; bulk bytes (sealed payload, encoded records) ride behind the
 //! body uncopied. Nobody believes a tenant or a node id in a message: both come from the
@@ -10,6 +11,7 @@ pub mod control;
 pub mod peer;
 mod rules;
 pub mod tenant;
+pub mod voter;
 
 /// The longest reason that a refusal may give, in bytes.
 pub const REASON_MAX: usize = 4096;

@@ -80,6 +80,12 @@ impl Draw for u32 {
     }
 }
 
+impl Draw for i64 {
+    fn draw(source: Source) -> Self {
+        u64::draw(source).cast_signed() >> 1
+    }
+}
+
 impl Draw for bool {
     fn draw(source: Source) -> Self {
         source.full || source.below(2) == 1

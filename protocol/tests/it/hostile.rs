@@ -164,8 +164,9 @@ fn the_longest_lists_of_the_shortest_entries_stay_within_bounds() {
     };
     let volume = [0x8e, 0, 0, 0, 0, 0xf6, 0x80, 0, 0xf4, 0, 0x80, 0x80, 0, 0, 0];
     let tenant = [0x86, 0, 0x61, b'a', 1, 0, 0, 0];
+    let signers = [0x82, 0x80, 1];
     let news = |volumes: &[u8], tenants: &[u8], retire: &[u8]| {
-        [&[0x82, 2, 0x81, 0x86, 0, 0][..], volumes, &[0x80], tenants, retire].concat()
+        [&[0x82, 2, 0x81, 0x88, 0, 0][..], volumes, &[0x80], tenants, retire, &[0xf6], &signers].concat()
     };
     for (what, bytes) in [
         ("volumes", news(&list(&volume), &[0x80], &[0x80])),
@@ -173,7 +174,8 @@ fn the_longest_lists_of_the_shortest_entries_stay_within_bounds() {
         ("numbers", news(&[0x80], &[0x80], &list(&[0]))),
         (
             "of a later version",
-            [&[0x82, 2, 0x81, 0x88, 0, 0, 0x80, 0x80, 0x80, 0x80, 0xf6][..], &list(&[0x80])].concat(),
+            [&[0x82, 2, 0x81, 0x89, 0, 0, 0x80, 0x80, 0x80, 0x80, 0xf6][..], &signers, &list(&[0x80])]
+                .concat(),
         ),
     ] {
         let (result, peak) = peak_of(|| codec::from_slice::<ControlAnswer>(&bytes));

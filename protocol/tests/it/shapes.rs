@@ -8,7 +8,7 @@ use minicbor::{Decode, Encode};
 use trefoil_protocol::config::*;
 use trefoil_protocol::deletion::*;
 use trefoil_protocol::ids::*;
-use trefoil_protocol::message::{admin::*, control::*, peer::*, tenant::*};
+use trefoil_protocol::message::{admin::*, control::*, peer::*, tenant::*, voter::*};
 use trefoil_protocol::record::*;
 use trefoil_protocol::sign::Signed64;
 use trefoil_protocol::time::{BootTime, CpTime, Millis};
@@ -127,7 +127,7 @@ macro_rules! enums {
 
 wrapped! { name: NodeId DcId RackId TenantName OperatorId }
 wrapped! {
-    TenantId PrincipalId VolumeId Epoch Lsn ConfigIndex Incarnation OrderId StoreId VersionId ClientInstance
+    TenantId PrincipalId VolumeId VoterId Epoch Lsn ConfigIndex Incarnation OrderId StoreId VersionId ClientInstance
     Hash NameTag PublicKey BootTime CpTime Millis
 }
 
@@ -142,13 +142,15 @@ structs! {
         window, first_copy_retention, single_dc,
     }
     LinkAddress { link, address }
+    VoterEntry { voter, name, dc, witness, control, tenants }
     NodeEntry { node, dc, rack, store, store_key, incarnation, capacity, addresses, state, pid }
     TenantEntry { tenant, name, volume_count = power_of_two, window, first_copy_retention, single_dc }
     // Signed papers.
     Signed64 { key, signature }
     PurgeItem { version, tombstone }
     PurgeOrder { id, tenant, volume, epoch, count, items, at, generation, scope }
-    SignedPurgeOrder { order, signature }
+    SignedPurgeOrder { order, signatures }
+    Signers { keys, needed }
     EraseReceipt { order, tenant, volume, version, tombstone, store, bytes, at, bag_generation }
     SignedEraseReceipt { receipt, signature }
     StoreKeyStatement { store, node, dc, key }
@@ -202,11 +204,21 @@ structs! {
         version, tombstone, root, sealed_length, requested_by, requested_at, window, orders, receipts,
     }
     PurgeClaim { item, deleted_at, window }
-    News { index, now, volumes, nodes, tenants, retire, partly }
+    News { index, now, volumes, nodes, tenants, retire, partly, signers }
     // The admin plane.
     AtRiskView { volume, opened, since, last, objects, bytes, hidden }
     DebtView { volume, since }
-    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts }
+    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts, voters }
+    VoterStatus { entry, leads, reachable, matched }
+    // Between voters.
+    VoterPiece { last }
+    VoterMessage { to, log, to_log, body }
+    RaftMessage {
+        kind, term, log_term, index, entries, commit, commit_term, snapshot, request_snapshot, reject, reject_hint,
+        context, priority,
+    }
+    LogEntry { index, term, kind, data }
+    LogSnapshot { index, term, voters, learners, data }
 }
 
 enums! {
@@ -254,16 +266,22 @@ enums! {
         Certify { volume, epoch, evidence }, Retired { volume, store, epoch }, Note(value),
     }
     ControlAnswer {
-        Registered { incarnation, placement_keys, cluster, generation }, Granted { sent, covers, news },
+        Registered { incarnation, cluster, generation }, Granted { sent, covers, news },
         News(value), Done, Order(value), Certificates(value), Refused(value), Noted(value),
     }
     Visibility { Hidden, Live }
-    ControlRefusal { NotLeader, Unregistered, StaleEpoch(value), NotYet, Denied(value) }
+    ControlRefusal { NotLeader { leader }, Unregistered, StaleEpoch(value), NotYet, Denied(value) }
     AdminRequest {
         Status, CreateTenant { name, volumes, window, first_copy_retention, single_dc }, ListTenants,
         CreatePrincipal { tenant }, FenceStore { store },
     }
-    AdminAnswer { Status(value), Tenant(value), Tenants(value), Principal { tenant, principal }, Done, Refused(value) }
+    AdminAnswer {
+        Status(value), Tenant(value), Tenants(value), Principal { tenant, principal }, Done, Refused(value),
+        NotLeader { leader },
+    }
+    VoterBody { Raft(value), Introduce { key } }
+    RaftKind { Append, Appended, AskVote, Vote, Snapshot, Heartbeat, Heard, HandOver, AskPreVote, PreVote }
+    EntryKind { Command, Membership }
 }
 
 macro_rules! every {
@@ -277,8 +295,8 @@ macro_rules! every {
 
 every! {
     "parts": UploadId Token LinkId Protection SingleDcPolicy MemberState Member Interval VolumeConfig LinkAddress NodeState
-        NodeEntry TenantEntry;
-    "papers": Signed64 PurgeItem PurgeScope PurgeOrder SignedPurgeOrder EraseReceipt SignedEraseReceipt
+        VoterEntry NodeEntry TenantEntry;
+    "papers": Signed64 PurgeItem PurgeScope PurgeOrder SignedPurgeOrder Signers EraseReceipt SignedEraseReceipt
         StoreKeyStatement PurgeException DeletionCertificate SignedCertificate;
     "record": RecordBody Cause Put Delete Undelete Purging OthersErased Certified Erasable;
     "tenant": TenantRequest TenantCall Precondition TokenUse PutRequest UploadEnd UploadPart Selector Want
@@ -288,5 +306,6 @@ every! {
     "control": ControlRequest Register Renew LinkReport VolumeStatistics ExposureCount Visibility VisibilityChange
         Note Noted PurgeEvidence PurgeClaim
         ControlAnswer News ControlRefusal;
-    "admin": AdminRequest AdminAnswer AtRiskView DebtView ClusterStatus;
+    "admin": AdminRequest AdminAnswer AtRiskView DebtView ClusterStatus VoterStatus;
+    "voter": VoterPiece VoterMessage VoterBody RaftMessage RaftKind LogEntry EntryKind LogSnapshot;
 }

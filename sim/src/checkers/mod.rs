@@ -4,6 +4,7 @@
 //! A checker sees everything, true time and the inside of disks included, and changes nothing. It
 //! must never share code with what it checks.
 
+pub mod consensus;
 pub mod durable_at_ack;
 pub mod epochs;
 pub mod erase_is_legal;

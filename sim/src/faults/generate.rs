@@ -140,7 +140,7 @@ impl Generator {
             Kind::BreakConnections => strike.only(Action::Break([node, storage])),
             Kind::PowerLoss => strike.crash(vec![node], CrashKind::Power, lasts),
             Kind::ProcessDeath => strike.crash(vec![node], CrashKind::Process, lasts),
-            Kind::SiteLoss => strike.crash(self.storage_of_a_site(draws), CrashKind::Power, lasts),
+            Kind::SiteLoss => strike.crash(self.servers_of_a_site(draws), CrashKind::Power, lasts),
             Kind::Pause => strike.only(Action::Pause(Pause {
                 node,
                 lasts: Duration(lasts),
@@ -201,9 +201,14 @@ impl Generator {
         draws.pick(&nodes).map_or_else(String::new, |name| (*name).clone())
     }
 
-    fn storage_of_a_site(&self, draws: &mut Draws) -> Vec<String> {
+    fn servers_of_a_site(&self, draws: &mut Draws) -> Vec<String> {
         let lost = if draws.chance(500_000) { Site::A } else { Site::B };
-        self.storage.iter().filter(|(_, site)| *site == lost).map(|(name, _)| name.clone()).collect()
+        self.storage
+            .iter()
+            .chain(&self.placement)
+            .filter(|(_, site)| *site == lost)
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 }
 

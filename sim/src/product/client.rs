@@ -11,7 +11,7 @@ use bytes::Bytes;
 use trefoil_client::core::{Effect, Event, ExchangeId, Operation, Patience, RouteCache, TokenTable};
 use trefoil_client::failure::Peer;
 use trefoil_protocol::ids::ClientInstance;
-use trefoil_protocol::message::tenant::{DataPart, TenantRequest, UploadPart};
+use trefoil_protocol::message::tenant::{DataPart, Refusal, TenantRequest, UploadPart};
 use trefoil_protocol::time::BootTime;
 use trefoil_protocol::tree::LEAF_LEN;
 use trefoil_storage_node::VerifiedPrincipal;
@@ -49,6 +49,9 @@ pub struct Client {
     keys: Option<Keys>,
     routes: RouteCache,
     tokens: TokenTable,
+    voters: usize,
+    /// Which of the voters is asked for keys.
+    custodian: usize,
     streams: BTreeMap<StreamId, Open>,
     next_stream: u64,
     /// Which of several links new streams take.
@@ -68,7 +71,7 @@ impl std::fmt::Debug for Client {
 const LEARNING: u64 = u64::MAX;
 
 impl Client {
-    pub(super) fn new(site: Site, mut draws: Draws) -> Self {
+    pub(super) fn new(site: Site, voters: usize, mut draws: Draws) -> Self {
         let mut instance = [0; 16];
         fill(&mut draws, &mut instance);
         Self {
@@ -79,6 +82,8 @@ impl Client {
             // The first endpoint is placement's tenant listener, the others are nodes of this site.
             routes: RouteCache::new(4),
             tokens: TokenTable::new(ClientInstance(instance)),
+            voters,
+            custodian: 0,
             streams: BTreeMap::new(),
             next_stream: 0,
             way: 0,
@@ -157,6 +162,9 @@ impl Client {
                 Frame::Answer(response, bulk, last) => {
                     if last {
                         self.streams.remove(&stream);
+                    }
+                    if *response == Err(Refusal::Unavailable) {
+                        self.turn_from(from);
                     }
                     self.step(now, Event::Answered(exchange, response), outputs);
                     if last {
@@ -257,7 +265,15 @@ impl Client {
             && let Some(open) = self.streams.remove(&stream)
         {
             self.way += 1;
+            self.turn_from(open.to);
             hang_up(open.link, stream, open.to, outputs);
+        }
+    }
+
+    /// A voter was silent, or does not lead: the next question goes to another.
+    fn turn_from(&mut self, peer: NodeIndex) {
+        if roster::voter_at(peer).is_some() {
+            self.custodian += 1;
         }
     }
 
@@ -301,7 +317,10 @@ impl Client {
             here.map(|(index, _)| index).nth(number % 3).expect("three nodes stand at each data centre")
         };
         match peer {
-            Peer::Custodian | Peer::Endpoint(0) => roster::PLACEMENT,
+            Peer::Custodian | Peer::Endpoint(0) => {
+                let place = self.custodian % self.voters;
+                roster::voter_places(self.voters).nth(place).expect("a cluster has voters")
+            }
             Peer::Endpoint(number) => own(number),
             Peer::Node(node) => roster::place_of(node).expect("a route names nodes of the roster"),
         }
@@ -322,7 +341,7 @@ impl Client {
 
 /// A client has one connection to a node and dials again, the other way, when it was silent.
 fn link_of(here: Site, way: usize, to: NodeIndex) -> Link {
-    let there = roster::STORAGE.get(usize::from(to.0)).map_or(Site::W, |(_, site)| *site);
+    let there = roster::site_at(to).expect("clients ask nodes and voters only");
     let links = Link::between(here, there);
     links[way % links.len()]
 }

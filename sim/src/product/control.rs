@@ -1,4 +1,4 @@
-//! The placement process: the production core with its production consensus over a log that keeps
+//! A placement process: the production core with its production consensus over a log that keeps
 //! in memory what a synced disk would keep.
 
 use std::collections::BTreeMap;
@@ -6,15 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use trefoil_placement::log_store::{LogBatch, LogStore, LogStoreError, MemoryLogStore, StoredLog};
 use trefoil_placement::{Answer, Effect, Event, Placement, Request, RequestId};
-use trefoil_protocol::ids::OperatorId;
-use trefoil_protocol::message::admin::AdminRequest;
+use trefoil_protocol::ids::{OperatorId, VoterId};
+use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
+use trefoil_protocol::message::voter::VoterMessage;
 use trefoil_protocol::time::BootTime;
 
-use super::message::{Frame, Message};
+use super::message::{Frame, Message, Turn};
 use super::process::Process;
 use super::roster;
 use super::seen::Seen;
 use super::streams::{Desk, Heard};
+use crate::checkers::consensus::Standing;
 use crate::cluster::{Output, TimerId};
 use crate::network::{Link, NodeIndex};
 
@@ -60,6 +62,13 @@ enum Asker {
 /// The process.
 pub struct Control {
     core: Placement<Shelf>,
+    me: NodeIndex,
+    run: u64,
+    sent: u64,
+    /// The last message that came from each other voter: a lane keeps the order, so one that was
+    /// overtaken is one that was lost.
+    heard: BTreeMap<NodeIndex, Turn>,
+    shown: Option<Standing>,
     desk: Desk,
     askers: BTreeMap<RequestId, Asker>,
     timer: Option<BootTime>,
@@ -72,8 +81,18 @@ impl std::fmt::Debug for Control {
 }
 
 impl Control {
-    pub(super) fn new(core: Placement<Shelf>) -> Self {
-        Self { core, desk: Desk::default(), askers: BTreeMap::new(), timer: None }
+    pub(super) fn new(core: Placement<Shelf>, me: NodeIndex, run: u64) -> Self {
+        Self {
+            core,
+            me,
+            run,
+            sent: 0,
+            heard: BTreeMap::new(),
+            shown: None,
+            desk: Desk::default(),
+            askers: BTreeMap::new(),
+            timer: None,
+        }
     }
 
     /// The core, for the oracle.
@@ -119,6 +138,13 @@ impl Control {
                     self.heard(now, heard, outputs);
                 }
             }
+            Message::Voter(turn, message) => {
+                let Some(voter) = roster::voter_at(from) else { return };
+                if self.heard.get(&from).is_none_or(|last| *last < turn) {
+                    self.heard.insert(from, turn);
+                    self.feed(now, Event::Voter(voter, message), outputs);
+                }
+            }
             _ => {}
         }
     }
@@ -143,19 +169,45 @@ impl Control {
         for effect in self.core.step(now, event) {
             match effect {
                 Effect::Answer(number, answer) => self.answer(number, answer, outputs),
-                // One voter has nobody to send to.
-                Effect::Send(..) => {}
+                Effect::Send(to, message) => self.tell(to, message, outputs),
                 Effect::Fatal(reason) => {
                     outputs.push(Output::Observe(Seen::Fatal(reason)));
                     outputs.push(Output::Exit);
                 }
             }
         }
+        self.show(outputs);
         let Some(due) = self.core.next_wakeup() else { return };
         if self.timer != Some(due) {
             self.timer = Some(due);
             outputs.push(Output::SetTimer { timer: WAKE, at_boot: due.0.max(now.0 + 1) });
         }
+    }
+
+    /// Says something to another voter, over every line to its site: what comes twice counts once.
+    fn tell(&mut self, to: VoterId, message: Box<VoterMessage>, outputs: &mut Vec<Output<Process>>) {
+        let Some(to) = roster::place_of_voter(to) else { return };
+        self.sent += 1;
+        let message = Message::Voter(Turn { run: self.run, number: self.sent }, message);
+        let site = |place| roster::site_at(place).expect("voters stand somewhere");
+        for link in Link::between(site(self.me), site(to)) {
+            let message = message.clone();
+            outputs.push(Output::Send { to, link: *link, size: message.size(), message });
+        }
+    }
+
+    /// Shows the oracle where this voter stands, if that changed.
+    fn show(&mut self, outputs: &mut Vec<Output<Process>>) {
+        let (applied, leads_in) = (self.core.state().applied.0, self.core.leads_in());
+        if self.shown.as_ref().is_some_and(|shown| (shown.applied, shown.leads_in) == (applied, leads_in)) {
+            return;
+        }
+        let state = *blake3::hash(&self.core.state().to_bytes()).as_bytes();
+        let standing = Standing { applied, state, leads_in };
+        outputs.push(Output::Observe(Seen::Voter(Box::new(standing.clone()))));
+        let began = self.shown.as_ref().is_none_or(|shown| shown.leads_in != leads_in);
+        outputs.extend((leads_in.is_some() && began).then_some(Output::Mark("leads")));
+        self.shown = Some(standing);
     }
 
     fn answer(&mut self, number: RequestId, answer: Answer, outputs: &mut Vec<Output<Process>>) {
@@ -168,6 +220,8 @@ impl Control {
                 let frame = Frame::Answer(Box::new(response), bytes::Bytes::new(), true);
                 self.desk.send(number.0, frame, true, outputs);
             }
+            // The operator asks all voters; one of them answers.
+            (Some(Asker::Operator), Answer::Admin(AdminAnswer::NotLeader { .. })) => {}
             (Some(Asker::Operator), Answer::Admin(answer)) => {
                 outputs.push(Output::Observe(Seen::Admin(Box::new(answer))));
             }

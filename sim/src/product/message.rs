@@ -7,6 +7,7 @@ use trefoil_protocol::codec;
 use trefoil_protocol::message::control::{ControlAnswer, ControlRequest};
 use trefoil_protocol::message::peer::PeerMessage;
 use trefoil_protocol::message::tenant::{DataPart, TenantRequest, TenantResponse, UploadPart};
+use trefoil_protocol::message::voter::VoterMessage;
 use trefoil_storage_node::VerifiedPrincipal;
 
 use crate::trace::{Digest, Traced};
@@ -14,6 +15,15 @@ use crate::trace::{Digest, Traced};
 /// A client's stream, from its first frame to its last; numbered by the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamId(pub u64);
+
+/// A message's place among all that a voter sent to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn {
+    /// The sender's run.
+    pub run: u64,
+    /// The message's number in it.
+    pub number: u64,
+}
 
 /// A frame of a client's stream, or of the answer on it.
 #[derive(Clone, Debug)]
@@ -45,6 +55,8 @@ pub enum Message {
     Control(u64, Box<ControlRequest>),
     /// The control plane answers.
     ControlAnswer(u64, Box<ControlAnswer>),
+    /// A voter speaks to another one; numbered within its run, because a lane keeps the order.
+    Voter(Turn, Box<VoterMessage>),
     /// A frame of a stream, with its place, because messages overtake each other and frames do not.
     Stream(StreamId, u32, Frame),
 }
@@ -56,6 +68,7 @@ impl Message {
         let bulk = match self {
             Self::Peer(_, bulk) => bulk.len(),
             Self::Stream(_, _, frame) => frame.bulk().map_or(0, Bytes::len),
+            Self::Voter(_, message) => codec::to_vec(&**message).len(),
             _ => 0,
         };
         200 + bulk as u64
@@ -72,6 +85,7 @@ impl Message {
             Self::Control(ticket, request) => Self::Control(ticket, again(&request)),
             Self::ControlAnswer(ticket, answer) => Self::ControlAnswer(ticket, again(&answer)),
             Self::Stream(stream, place, frame) => Self::Stream(stream, place, frame.through_the_codec()),
+            Self::Voter(turn, message) => Self::Voter(turn, again(&message)),
             other => other,
         }
     }
@@ -83,6 +97,7 @@ impl Message {
             Self::Control(_, request) => codec::to_vec(&**request),
             Self::ControlAnswer(_, answer) => codec::to_vec(&**answer),
             Self::Stream(_, _, frame) => frame.body(),
+            Self::Voter(_, message) => codec::to_vec(&**message),
         }
     }
 
@@ -94,6 +109,7 @@ impl Message {
             Self::Control(ticket, _) => 4 | ticket << 8,
             Self::ControlAnswer(ticket, _) => 5 | ticket << 8,
             Self::Stream(stream, place, _) => 6 | stream.0 << 8 | u64::from(*place) << 40,
+            Self::Voter(turn, _) => 7 | turn.number << 8 | turn.run << 40,
         }
     }
 }

@@ -97,6 +97,11 @@ fn setting_of(row: &Row, seed: u64) -> Setting {
     setting
 }
 
+/// A control plane that can lose one of its voters.
+fn three_voters(setting: &mut Setting) {
+    setting.voters = 3;
+}
+
 fn as_it_is(_: &mut Setting) {}
 
 /// Deletes of many keys, each undone after about as long as its window lasts.
@@ -130,6 +135,9 @@ fn one_key_put_and_deleted(setting: &mut Setting) {
 pub fn matrix() -> Vec<Row> {
     let row = |bug, checkers, plan| Row { bug, checkers, plan, tune: as_it_is };
     vec![
+        Row { tune: three_voters, ..row(Mutant::C01, &["consensus"], VOTERS_DIE) },
+        Row { tune: three_voters, ..row(Mutant::C02, &["consensus"], VOTERS_DIE) },
+        Row { tune: three_voters, ..row(Mutant::C03, &["consensus"], VOTERS_DIE) },
         row(Mutant::M01, &["durable_at_ack"], SLOW_DISKS),
         row(Mutant::M02, &["durable_at_ack"], CROSS_CUT),
         row(Mutant::M03, &["single_primary", "linearizable"], PRIMARIES_CUT_OFF),
@@ -198,6 +206,34 @@ disk = { node = "b1", kind = "sync-error", after = 2 }
 [[fault]]
 at = "6s"
 disk = { node = "a2", kind = "sync-error", after = 2 }
+"#;
+
+/// Voters lose power, one after the other and all at once.
+const VOTERS_DIE: &str = r#"
+[[fault]]
+at = "3s"
+crash = { nodes = ["p-a1"] }
+[[fault]]
+at = "5s"
+restart = ["p-a1"]
+[[fault]]
+at = "8s"
+crash = { nodes = ["p-b1"] }
+[[fault]]
+at = "10s"
+restart = ["p-b1"]
+[[fault]]
+at = "14s"
+crash = { nodes = ["w1", "p-a1", "p-b1"] }
+[[fault]]
+at = "15s"
+restart = "all"
+[[fault]]
+at = "19s"
+crash = { nodes = ["w1", "p-a1"] }
+[[fault]]
+at = "20s"
+restart = "all"
 "#;
 
 const CROSS_CUT: &str = r#"

@@ -9,7 +9,7 @@ use trefoil_engine::{
     Store, StoreError, SyncError, SyncJob, SyncTicket, WipeError, WipeJob,
 };
 use trefoil_placement::custodian::Keyring;
-use trefoil_placement::{Placement, Settings, VoterId};
+use trefoil_placement::{Placement, Settings};
 use trefoil_protocol::ids::{NodeId, StoreId, VolumeId};
 use trefoil_protocol::time::BootTime;
 use trefoil_storage_node::{NodeCore, NodeSettings, Pace, ReadTicket, StartError};
@@ -37,6 +37,9 @@ const LAYOUT: SegmentLayout = SegmentLayout {
 /// Keys move to the bag while a run lasts.
 const PACE: Pace = Pace { keys_move_after: Duration::from_secs(2), keys_move_count: 16 };
 
+/// Few entries: a run of seconds meets snapshots.
+const COMPACT_AFTER: usize = 40;
+
 /// What a process is configured with.
 #[derive(Debug)]
 pub struct Spec {
@@ -44,6 +47,8 @@ pub struct Spec {
     pub role: Role,
     /// Whether what it sends goes through its encoding.
     pub encodes: bool,
+    /// How many voters the cluster has.
+    pub voters: usize,
 }
 
 /// A kind of process.
@@ -51,8 +56,10 @@ pub struct Spec {
 pub enum Role {
     /// A storage node.
     Storage,
-    /// The placement process, with the log that outlives it and the secrets that it was given.
+    /// A placement process, with the log that outlives it and the secret that it was given.
     Placement(Shelf, [u8; 32]),
+    /// None: a voter's place in a cluster with fewer voters.
+    Nothing,
     /// A client at a site.
     Client(Site),
 }
@@ -99,6 +106,7 @@ enum Kind {
     Storage(Box<Storage>),
     Placement(Box<Control>),
     Client(Box<Client>),
+    Nothing,
     /// It could not start and ends at once.
     Stillborn(String),
 }
@@ -142,9 +150,10 @@ impl Program for Process {
 
     fn start(spec: &Spec, boot: Boot) -> Self {
         let kind = match &spec.role {
-            Role::Storage => start_storage(boot),
-            Role::Placement(shelf, secret) => start_placement(shelf.clone(), secret, boot),
-            Role::Client(site) => Kind::Client(Box::new(Client::new(*site, boot.draws))),
+            Role::Storage => start_storage(spec.voters, boot),
+            Role::Placement(shelf, secret) => start_placement(shelf.clone(), secret, spec.voters, boot),
+            Role::Client(site) => Kind::Client(Box::new(Client::new(*site, spec.voters, boot.draws))),
+            Role::Nothing => Kind::Nothing,
         };
         Self { encodes: spec.encodes, kind }
     }
@@ -177,6 +186,7 @@ impl Program for Process {
                 Input::Command(command) => client.command(now, command, outputs),
                 Input::Started | Input::Done(_) => {}
             },
+            Kind::Nothing => {}
             Kind::Stillborn(reason) => {
                 outputs.push(Output::Observe(Seen::Fatal(std::mem::take(reason))));
                 outputs.push(Output::Exit);
@@ -197,10 +207,10 @@ fn encode(outputs: &mut [Output<Process>]) {
     }
 }
 
-fn start_storage(mut boot: Boot) -> Kind {
+fn start_storage(voters: usize, mut boot: Boot) -> Kind {
     let node = roster::node_at(boot.node).expect("a storage node stands at a place of the roster");
     match open_storage(node, &mut boot) {
-        Ok(core) => Kind::Storage(Box::new(Storage::new(core, boot.node, BootTime(boot.now.boot)))),
+        Ok(core) => Kind::Storage(Box::new(Storage::new(core, boot.node, voters, BootTime(boot.now.boot)))),
         Err(error) => Kind::Stillborn(error.to_string()),
     }
 }
@@ -225,19 +235,18 @@ fn open_storage(node: NodeId, boot: &mut Boot) -> Result<NodeCore<SimDisk>, Star
     NodeCore::open(&boot.disk, LAYOUT, settings, random(&mut boot.draws), BootTime(boot.now.boot))
 }
 
-fn start_placement(shelf: Shelf, secret: &[u8; 32], mut boot: Boot) -> Kind {
+fn start_placement(shelf: Shelf, secret: &[u8; 32], voters: usize, mut boot: Boot) -> Kind {
     shelf.crash();
-    let settings = Settings {
-        cluster: "sim".to_owned(),
-        voter: VoterId(1),
-        voters: vec![VoterId(1)],
-        placement_keys: std::collections::BTreeSet::new(),
-    };
-    let keyring = Keyring::from_secrets(secret, blake3::hash(secret).as_bytes());
-    let now = BootTime(boot.now.boot);
+    let voter = roster::voter_at(boot.node).expect("a placement process stands at a voter's place");
+    let voters = roster::voters(voters);
+    let own = voters.iter().find(|entry| entry.voter == voter).expect("it is one of them");
+    let signs_with = blake3::keyed_hash(secret, own.name.as_str().as_bytes());
+    let keyring = (!own.witness).then(|| Keyring::from_secrets(secret, signs_with.as_bytes()));
+    let settings = Settings { cluster: "sim".to_owned(), voter, voters, compact_after: COMPACT_AFTER };
+    let (now, me, run) = (BootTime(boot.now.boot), boot.node, boot.incarnation);
     let entropy = move |bytes: &mut [u8]| fill(&mut boot.draws, bytes);
     match Placement::open(settings, keyring, shelf, Box::new(entropy), now) {
-        Ok(core) => Kind::Placement(Box::new(Control::new(core))),
+        Ok(core) => Kind::Placement(Box::new(Control::new(core, me, run))),
         Err(error) => Kind::Stillborn(error.to_string()),
     }
 }

@@ -49,6 +49,8 @@ pub struct Setting {
     pub single_dc: SingleDcPolicy,
     /// Volumes of each tenant.
     pub volumes: u32,
+    /// Voters of the control plane: 1, 3 or 5.
+    pub voters: usize,
     /// Whether messages go through their encoding.
     pub encodes: bool,
     /// The most that a boot clock may be wrong.
@@ -67,16 +69,19 @@ impl Setting {
     pub fn drawn(seed: u64) -> Self {
         let mut draws = Draws::new(seed, Stream::Workload, u64::MAX - 1);
         let budget = Budget { faults: 8, horizon: 20 * SECOND, ..Budget::default() };
+        let mut council = Draws::new(seed, Stream::Workload, u64::MAX - 2);
+        let voters = *council.pick(&[1, 1, 3, 3, 3, 5]).expect("there are six");
         Self {
             shape: WorkloadShape {
                 think_mean: 40 * MILLISECOND + draws.exponential(120 * MILLISECOND),
                 ..WorkloadShape::drawn(seed)
             },
             horizon: budget.horizon,
-            plan: roster::generator().draw(seed, &budget),
+            plan: roster::generator(voters).draw(seed, &budget),
             window: draws.between(1, 6) * SECOND,
             single_dc: SingleDcPolicy::Allow,
             volumes: if draws.chance(500_000) { 1 } else { 2 },
+            voters,
             encodes: draws.chance(50_000),
             rate_ppm_max: budget.rate_ppm_max,
             recovery_max: 120 * SECOND,
@@ -89,9 +94,10 @@ impl Setting {
     #[must_use]
     pub fn of_profile(profile: Profile, seed: u64) -> Self {
         let faults = |faults, horizon| {
+            let drawn = Self::drawn(seed);
             let budget = Budget { faults, horizon: horizon * SECOND, ..Budget::default() };
-            let plan = roster::generator().draw(seed, &budget);
-            Self { horizon: budget.horizon, plan, ..Self::drawn(seed) }
+            let plan = roster::generator(drawn.voters).draw(seed, &budget);
+            Self { horizon: budget.horizon, plan, ..drawn }
         };
         match profile {
             Profile::Drawn => Self::drawn(seed),
@@ -173,6 +179,8 @@ pub struct Report {
     pub certified: u64,
     /// Objects whose history was too tangled to judge.
     pub undecided: u64,
+    /// When mutations were acknowledged, counted from the moment the clients began.
+    pub acknowledged: Vec<u64>,
     /// The rules under which something was acknowledged.
     pub protections: BTreeSet<String>,
     /// Why processes ended themselves.
@@ -227,13 +235,16 @@ struct Stage<'s> {
 impl<'s> Stage<'s> {
     fn new(seed: u64, setting: &'s Setting, trace: Trace) -> Self {
         let mut cluster = Cluster::new(seed, trace, setting.rate_ppm_max);
-        let spec = |role| Spec { role, encodes: setting.encodes };
+        let spec = |role| Spec { role, encodes: setting.encodes, voters: setting.voters };
         for (name, site) in roster::STORAGE {
             cluster.add_node(name, site, spec(Role::Storage), DiskModel::default());
         }
         let secret = *blake3::hash(&seed.to_le_bytes()).as_bytes();
-        let placement = Role::Placement(Shelf::default(), secret);
-        cluster.add_node(roster::PLACEMENT_NAME, Site::W, spec(placement), DiskModel::default());
+        for (place, (name, site)) in roster::VOTERS.into_iter().enumerate() {
+            let votes = place < setting.voters;
+            let role = if votes { Role::Placement(Shelf::default(), secret) } else { Role::Nothing };
+            cluster.add_node(name, site, spec(role), DiskModel::default());
+        }
         let oracle = Oracle::new(seed, setting.shape.clone(), setting.serves_within);
         for client in 0..clients(setting) {
             let site = if client % 2 == 0 { Site::A } else { Site::B };
@@ -322,7 +333,9 @@ impl<'s> Stage<'s> {
 
     fn operator(&mut self, request: AdminRequest) {
         let now = self.cluster.now();
-        self.cluster.command(now, roster::PLACEMENT, Command::Admin(request));
+        for voter in roster::voter_places(self.setting.voters) {
+            self.cluster.command(now, voter, Command::Admin(request.clone()));
+        }
     }
 
     fn pass(&mut self, time: u64) {
@@ -480,6 +493,7 @@ impl<'s> Stage<'s> {
             longest_wait: self.oracle.longest_wait(),
             certified: self.oracle.certified(),
             undecided,
+            acknowledged: self.oracle.acknowledged_at().to_vec(),
             protections: self.oracle.protections().clone(),
             fatal: self.oracle.fatal().to_vec(),
             stopped: self.oracle.stopped(),

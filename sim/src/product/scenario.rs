@@ -63,6 +63,8 @@ struct Text {
     strict: bool,
     #[serde(default = "one_volume")]
     volumes: u32,
+    #[serde(default = "one_voter")]
+    voters: usize,
     #[serde(default = "usual_rate")]
     rate_ppm_max: u32,
     #[serde(default = "half_a_minute")]
@@ -126,6 +128,8 @@ pub struct Expect {
     pub certified: u64,
     /// Acknowledgements were given under these rules.
     pub protections: Vec<String>,
+    /// Nothing is acknowledged from the first of these times to the second.
+    pub quiet: Option<[Duration; 2]>,
     /// So many processes ended themselves at least.
     pub fatal: usize,
     /// So many volumes stopped by name at least.
@@ -176,6 +180,7 @@ impl Scenario {
             window: text.window.0,
             single_dc: if text.strict { SingleDcPolicy::Refuse } else { SingleDcPolicy::Allow },
             volumes: text.volumes,
+            voters: text.voters,
             encodes: text.encodes,
             rate_ppm_max: text.rate_ppm_max,
             recovery_max: 120 * SECOND,
@@ -199,7 +204,7 @@ impl Scenario {
     /// Never: every scenario has a written form.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        let Setting { shape, horizon, plan, window, volumes, encodes, .. } = &self.setting;
+        let Setting { shape, horizon, plan, window, volumes, voters, encodes, .. } = &self.setting;
         let Weights { put, get, head, list, delete, undelete } = shape.weights;
         let text = Text {
             name: self.name.clone(),
@@ -210,6 +215,7 @@ impl Scenario {
             window: Duration(*window),
             strict: self.setting.single_dc == SingleDcPolicy::Refuse,
             volumes: *volumes,
+            voters: *voters,
             rate_ppm_max: self.setting.rate_ppm_max,
             serves_within: Duration(self.setting.serves_within),
             encodes: *encodes,
@@ -272,6 +278,13 @@ impl Expect {
                 missing.push(format!("{got} {what}, at least {least} were expected"));
             }
         }
+        if let Some([from, to]) = self.quiet {
+            let within = report.acknowledged.iter().filter(|at| (from.0..to.0).contains(at)).count();
+            if within > 0 {
+                missing
+                    .push(format!("{within} mutations were acknowledged while nobody could know they hold"));
+            }
+        }
         for protection in &self.protections {
             if !report.protections.contains(protection) {
                 missing.push(format!("nothing was acknowledged under {protection}"));
@@ -286,6 +299,10 @@ fn one() -> u64 {
 }
 
 fn one_volume() -> u32 {
+    1
+}
+
+fn one_voter() -> usize {
     1
 }
 

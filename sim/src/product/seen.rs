@@ -8,6 +8,7 @@ use trefoil_protocol::message::peer::PeerMessage;
 use trefoil_protocol::message::tenant::TenantAnswer;
 use trefoil_storage_node::Notice;
 
+use crate::checkers::consensus::Standing;
 use crate::history::ObjectId;
 use crate::trace::{Digest, Traced};
 use crate::workload::Task;
@@ -109,6 +110,8 @@ pub enum Seen {
     Noticed(Notice),
     /// A process cannot go on.
     Fatal(String),
+    /// A voter of the control plane stands so after a step.
+    Voter(Box<Standing>),
     /// Placement answered an operator.
     Admin(Box<AdminAnswer>),
 }

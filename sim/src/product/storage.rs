@@ -3,11 +3,13 @@
 //! kernel, and tells the core when the control plane is silent. It decides nothing.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 use trefoil_protocol::config::VolumeConfig;
 use trefoil_protocol::ids::{Lsn, VolumeId};
-use trefoil_protocol::message::control::{ControlAnswer, ControlRequest, News};
+use trefoil_protocol::leader::{ANSWER_WITHIN, LeaderSearch, SUSPECT_AFTER};
+use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, ControlRequest, News};
 use trefoil_protocol::message::peer::{LogPoint, PeerBody, PeerMessage};
 use trefoil_protocol::message::tenant::{TenantAnswer, TenantResponse};
 use trefoil_protocol::time::BootTime;
@@ -23,10 +25,15 @@ use crate::cluster::{Output, TimerId};
 use crate::disk::SimDisk;
 use crate::network::{Link, NodeIndex};
 
-/// After this long the control plane is taken for unreachable.
-const CONTROL_SILENCE: std::time::Duration = std::time::Duration::from_secs(3);
-
 const WAKE: TimerId = TimerId(0);
+
+/// A question to the control plane without an answer yet.
+struct Asked {
+    voter: SocketAddr,
+    /// When the next questions go to another voter, unless they do already.
+    suspect_at: Option<BootTime>,
+    until: BootTime,
+}
 
 /// The process.
 pub struct Storage {
@@ -36,8 +43,11 @@ pub struct Storage {
     desk: Desk,
     volumes: BTreeMap<RequestId, VolumeId>,
     configs: BTreeMap<VolumeId, VolumeConfig>,
-    /// Control requests without an answer, and when they are given up.
-    asked: BTreeMap<u64, BootTime>,
+    leader: LeaderSearch,
+    /// Control requests without an answer, whom they asked, and when they are given up.
+    asked: BTreeMap<u64, Asked>,
+    /// Which of several links questions to the control plane take.
+    way: usize,
     timer: Option<BootTime>,
 }
 
@@ -48,7 +58,8 @@ impl std::fmt::Debug for Storage {
 }
 
 impl Storage {
-    pub(super) fn new(core: NodeCore<SimDisk>, me: NodeIndex, now: BootTime) -> Self {
+    pub(super) fn new(core: NodeCore<SimDisk>, me: NodeIndex, voters: usize, now: BootTime) -> Self {
+        let addresses = roster::voters(voters).iter().map(|entry| entry.control).collect();
         Self {
             core,
             me,
@@ -56,7 +67,9 @@ impl Storage {
             desk: Desk::default(),
             volumes: BTreeMap::new(),
             configs: BTreeMap::new(),
+            leader: LeaderSearch::new(addresses),
             asked: BTreeMap::new(),
+            way: 0,
             timer: None,
         }
     }
@@ -75,7 +88,13 @@ impl Storage {
     pub(super) fn timer(&mut self, now: BootTime, outputs: &mut Vec<Output<Process>>) {
         self.timer = None;
         self.links.probe(now, outputs);
-        let over = |(_, until): &(&u64, &BootTime)| **until <= now;
+        for asked in self.asked.values_mut() {
+            if asked.suspect_at.take_if(|at| *at <= now).is_some() {
+                self.leader.silent(asked.voter);
+                self.way += 1;
+            }
+        }
+        let over = |(_, asked): &(&u64, &Asked)| asked.until <= now;
         let silent: Vec<u64> = self.asked.iter().filter(over).map(|(ticket, _)| *ticket).collect();
         for ticket in silent {
             self.asked.remove(&ticket);
@@ -125,8 +144,11 @@ impl Storage {
             Message::ProbeAnswer(number) => return self.links.answered(number, now),
             Message::ControlAnswer(ticket, answer) => {
                 // Too late an answer was given up already.
-                if self.asked.remove(&ticket).is_some() {
+                if let Some(Asked { voter, .. }) = self.asked.remove(&ticket) {
                     self.remember(&answer);
+                    if let ControlAnswer::Refused(ControlRefusal::NotLeader { leader }) = &*answer {
+                        self.leader.refused(voter, leader.map(|leader| leader.control));
+                    }
                     let ticket = ControlTicket(ticket);
                     self.feed(now, Event::Control { ticket, answer: Ok(*answer) }, outputs);
                 }
@@ -136,7 +158,7 @@ impl Storage {
                     self.heard(now, heard, outputs);
                 }
             }
-            Message::Control(..) => {}
+            Message::Control(..) | Message::Voter(..) => {}
         }
         self.settle(now, outputs);
     }
@@ -190,10 +212,12 @@ impl Storage {
             Effect::Taken { .. } => {}
             Effect::Control { ticket, request } => {
                 outputs.extend(mark_of_request(&request).map(Output::Mark));
-                self.asked.insert(ticket.0, now + CONTROL_SILENCE);
+                let Some(voter) = self.leader.current() else { return };
+                let suspect_at = Some(now + SUSPECT_AFTER);
+                self.asked.insert(ticket.0, Asked { voter, suspect_at, until: now + ANSWER_WITHIN });
                 let message = Message::Control(ticket.0, Box::new(request));
-                let link = Link::Witness(roster::STORAGE[usize::from(self.me.0)].1);
-                outputs.push(Output::Send { to: roster::PLACEMENT, link, size: message.size(), message });
+                let (to, link) = self.way_to(voter);
+                outputs.push(Output::Send { to, link, size: message.size(), message });
             }
             Effect::Sync { volume, job } => outputs.push(Output::Work(Job::Sync(volume, job))),
             Effect::Read { ticket, job } => outputs.push(Output::Work(Job::Read(ticket, job))),
@@ -209,6 +233,14 @@ impl Storage {
                 outputs.push(Output::Exit);
             }
         }
+    }
+
+    /// The place behind a voter's address, and a link there.
+    fn way_to(&self, voter: SocketAddr) -> (NodeIndex, Link) {
+        let to = NodeIndex(voter.port());
+        let site = |place| roster::site_at(place).expect("nodes and voters stand somewhere");
+        let links = Link::between(site(self.me), site(to));
+        (to, links[self.way % links.len()])
     }
 
     fn send_peer(
@@ -262,7 +294,7 @@ impl Storage {
 
     /// Sets the timer for whatever comes next.
     fn settle(&mut self, now: BootTime, outputs: &mut Vec<Output<Process>>) {
-        let silence = self.asked.values().min().copied();
+        let silence = self.asked.values().map(|asked| asked.suspect_at.unwrap_or(asked.until)).min();
         let due = [Some(self.links.due()), self.core.next_wakeup(), silence].into_iter().flatten().min();
         let Some(due) = due else { return };
         if self.timer != Some(due) {

@@ -1,26 +1,23 @@
-//! Questions to the control plane: one connection to whichever address answers, one bidirectional
-//! stream per question. A question that cannot be asked is reported as unreachable at once; the core
+//! Questions to the control plane: one connection to whoever leads it, one bidirectional stream per
+//! question. A question that cannot be asked is reported as unreachable at once; the core
 //! decides when to ask again.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use trefoil_protocol::codec;
-use trefoil_protocol::message::control::{ControlAnswer, ControlRequest, News};
+use trefoil_protocol::leader::{ANSWER_WITHIN, LeaderSearch, SUSPECT_AFTER};
+use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, ControlRequest, News};
 use trefoil_transport::{Connection, Endpoint, Plane};
 
 use super::Event;
 use super::driver::Driver;
 use super::{LinkEndpoint, Settings};
 use crate::event::{ControlTicket, ControlUnreachable};
-
-/// Longer than the longest question takes to be answered (a watch: one second).
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// The way to the control plane.
 pub(super) struct Control {
@@ -29,8 +26,8 @@ pub(super) struct Control {
 
 struct Shared {
     endpoint: Endpoint,
-    addresses: Vec<SocketAddr>,
-    connection: RefCell<Option<Connection>>,
+    leader: RefCell<LeaderSearch>,
+    connection: RefCell<Option<(SocketAddr, Connection)>>,
     /// Held while somebody dials, so that many questions make one connection.
     dialling: Mutex<()>,
 }
@@ -41,7 +38,7 @@ impl Control {
         let (_, endpoint) = endpoints.first().expect("a node listens on at least one link");
         let shared = Shared {
             endpoint: endpoint.clone(),
-            addresses: settings.placement.clone(),
+            leader: RefCell::new(LeaderSearch::new(settings.placement.clone())),
             connection: RefCell::default(),
             dialling: Mutex::default(),
         };
@@ -52,10 +49,11 @@ impl Control {
     pub(super) fn ask(&self, driver: Rc<Driver>, ticket: ControlTicket, request: ControlRequest) {
         let shared = Rc::clone(&self.shared);
         tokio::task::spawn_local(async move {
-            let asked = timeout(ANSWER_TIME_MAX, shared.ask(&request)).await;
+            let voter = shared.leader.borrow().current();
+            let asked = timeout(ANSWER_WITHIN, shared.ask_suspiciously(&request, voter)).await;
             let answer = asked.ok().flatten().ok_or(ControlUnreachable);
-            if answer.is_err() {
-                shared.forget();
+            if let Some(voter) = voter {
+                shared.learn(voter, &answer);
             }
             if let Some(news) = answer.as_ref().ok().and_then(news_of) {
                 driver.peers().learn(&news.nodes);
@@ -73,6 +71,24 @@ fn news_of(answer: &ControlAnswer) -> Option<&News> {
 }
 
 impl Shared {
+    /// Asks, and after a silence lets the next questions go elsewhere; a late answer still counts.
+    async fn ask_suspiciously(
+        &self,
+        request: &ControlRequest,
+        voter: Option<SocketAddr>,
+    ) -> Option<ControlAnswer> {
+        let answer = self.ask(request);
+        tokio::pin!(answer);
+        tokio::select! {
+            answer = &mut answer => return answer,
+            () = sleep(SUSPECT_AFTER) => {}
+        }
+        if let Some(voter) = voter {
+            self.leader.borrow_mut().silent(voter);
+        }
+        answer.await
+    }
+
     async fn ask(&self, request: &ControlRequest) -> Option<ControlAnswer> {
         let connection = self.connection().await?;
         let (mut send, mut recv) = connection.open_bi().await.ok()?;
@@ -89,32 +105,44 @@ impl Shared {
     }
 
     async fn connection(&self) -> Option<Connection> {
-        if let Some(connection) = self.live() {
+        let voter = self.leader.borrow().current()?;
+        if let Some(connection) = self.live(voter) {
             return Some(connection);
         }
         let _dialling = self.dialling.lock().await;
-        if let Some(connection) = self.live() {
+        if let Some(connection) = self.live(voter) {
             return Some(connection);
         }
-        for address in &self.addresses {
-            match self.endpoint.connect(*address, Plane::Control, None).await {
-                Ok(connection) => {
-                    self.connection.replace(Some(connection.clone()));
-                    return Some(connection);
-                }
-                Err(error) => tracing::debug!(%address, %error, "control plane not reached"),
+        match self.endpoint.connect(voter, Plane::Control, None).await {
+            Ok(connection) => {
+                self.connection.replace(Some((voter, connection.clone())));
+                Some(connection)
+            }
+            Err(error) => {
+                tracing::debug!(%voter, %error, "control plane not reached");
+                None
             }
         }
-        None
     }
 
-    fn live(&self) -> Option<Connection> {
-        let connection = self.connection.borrow().clone()?;
-        connection.close_reason().is_none().then_some(connection)
+    fn live(&self, voter: SocketAddr) -> Option<Connection> {
+        let (connected, connection) = self.connection.borrow().clone()?;
+        (connected == voter && connection.close_reason().is_none()).then_some(connection)
     }
 
-    /// The next question dials again.
-    fn forget(&self) {
-        self.connection.replace(None);
+    /// The next question goes where this answer, or its lack, says.
+    fn learn(&self, voter: SocketAddr, answer: &Result<ControlAnswer, ControlUnreachable>) {
+        match answer {
+            Err(ControlUnreachable) => {
+                self.leader.borrow_mut().silent(voter);
+                // The next question to this voter dials again.
+                let mut kept = self.connection.borrow_mut();
+                kept.take_if(|(connected, _)| *connected == voter);
+            }
+            Ok(ControlAnswer::Refused(ControlRefusal::NotLeader { leader })) => {
+                self.leader.borrow_mut().refused(voter, leader.map(|leader| leader.control));
+            }
+            Ok(_) => {}
+        }
     }
 }

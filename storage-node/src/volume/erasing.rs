@@ -11,11 +11,10 @@ use trefoil_engine::index::VersionState;
 use trefoil_engine::{Disk, EraseTarget};
 use trefoil_protocol::config::VolumeConfig;
 use trefoil_protocol::deletion::{
-    EraseReceipt, PurgeItem, PurgeScope, SignedEraseReceipt, SignedPurgeOrder, items_root,
+    EraseReceipt, PurgeItem, PurgeScope, SignedEraseReceipt, SignedPurgeOrder, SignersError, items_root,
 };
 use trefoil_protocol::ids::{Lsn, OrderId, StoreId};
 use trefoil_protocol::mutant;
-use trefoil_protocol::sign::SignatureError;
 use trefoil_protocol::time::BootTime;
 
 use super::batches::Batch;
@@ -31,7 +30,7 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 pub enum OrderRefused {
     /// Not signed by the control plane, or changed since.
     #[error(transparent)]
-    Signature(#[from] SignatureError),
+    Signature(#[from] SignersError),
     /// For another tenant or volume, or of an epoch that this store does not know yet.
     #[error("the order is about another volume or epoch")]
     Foreign,
@@ -191,7 +190,7 @@ fn permit<D: Disk>(
     cx: &Context<'_, D>,
 ) -> Result<Vec<PurgeItem>, OrderRefused> {
     let paper = &order.order;
-    order.verify(&cx.view.placement_keys)?;
+    order.verify(&cx.view.signers)?;
     if (paper.tenant, paper.volume) != (config.tenant, config.volume) || paper.epoch > config.epoch {
         return Err(OrderRefused::Foreign);
     }

@@ -256,6 +256,9 @@ impl Primary {
         if point < self.start || point <= holding.committed() {
             return Vec::new();
         }
+        if holding.committed() < self.start && self.followers.values().any(Follower::owes_payload) {
+            return Vec::new();
+        }
         self.committed_at = now;
         holding.commit(point)
     }
@@ -322,8 +325,9 @@ impl Primary {
     /// hold everything again.
     pub fn report<D: Disk>(&mut self, holding: &Holding<D>, config: &VolumeConfig, cx: &mut Context<'_, D>) {
         let (volume, epoch, last) = (config.volume, config.epoch, holding.last().lsn);
-        let stores: Vec<StoreId> =
-            self.followers.iter().filter(|(_, f)| f.is_lagging(last, cx.now)).map(|(s, _)| *s).collect();
+        let begun = holding.committed() >= self.start;
+        let lags = |f: &Follower| f.is_lagging(last, cx.now) || !begun && f.is_behind_with_payload(cx.now);
+        let stores: Vec<StoreId> = self.followers.iter().filter(|(_, f)| lags(f)).map(|(s, _)| *s).collect();
         if !stores.is_empty() && is_due(self.reported_at, REPORT_EVERY, cx.now) {
             self.reported_at = Some(cx.now);
             cx.out.ask(ControlRequest::Lagging { volume, epoch, stores });
@@ -445,6 +449,16 @@ impl Follower {
 
     fn is_lagging(&self, last: Lsn, now: BootTime) -> bool {
         self.durable < last && now.since(self.progress_at) >= LAGGING_AFTER
+    }
+
+    /// Whether it was called complete before the payload of the last records of that epoch reached it:
+    /// an epoch in which it is in sync begins when it has that too.
+    fn owes_payload(&self) -> bool {
+        self.member.state == MemberState::InSync && self.missing.is_some_and(|missing| missing > 0)
+    }
+
+    fn is_behind_with_payload(&self, now: BootTime) -> bool {
+        self.owes_payload() && now.since(self.progress_at) >= LAGGING_AFTER
     }
 
     fn is_complete(&self, committed: Lsn) -> bool {

@@ -7,6 +7,7 @@ use trefoil_protocol::config::{
     Interval, Member, MemberState, NodeEntry, NodeState, Protection, SingleDcPolicy, TenantEntry,
     VolumeConfig,
 };
+use trefoil_protocol::deletion::Signers;
 use trefoil_protocol::ids::{
     ConfigIndex, Epoch, Incarnation, Lsn, NodeId, StoreId, TenantId, VersionId, VolumeId,
 };
@@ -140,6 +141,7 @@ impl FakePlacement {
             }],
             partly: None,
             retire: self.retire.get(&node).into_iter().flatten().copied().collect(),
+            signers: Signers { keys: vec![self.signatory.public()], needed: 1 },
         }
     }
 
@@ -191,12 +193,7 @@ impl FakePlacement {
                 self.nodes.insert(node, entry);
                 self.changed_nodes.insert(node, self.index);
                 self.watches.remove(&node);
-                ControlAnswer::Registered {
-                    incarnation,
-                    placement_keys: vec![self.signatory.public()],
-                    cluster: "test".into(),
-                    generation: 1,
-                }
+                ControlAnswer::Registered { incarnation, cluster: "test".into(), generation: 1 }
             }
             ControlRequest::Renew(renew) => {
                 self.renewals += u64::from(node.as_str() == "a1");

@@ -35,6 +35,7 @@ const NOTHING: Step = Step { requires: None, becomes: None };
 impl Oracle {
     /// The first errand of every client; the rest follow from their answers.
     pub(crate) fn begin(&mut self, now: u64, ends_at: u64) -> Vec<(u64, NodeIndex, Command)> {
+        self.began_at = now;
         self.ends_at = ends_at;
         let clients: Vec<u32> = self.workload.workers().iter().map(|worker| worker.client).collect();
         clients.into_iter().map(|client| self.assign(client, now)).collect()

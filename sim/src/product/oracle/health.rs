@@ -12,6 +12,7 @@ use crate::checkers::liveness::Sight;
 use crate::cluster::{Node, View};
 use crate::kernel::MILLISECOND;
 use crate::network::{Link, NodeIndex, Site};
+use crate::product::control::Control;
 use crate::product::process::Process;
 use crate::product::roster;
 use crate::product::storage::Storage;
@@ -33,11 +34,16 @@ pub(super) struct Health {
 
 impl Health {
     fn of(view: &View<'_, Process>) -> Self {
-        let placement = is_well(&view.nodes[usize::from(roster::PLACEMENT.0)]);
+        let council: Vec<NodeIndex> = voters(view).map(|(index, _)| index).collect();
+        let awake = |index: &NodeIndex| is_well(&view.nodes[usize::from(index.0)]);
+        let voters: Vec<NodeIndex> = council.iter().copied().filter(awake).collect();
+        let hear_each_other =
+            voters.iter().all(|one| voters.iter().all(|other| one == other || reach(view, *one, *other)));
+        let placement = hear_each_other && 2 * voters.len() > council.len();
         let places = (0..).map(NodeIndex).zip(roster::STORAGE);
         let well = places.filter(|(index, (_, site))| {
             is_well(&view.nodes[usize::from(index.0)])
-                && carries(view, *index, roster::PLACEMENT, Link::Witness(*site))
+                && voters.iter().all(|voter| reach(view, *index, *voter))
                 && carries(view, *index, *index, Link::Inside(*site))
         });
         let storage: BTreeSet<NodeIndex> = well.map(|(index, _)| index).collect();
@@ -62,6 +68,21 @@ fn is_well(node: &Node<Process>) -> bool {
     node.program().is_some() && !node.is_paused() && !node.is_starved() && node.disk().is_well(SLOWDOWN_MAX)
 }
 
+/// The places of the voters.
+fn voters<'v>(view: &'v View<'_, Process>) -> impl Iterator<Item = (NodeIndex, &'v Control)> {
+    let places = roster::voter_places(roster::VOTERS.len());
+    places.filter_map(|index| {
+        let control = view.nodes[usize::from(index.0)].program().and_then(Process::placement)?;
+        Some((index, control))
+    })
+}
+
+/// Whether two machines hear each other over some line.
+fn reach(view: &View<'_, Process>, one: NodeIndex, other: NodeIndex) -> bool {
+    let site = |index| roster::site_at(index).expect("nodes and voters stand somewhere");
+    Link::between(site(one), site(other)).iter().all(|link| carries(view, one, other, *link))
+}
+
 fn carries(view: &View<'_, Process>, one: NodeIndex, other: NodeIndex, link: Link) -> bool {
     let model = view.network.model(link);
     view.network.passes(one, other, link)
@@ -78,9 +99,8 @@ impl Oracle {
             self.liveness.disturbed(view.now);
             self.health.clone_from(&health);
         }
-        let placement = &view.nodes[usize::from(roster::PLACEMENT.0)];
-        let Some(control) = placement.program().and_then(Process::placement) else { return };
-        let state = control.core().state();
+        let newest = voters(view).map(|(_, control)| control.core().state()).max_by_key(|s| s.applied);
+        let Some(state) = newest else { return };
         for record in state.volumes.all() {
             let by = serving(view, record.config.volume).map(|(name, _)| name);
             self.timeline.look(record.config.volume.0, Reign::of(&record.config, view.now), by);

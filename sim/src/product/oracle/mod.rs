@@ -25,6 +25,7 @@ use super::process::Process;
 use super::seen::Seen;
 use super::timeline::{Moment, Timeline};
 use crate::checkers::Violation;
+use crate::checkers::consensus::Consensus;
 use crate::checkers::epochs::Epochs;
 use crate::checkers::erase_is_legal::EraseIsLegal;
 use crate::checkers::idempotency::Idempotency;
@@ -51,6 +52,8 @@ struct Made {
 pub struct Oracle {
     shape: WorkloadShape,
     workload: Workload,
+    /// When the clients began.
+    began_at: u64,
     /// No client begins anything after this.
     ends_at: u64,
     under_way: BTreeMap<u64, Under>,
@@ -85,7 +88,9 @@ pub struct Oracle {
     progress: BTreeMap<VolumeId, Lsn>,
     timeline: Timeline,
     faults: BTreeMap<String, u64>,
+    consensus: Consensus,
     protections: BTreeSet<String>,
+    acknowledged_at: Vec<u64>,
     fatal: Vec<String>,
     /// Volumes that stopped by name.
     stopped: BTreeSet<VolumeId>,
@@ -101,6 +106,7 @@ impl Oracle {
         Self {
             workload: Workload::new(seed, shape.clone()),
             shape,
+            began_at: 0,
             ends_at: 0,
             under_way: BTreeMap::new(),
             to_read: BTreeMap::new(),
@@ -130,7 +136,9 @@ impl Oracle {
             progress: BTreeMap::new(),
             timeline: Timeline::default(),
             faults: BTreeMap::new(),
+            consensus: Consensus::default(),
             protections: BTreeSet::new(),
+            acknowledged_at: Vec::new(),
             fatal: Vec::new(),
             stopped: BTreeSet::new(),
             answered: 0,
@@ -173,6 +181,12 @@ impl Oracle {
     #[must_use]
     pub fn condemned(&self) -> usize {
         self.condemned.len()
+    }
+
+    /// When mutations were acknowledged, counted from the moment the clients began.
+    #[must_use]
+    pub fn acknowledged_at(&self) -> &[u64] {
+        &self.acknowledged_at
     }
 
     /// The rules under which something was acknowledged.
@@ -275,6 +289,10 @@ impl Driver<Process> for Oracle {
             }
             Seen::Fatal(reason) => {
                 self.fatal.push(format!("{}: {reason}", view.nodes[usize::from(node.0)].name()))
+            }
+            Seen::Voter(standing) => {
+                let voter = view.nodes[usize::from(node.0)].name();
+                self.violations.extend(self.consensus.stands(voter, &standing, view.now));
             }
             Seen::Admin(answer) => match *answer {
                 AdminAnswer::Status(status) => self.status = Some(Box::new(status)),

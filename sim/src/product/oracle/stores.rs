@@ -37,6 +37,7 @@ impl Oracle {
             return;
         }
         self.protections.insert(format!("{:?}", config.protection));
+        self.acknowledged_at.push(view.now - self.began_at);
         if config.protection == Protection::SingleDc && config.single_dc == SingleDcPolicy::Refuse {
             let broken = self.promised_in_one(view, config.volume, version, lsn);
             self.once(broken);

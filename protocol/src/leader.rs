@@ -1,0 +1,96 @@
+//! Which of the control plane's voters to ask: the one that answered last, and after a silence or
+//! a refusal the one that was named, or the next. Pure, so that the simulator's nodes find the
+//! leader as real ones do.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How long an answer is waited for; longer than the longest question takes, and a late one counts.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// After this long without an answer the next questions go to another voter: two others can be asked
+/// before a lease that was renewed last by one who died is over.
+pub const SUSPECT_AFTER: Duration = Duration::from_millis(1_500);
+
+/// The voters' addresses, and whom to ask now.
+#[derive(Clone, Debug)]
+pub struct LeaderSearch {
+    addresses: Vec<SocketAddr>,
+    current: usize,
+}
+
+impl LeaderSearch {
+    /// Begins with the first of `addresses`.
+    pub fn new(addresses: Vec<SocketAddr>) -> Self {
+        Self { addresses, current: 0 }
+    }
+
+    /// Whom to ask; `None` if nobody is known.
+    pub fn current(&self) -> Option<SocketAddr> {
+        self.addresses.get(self.current).copied()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.addresses.len()
+    }
+
+    /// Whether nobody is known.
+    pub fn is_empty(&self) -> bool {
+        self.addresses.is_empty()
+    }
+
+    /// `asked` did not answer, or cannot be reached. Of several questions that failed with it, the
+    /// first moves on.
+    pub fn silent(&mut self, asked: SocketAddr) {
+        if self.current() == Some(asked) {
+            self.current = (self.current + 1) % self.addresses.len();
+        }
+    }
+
+    /// `asked` does not lead; it named the leader, or does not know one.
+    pub fn refused(&mut self, asked: SocketAddr, leader: Option<SocketAddr>) {
+        if self.current() != Some(asked) {
+            return;
+        }
+        match leader.filter(|leader| *leader != asked) {
+            Some(leader) => self.current = self.place_of(leader),
+            None => self.silent(asked),
+        }
+    }
+
+    /// A voter that joined later is remembered.
+    fn place_of(&mut self, address: SocketAddr) -> usize {
+        if let Some(place) = self.addresses.iter().position(|known| *known == address) {
+            return place;
+        }
+        self.addresses.push(address);
+        self.addresses.len() - 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    #[test]
+    fn it_goes_where_it_is_sent_and_round_when_nobody_knows() {
+        let mut search = LeaderSearch::new(vec![at(1), at(2), at(3)]);
+        search.refused(at(1), Some(at(3)));
+        assert_eq!(search.current(), Some(at(3)));
+        search.silent(at(3));
+        search.silent(at(3));
+        assert_eq!(search.current(), Some(at(1)), "two questions to the same voter move on once");
+        search.refused(at(1), None);
+        assert_eq!(search.current(), Some(at(2)));
+        search.refused(at(1), Some(at(3)));
+        assert_eq!(search.current(), Some(at(2)), "an old answer sends nobody away");
+        search.refused(at(2), Some(at(9)));
+        assert_eq!((search.current(), search.len()), (Some(at(9)), 4));
+        assert_eq!(LeaderSearch::new(Vec::new()).current(), None);
+    }
+}
