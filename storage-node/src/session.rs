@@ -63,7 +63,8 @@ impl Question {
 
     fn due_at(&self) -> BootTime {
         match (self.asked.values().max(), self.is_urgent) {
-            (Some(last), false) => *last + self.patience,
+            // An older question may be waited for still when a later one was answered.
+            (Some(last), false) => (*last + self.patience).max(self.not_before),
             (Some(last), true) => *last + RETRY_AFTER.min(self.patience),
             (None, false) => self.not_before,
             (None, true) => BootTime::default(),
@@ -244,5 +245,21 @@ impl Session {
     /// When to look again.
     pub fn next_wakeup(&self) -> BootTime {
         if self.registered { self.renew.due_at().min(self.watch.due_at()) } else { self.register.due_at() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_satisfies_although_an_older_question_is_open() {
+        let at = |millis| BootTime::default() + Duration::from_millis(millis);
+        let mut renew = Question::with_patience(lease::RENEW_EVERY);
+        renew.ask(ControlTicket(1), at(0));
+        renew.ask(ControlTicket(2), at(5_000));
+        assert!(renew.answered(ControlTicket(2), at(6_000)));
+        assert!(!renew.is_due(at(5_999)), "the voter asked first may never answer");
+        assert!(renew.is_due(at(6_000)));
     }
 }
