@@ -112,7 +112,10 @@ impl Controller {
             self.returning.remove(&volume);
             return Some(Command::Reconfigure(change));
         }
-        let may_activate = !record.config.activated && self.all_released(record, now);
+        // From the activation on only this epoch's stores count: none begins with a primary that may be
+        // gone already.
+        let there = record.config.primary.is_some_and(|primary| self.grants.is_fresh(primary, now));
+        let may_activate = !record.config.activated && there && self.all_released(record, now);
         let committed = evidence.ready.filter(|_| may_activate)?;
         Some(Command::Activate(volume, epoch, committed))
     }
@@ -133,10 +136,12 @@ impl Controller {
     /// cluster that starts does not throw out whoever starts last.
     fn may_wait(&mut self, state: &State, now: BootTime, record: &VolumeRecord) -> bool {
         let config = &record.config;
-        let complete = record.complete_stores();
-        let can_lead =
-            |m: &&trefoil_protocol::config::Member| complete.contains(&m.store) && state.topology.is_live(m);
-        if config.primary.is_some() || config.in_sync().find(can_lead).is_none() {
+        // Whoever holds everything counts, a member or not.
+        let can_lead = |store: &StoreId| {
+            let runner = state.topology.runner(*store);
+            runner.is_some_and(|entry| entry.state == NodeState::Up)
+        };
+        if config.primary.is_some() || !record.complete_stores().iter().any(can_lead) {
             self.returning.remove(&config.volume);
             return config.primary.is_none();
         }

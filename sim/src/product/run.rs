@@ -400,13 +400,18 @@ impl<'s> Stage<'s> {
 
     fn recover(&mut self) {
         self.fence_the_suspect();
-        if self.wait_for(self.setting.recovery_max, Self::is_whole) {
+        self.wait_for(self.setting.recovery_max, Self::is_whole);
+        // Clients that asked during the last fault are as patient as their deadline allows.
+        let until = self.cluster.now() + self.setting.recovery_max;
+        let mut done = false;
+        while !done && self.cluster.now() < until && self.goes_on() {
+            self.wait_for(until - self.cluster.now(), |stage| {
+                stage.is_done() || stage.is_whole() && !stage.ownerless().is_empty()
+            });
+            done = self.is_done();
+            // A node whose disk was replaced may come back with the new one only now.
             self.fence(self.ownerless());
         }
-        // Clients that asked during the last fault are as patient as their deadline allows.
-        let done = self.wait_for(self.setting.recovery_max, |stage| {
-            stage.oracle.is_idle() && stage.is_whole() && stage.oracle.condemned() == 0
-        });
         if !self.goes_on() {
             return;
         }
@@ -421,6 +426,10 @@ impl<'s> Stage<'s> {
             let sentence = self.what_is_missing();
             self.not_live("not everything could be read back", sentence);
         }
+    }
+
+    fn is_done(&self) -> bool {
+        self.oracle.is_idle() && self.is_whole() && self.oracle.condemned() == 0
     }
 
     /// Three in-sync copies of every volume under an activated epoch that keeps both data centres.
