@@ -30,11 +30,18 @@ impl Controller {
     /// Proposes what the present state and time call for, and answers watches that are due.
     pub(crate) fn plan(&mut self, turn: &mut Turn<'_>) {
         self.tick(turn);
-        if self.dirty || turn.now >= self.next_scan {
+        let scan = turn.now >= self.next_scan;
+        if self.dirty || scan {
             self.dirty = false;
+            let noted = self.attention.noted(turn.state, turn.now);
+            self.look_at(noted, turn);
+        }
+        if scan {
             self.next_scan = turn.now + SCAN_EVERY;
             self.look_for_silence(turn);
-            self.look_at_volumes(turn);
+            self.shunned.retain(|_, until| *until > turn.now);
+            let restless = self.attention.in_turn();
+            self.look_at(restless, turn);
         }
         for (id, news) in self.watches.due(turn.state, turn.now) {
             turn.out.answer(id, Answer::Control(ControlAnswer::News(news)));
@@ -70,9 +77,8 @@ impl Controller {
         }
     }
 
-    fn look_at_volumes(&mut self, turn: &mut Turn<'_>) {
-        self.shunned.retain(|_, until| *until > turn.now);
-        for volume in self.attention.take(turn.state, turn.now) {
+    fn look_at(&mut self, volumes: impl IntoIterator<Item = VolumeId>, turn: &mut Turn<'_>) {
+        for volume in volumes {
             let Some(record) = turn.state.volumes.get(volume) else { continue };
             if self.busy_volumes.contains(&volume) {
                 continue; // Noted again when its command is settled.
@@ -81,7 +87,7 @@ impl Controller {
                 self.busy_volumes.insert(volume);
                 turn.out.propose(command, Waiting::Volume(volume));
             } else if !is_at_rest(&record.config) || self.has_complaint(&record.config) {
-                self.attention.note(volume);
+                self.attention.is_restless(volume);
             }
         }
     }

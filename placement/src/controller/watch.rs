@@ -44,9 +44,10 @@ impl Told {
 /// What `node` must know beyond what it was told, oldest changes first, as far as it fits one message.
 pub(crate) fn news(state: &State, node: NodeId, since: Told) -> News {
     let store = state.topology.node(node).map(|entry| entry.store);
-    let concerned = |record: &&VolumeRecord| concerns(record, node, store);
     let behind = state.volumes.told_after(since.index).filter(|record| !since.contains(record));
-    let mut volumes: Vec<&VolumeRecord> = behind.filter(concerned).collect();
+    let concerned = behind.filter(|record| concerns(record, node, store));
+    // One more than fit tells whether these are all.
+    let mut volumes: Vec<&VolumeRecord> = concerned.take(VOLUMES_TOLD + 1).collect();
     let told = shorten(&mut volumes).unwrap_or_else(|| Told::up_to(state.applied));
     let nodes = state.topology.nodes().filter(|record| record.changed > since.index);
     let tenants = state.tenants.all().filter(|record| record.changed > since.index);
@@ -62,13 +63,12 @@ pub(crate) fn news(state: &State, node: NodeId, since: Told) -> News {
     }
 }
 
-/// Keeps the oldest changes if there are more than fit one message, and says up to where these tell
-/// everything.
+/// Keeps the oldest changes, which come first, if there are more than fit one message, and says up to
+/// where these tell everything.
 fn shorten(volumes: &mut Vec<&VolumeRecord>) -> Option<Told> {
     if volumes.len() <= VOLUMES_TOLD {
         return None;
     }
-    volumes.sort_by_key(|record| (record.told, record.config.volume));
     volumes.truncate(VOLUMES_TOLD);
     let last = volumes[VOLUMES_TOLD - 1];
     Some(Told { index: last.told.previous(), partly: Some(last.config.volume) })

@@ -3,6 +3,7 @@
 //! the same bytes on every voter.
 
 mod at_risk;
+mod by_change;
 mod clock;
 mod command;
 mod deletions;

@@ -11,6 +11,7 @@ use trefoil_protocol::mutant;
 use trefoil_protocol::time::CpTime;
 
 use super::at_risk::AtRisk;
+use super::by_change::ByChange;
 use super::command::{NewTenant, NewVolume, Rejection, VolumeChange};
 use super::topology::Topology;
 
@@ -193,9 +194,9 @@ pub struct Volumes {
     volumes: BTreeMap<VolumeId, VolumeRecord>,
     #[n(1)]
     last: VolumeId,
-    /// The last command that changed anything nodes are told.
+    /// In the order of the last change that nodes are told.
     #[n(2)]
-    told: ConfigIndex,
+    told: ByChange,
     /// Volumes of which a store may hold bytes that is no member any more.
     #[n(3)]
     left: BTreeSet<VolumeId>,
@@ -207,10 +208,10 @@ impl Volumes {
         self.volumes.values()
     }
 
-    /// The volumes of which something changed behind `since`, and that nodes must be told.
+    /// The volumes of which something changed behind `since`, and that nodes must be told, oldest
+    /// changes first.
     pub fn told_after(&self, since: ConfigIndex) -> impl Iterator<Item = &VolumeRecord> {
-        let any = (self.told > since).then(|| self.all());
-        any.into_iter().flatten().filter(move |record| record.told > since)
+        self.told.after(since).map(|volume| &self.volumes[&volume])
     }
 
     /// The volumes of which a store may hold bytes that is no member any more.
@@ -221,7 +222,7 @@ impl Volumes {
     /// Keeps what is known of all volumes together true after one of them changed.
     fn note(&mut self, volume: VolumeId) {
         let record = &self.volumes[&volume];
-        self.told = self.told.max(record.told);
+        self.told.note(volume, record.told);
         let config = &record.config;
         match config.ever_held.iter().all(|store| config.member_of_store(*store).is_some()) {
             true => self.left.remove(&volume),
