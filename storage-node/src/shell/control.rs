@@ -1,13 +1,14 @@
 //! Questions to the control plane: one connection to whoever leads it, one bidirectional stream per
-//! question. A question that cannot be asked is reported as unreachable at once; the core
-//! decides when to ask again.
+//! question. A question that cannot be asked is reported as unreachable; the core decides when to ask
+//! again. Many questions at once are no reason to doubt a connection that answers others.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{sleep, timeout};
 use trefoil_protocol::codec;
 use trefoil_protocol::leader::{ANSWER_WITHIN, LeaderSearch, SUSPECT_AFTER};
@@ -19,6 +20,10 @@ use super::driver::Driver;
 use super::{LinkEndpoint, Settings};
 use crate::event::{ControlTicket, ControlUnreachable};
 
+/// Questions under way at once, besides those that the node's life hangs on. More wait here, where
+/// their time does not count yet, instead of in the leader's queue, where it would.
+const UNDER_WAY_MAX: usize = 64;
+
 /// The way to the control plane.
 pub(super) struct Control {
     shared: Rc<Shared>,
@@ -27,9 +32,18 @@ pub(super) struct Control {
 struct Shared {
     endpoint: Endpoint,
     leader: RefCell<LeaderSearch>,
-    connection: RefCell<Option<(SocketAddr, Connection)>>,
+    kept: RefCell<Option<Kept>>,
     /// Held while somebody dials, so that many questions make one connection.
     dialling: Mutex<()>,
+    under_way: Semaphore,
+}
+
+/// The connection to a voter.
+struct Kept {
+    voter: SocketAddr,
+    connection: Connection,
+    /// When an answer last came over it, or when it was made.
+    heard_at: Instant,
 }
 
 impl Control {
@@ -39,8 +53,9 @@ impl Control {
         let shared = Shared {
             endpoint: endpoint.clone(),
             leader: RefCell::new(LeaderSearch::new(settings.placement.clone())),
-            connection: RefCell::default(),
+            kept: RefCell::default(),
             dialling: Mutex::default(),
+            under_way: Semaphore::new(UNDER_WAY_MAX),
         };
         Self { shared: Rc::new(shared) }
     }
@@ -49,12 +64,7 @@ impl Control {
     pub(super) fn ask(&self, driver: Rc<Driver>, ticket: ControlTicket, request: ControlRequest) {
         let shared = Rc::clone(&self.shared);
         tokio::task::spawn_local(async move {
-            let voter = shared.leader.borrow().current();
-            let asked = timeout(ANSWER_WITHIN, shared.ask_suspiciously(&request, voter)).await;
-            let answer = asked.ok().flatten().ok_or(ControlUnreachable);
-            if let Some(voter) = voter {
-                shared.learn(voter, &answer);
-            }
+            let answer = shared.ask_in_turn(&request).await.ok_or(ControlUnreachable);
             if let Some(news) = answer.as_ref().ok().and_then(news_of) {
                 driver.peers().learn(&news.nodes);
             }
@@ -71,32 +81,61 @@ fn news_of(answer: &ControlAnswer) -> Option<&News> {
 }
 
 impl Shared {
+    /// Asks as soon as not too many questions are under way.
+    async fn ask_in_turn(&self, request: &ControlRequest) -> Option<ControlAnswer> {
+        let vital = matches!(
+            request,
+            ControlRequest::Register(_) | ControlRequest::Renew(_) | ControlRequest::Watch { .. }
+        );
+        let _turn = match vital {
+            true => None,
+            false => Some(self.under_way.acquire().await.expect("the semaphore is never closed")),
+        };
+        let voter = self.leader.borrow().current()?;
+        let asked_at = Instant::now();
+        let answer = self.ask_suspiciously(request, voter, asked_at).await;
+        match &answer {
+            Some(ControlAnswer::Refused(ControlRefusal::NotLeader { leader })) => {
+                self.leader.borrow_mut().refused(voter, leader.map(|leader| leader.control));
+            }
+            Some(_) => {}
+            None => self.doubt(voter, asked_at),
+        }
+        answer
+    }
+
     /// Asks, and after a silence lets the next questions go elsewhere; a late answer still counts.
     async fn ask_suspiciously(
         &self,
         request: &ControlRequest,
-        voter: Option<SocketAddr>,
+        voter: SocketAddr,
+        asked_at: Instant,
     ) -> Option<ControlAnswer> {
-        let answer = self.ask(request);
+        let answer = timeout(ANSWER_WITHIN, self.ask(request, voter));
         tokio::pin!(answer);
         tokio::select! {
-            answer = &mut answer => return answer,
+            answer = &mut answer => return answer.ok().flatten(),
             () = sleep(SUSPECT_AFTER) => {}
         }
-        if let Some(voter) = voter {
+        if !self.has_heard(voter, asked_at) {
             self.leader.borrow_mut().silent(voter);
         }
-        answer.await
+        answer.await.ok().flatten()
     }
 
-    async fn ask(&self, request: &ControlRequest) -> Option<ControlAnswer> {
-        let connection = self.connection().await?;
+    async fn ask(&self, request: &ControlRequest, voter: SocketAddr) -> Option<ControlAnswer> {
+        let connection = self.connection(voter).await?;
         let (mut send, mut recv) = connection.open_bi().await.ok()?;
         send.write_frame(codec::to_vec(request).into(), Bytes::new()).await.ok()?;
         send.finish().ok()?;
         let frame = recv.read_frame().await.ok()??;
         match codec::from_slice(&frame.body) {
-            Ok(answer) => Some(answer),
+            Ok(answer) => {
+                if let Some(kept) = self.kept.borrow_mut().as_mut().filter(|kept| kept.voter == voter) {
+                    kept.heard_at = Instant::now();
+                }
+                Some(answer)
+            }
             Err(error) => {
                 tracing::warn!(%error, "the control plane's answer cannot be read");
                 None
@@ -104,8 +143,7 @@ impl Shared {
         }
     }
 
-    async fn connection(&self) -> Option<Connection> {
-        let voter = self.leader.borrow().current()?;
+    async fn connection(&self, voter: SocketAddr) -> Option<Connection> {
         if let Some(connection) = self.live(voter) {
             return Some(connection);
         }
@@ -115,7 +153,8 @@ impl Shared {
         }
         match self.endpoint.connect(voter, Plane::Control, None).await {
             Ok(connection) => {
-                self.connection.replace(Some((voter, connection.clone())));
+                let kept = Kept { voter, connection: connection.clone(), heard_at: Instant::now() };
+                self.kept.replace(Some(kept));
                 Some(connection)
             }
             Err(error) => {
@@ -126,23 +165,23 @@ impl Shared {
     }
 
     fn live(&self, voter: SocketAddr) -> Option<Connection> {
-        let (connected, connection) = self.connection.borrow().clone()?;
-        (connected == voter && connection.close_reason().is_none()).then_some(connection)
+        let kept = self.kept.borrow();
+        let kept = kept.as_ref().filter(|kept| kept.voter == voter)?;
+        kept.connection.close_reason().is_none().then(|| kept.connection.clone())
     }
 
-    /// The next question goes where this answer, or its lack, says.
-    fn learn(&self, voter: SocketAddr, answer: &Result<ControlAnswer, ControlUnreachable>) {
-        match answer {
-            Err(ControlUnreachable) => {
-                self.leader.borrow_mut().silent(voter);
-                // The next question to this voter dials again.
-                let mut kept = self.connection.borrow_mut();
-                kept.take_if(|(connected, _)| *connected == voter);
-            }
-            Ok(ControlAnswer::Refused(ControlRefusal::NotLeader { leader })) => {
-                self.leader.borrow_mut().refused(voter, leader.map(|leader| leader.control));
-            }
-            Ok(_) => {}
+    /// Whether the voter has answered anything since: then it lives, and a question without an answer
+    /// says nothing about the connection.
+    fn has_heard(&self, voter: SocketAddr, since: Instant) -> bool {
+        let kept = self.kept.borrow();
+        kept.as_ref().is_some_and(|kept| kept.voter == voter && kept.heard_at > since)
+    }
+
+    /// A question found no answer. If nothing else did, the next one dials anew.
+    fn doubt(&self, voter: SocketAddr, asked_at: Instant) {
+        if !self.has_heard(voter, asked_at) {
+            self.leader.borrow_mut().silent(voter);
+            self.kept.borrow_mut().take_if(|kept| kept.voter == voter);
         }
     }
 }
