@@ -21,13 +21,14 @@ use trefoil_protocol::message::tenant::{
 use trefoil_protocol::sign::Signatory;
 use trefoil_protocol::time::BootTime;
 
+use crate::arrivals::{Arrivals, Next, TAKEN_AT_ONCE};
 use crate::authorise::authorise;
 use crate::effect::{Effect, Fatal};
 use crate::event::{ControlTicket, ControlUnreachable, Event, RequestId, VerifiedPrincipal};
 use crate::lease::Lease;
 use crate::outbox::{Context, Identity, Outbox};
 use crate::retire::Retirement;
-use crate::session::{Answered, NodeSettings, Session};
+use crate::session::{Answered, Known, NodeSettings, Session};
 use crate::view::View;
 use crate::volume::holding::Holding;
 use crate::volume::replica::Replica;
@@ -69,6 +70,7 @@ pub struct NodeCore<D: Disk> {
     store: Store<D>,
     identity: Identity,
     view: View,
+    arrivals: Arrivals,
     lease: Lease,
     session: Session,
     volumes: BTreeMap<VolumeId, Replica<D>>,
@@ -112,6 +114,7 @@ impl<D: Disk> NodeCore<D> {
             store,
             identity,
             view: View::default(),
+            arrivals: Arrivals::default(),
             lease: Lease::none(),
             session: Session::new(settings),
             volumes: BTreeMap::new(),
@@ -151,7 +154,8 @@ impl<D: Disk> NodeCore<D> {
                 }
             }
         }
-        if self.out.take_news_wanted() {
+        self.take_in(now);
+        if self.out.take_news_wanted() && self.arrivals.is_empty() {
             self.session.renew_soon();
         }
         self.ask(now);
@@ -162,6 +166,7 @@ impl<D: Disk> NodeCore<D> {
     pub fn next_wakeup(&self) -> Option<BootTime> {
         let session = self.session.next_wakeup();
         let soonest = self.wakeups.next().map_or(session, |volumes| volumes.min(session));
+        let soonest = if self.arrivals.is_empty() { soonest } else { self.last_step };
         Some(soonest.max(self.last_step + TICK))
     }
 
@@ -313,7 +318,11 @@ impl<D: Disk> NodeCore<D> {
 
     fn ask(&mut self, now: BootTime) {
         let led = self.volumes.values().filter_map(statistics_of);
-        let known = (self.view.index, self.view.partly);
+        let known = Known {
+            applied: self.view.index,
+            partly: self.view.partly,
+            heard_more: !self.arrivals.is_empty(),
+        };
         self.session.ask(&self.identity, known, led, now, &mut self.out);
     }
 
@@ -345,9 +354,9 @@ impl<D: Disk> NodeCore<D> {
             }
             Ok(ControlAnswer::Granted { sent, covers, news }) => {
                 self.lease.granted(trefoil_protocol::mutant!(M04, sent, now), covers);
-                self.adopt(&news, now);
+                self.hear(news);
             }
-            Ok(ControlAnswer::News(news)) => self.adopt(&news, now),
+            Ok(ControlAnswer::News(news)) => self.hear(news),
             Ok(ControlAnswer::Refused(ControlRefusal::Unregistered)) => {
                 self.session.unregistered(now);
             }
@@ -362,19 +371,36 @@ impl<D: Disk> NodeCore<D> {
         }
     }
 
-    /// Takes news in: from here on this node acts by the new configurations and says so.
-    fn adopt(&mut self, news: &News, now: BootTime) {
-        let before = self.view.index;
-        let changed = self.view.adopt(news);
-        for volume in changed {
-            let config = self.view.volumes[&volume].clone();
-            match self.configure(config, now) {
-                Ok(()) => {}
-                // Nothing is wrong but the lack of room: whoever leads finds another member.
-                Err(StartError::Store(error)) if error.is_full() => {}
-                Err(error) => return self.out.fail_store(error),
+    fn hear(&mut self, news: News) {
+        self.view.meet(&news);
+        self.arrivals.push(news);
+    }
+
+    /// Takes some of the news in: from here on this node acts by the new configurations.
+    fn take_in(&mut self, now: BootTime) {
+        let mut taken = 0;
+        while taken < TAKEN_AT_ONCE {
+            match self.arrivals.next() {
+                None => return,
+                Some(Next::Volume(config, told_at)) if self.view.adopt(&config, told_at) => {
+                    taken += 1;
+                    match self.configure(config, now) {
+                        Ok(()) => {}
+                        // Nothing is wrong but the lack of room: whoever leads finds another member.
+                        Err(StartError::Store(error)) if error.is_full() => {}
+                        Err(error) => return self.out.fail_store(error),
+                    }
+                }
+                Some(Next::Volume(..)) => {}
+                Some(Next::All(news)) => self.is_up_to(&news, now),
             }
         }
+    }
+
+    /// All of these news is in; from here on this node says so.
+    fn is_up_to(&mut self, news: &News, now: BootTime) {
+        let before = self.view.index;
+        self.view.is_up_to(news);
         if self.view.index > before {
             self.session.renew_soon();
         }

@@ -99,6 +99,17 @@ impl Question {
     }
 }
 
+/// What the node knows of the configurations.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// Everything up to here.
+    pub applied: ConfigIndex,
+    /// And of the changes of the next position, those of the volumes up to this one.
+    pub partly: Option<VolumeId>,
+    /// News are on their way in.
+    pub heard_more: bool,
+}
+
 /// Which of the session's questions was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answered {
@@ -197,7 +208,7 @@ impl Session {
     pub fn ask<D: Disk>(
         &mut self,
         identity: &Identity,
-        (applied, partly): (ConfigIndex, Option<VolumeId>),
+        known: Known,
         led: impl Iterator<Item = VolumeStatistics>,
         now: BootTime,
         out: &mut Outbox<D>,
@@ -216,14 +227,16 @@ impl Session {
             let renew = Renew {
                 store: identity.store,
                 incarnation: identity.incarnation,
-                applied,
+                applied: known.applied,
                 sent: now,
                 volumes: self.told.news(led, now),
                 links: self.links.clone(),
             };
             self.renew.ask(out.ask(ControlRequest::Renew(renew)), now);
         }
-        if self.watch.is_due(now) {
+        // Who has heard more than it knows yet would only hear it again.
+        if self.watch.is_due(now) && !known.heard_more {
+            let Known { applied, partly, .. } = known;
             self.watch.ask(out.ask(ControlRequest::Watch { applied, partly }), now);
         }
     }

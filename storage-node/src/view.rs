@@ -31,8 +31,8 @@ pub struct View {
 }
 
 impl View {
-    /// Takes news in and answers which volumes' configurations changed by it.
-    pub fn adopt(&mut self, news: &News) -> Vec<VolumeId> {
+    /// Takes in what costs nothing: who there is, and what time it is.
+    pub fn meet(&mut self, news: &News) {
         self.now = self.now.max(news.now);
         if news.index >= self.index {
             self.signers = news.signers.clone();
@@ -43,14 +43,20 @@ impl View {
         for tenant in &news.tenants {
             self.tenants.insert(tenant.tenant, tenant.clone());
         }
-        let is_latest = news.index >= self.index;
-        (self.index, self.partly) = (self.index, self.partly).max((news.index, news.partly));
-        let newer = news.volumes.iter().filter(|config| self.is_newer(config, is_latest)).cloned();
-        let newer: Vec<VolumeConfig> = newer.collect();
-        for config in &newer {
+    }
+
+    /// Takes a volume in, from news of this position; whether it is new.
+    pub fn adopt(&mut self, config: &VolumeConfig, told_at: ConfigIndex) -> bool {
+        let newer = self.is_newer(config, told_at >= self.index);
+        if newer {
             self.volumes.insert(config.volume, config.clone());
         }
-        newer.iter().map(|config| config.volume).collect()
+        newer
+    }
+
+    /// Every volume of these news is in.
+    pub fn is_up_to(&mut self, news: &News) {
+        (self.index, self.partly) = (self.index, self.partly).max((news.index, news.partly));
     }
 
     /// The set of stores that ever held a volume shrinks without a new epoch: the latest news tell.
