@@ -8,6 +8,7 @@ use clap::Args;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use tokio::runtime::{Builder, Runtime};
 use tracing::Level;
+use trefoil_placement::Caution;
 use trefoil_placement::shell::Settings as PlacementSettings;
 use trefoil_protocol::config::LinkAddress;
 use trefoil_protocol::ids::LinkId;
@@ -109,6 +110,10 @@ pub(crate) fn placement(arguments: &PlacementArguments) -> Verdict {
     let PlacementArguments { serve: arguments, passphrase_file } = arguments;
     let file = PlacementFile::read(&arguments.config)?;
     let passphrase = passphrase(passphrase_file.as_deref().or(file.passphrase_file.as_deref()))?;
+    let mut caution = Caution::default();
+    if let Some(time) = &file.restore_after {
+        caution.restore_after = quantity::duration(time).map_err(Failure::usage)?;
+    }
     let settings = PlacementSettings {
         site: file.dc.parse().map_err(|error| Failure::usage(error).within(arguments.config.display()))?,
         cluster: file.cluster,
@@ -117,6 +122,7 @@ pub(crate) fn placement(arguments: &PlacementArguments) -> Verdict {
         listen: file.listen,
         tenant_listen: file.tenant_listen,
         master: file.master,
+        caution,
         passphrase: passphrase.into(),
         trust: file.trust,
         certificate: file.certificate,

@@ -84,6 +84,10 @@ pub(crate) struct PlacementFile {
     pub(crate) tenant_listen: SocketAddr,
     /// The sealed master key.
     pub(crate) master: PathBuf,
+    /// How long a data centre must be back, without a doubt, before it is relied on again; a minute
+    /// unless it says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) restore_after: Option<String>,
     /// The file with the passphrase that opens it; without, `TREFOIL_PASSPHRASE` is taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) passphrase_file: Option<PathBuf>,

@@ -91,6 +91,9 @@ impl Layout {
     }
 }
 
+/// A local cluster is for trying things out: a minute, as elsewhere, would be long.
+const RESTORE_AFTER: &str = "3s";
+
 /// Makes a passphrase for the master key, once.
 pub(super) fn write_secrets(layout: &Layout) -> Verdict {
     let path = layout.keys().join("passphrase");
@@ -130,6 +133,7 @@ fn placement(plan: &ClusterFile) -> PlacementFile {
         data: "data".into(),
         listen: plan.placement.listen,
         tenant_listen: plan.placement.tenant_listen,
+        restore_after: Some(RESTORE_AFTER.to_owned()),
         master: "../keys/master.sealed".into(),
         passphrase_file: Some("../keys/passphrase".into()),
         trust: "../ca/ca.pem".into(),

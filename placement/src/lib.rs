@@ -5,6 +5,7 @@
 //! effects. The shell (feature `shell`) gives it sockets, a disk and a clock; the simulator gives it
 //! others. Nothing here ever sees an object's name, content or data key.
 
+pub mod caution;
 mod controller;
 pub mod custodian;
 mod event;
@@ -16,5 +17,6 @@ pub mod raft_log;
 pub mod shell;
 pub mod state;
 
+pub use caution::Caution;
 pub use event::{Answer, Effect, Event, Request, RequestId};
 pub use placement::{COMPACT_AFTER, OpenError, Placement, Settings};

@@ -11,6 +11,7 @@ use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal};
 use trefoil_protocol::message::voter::{VoterBody, VoterMessage};
 use trefoil_protocol::time::BootTime;
 
+use crate::caution::Caution;
 use crate::controller::outbox::{Outbox, Waiting};
 use crate::controller::{Controller, Turn, not_leading};
 use crate::custodian::{Entropy, Keyring};
@@ -47,6 +48,8 @@ pub struct Settings {
     pub voters: Vec<VoterEntry>,
     /// The log is compacted when it has more entries than this.
     pub compact_after: usize,
+    /// How sure it wants to be before it changes what works.
+    pub caution: Caution,
 }
 
 /// Why the control plane cannot start.
@@ -85,6 +88,7 @@ struct Envelope {
 pub struct Placement<S> {
     voter: VoterId,
     compact_after: usize,
+    caution: Caution,
     keyring: Option<Keyring>,
     entropy: Box<dyn Entropy + Send>,
     log: RaftLog<S>,
@@ -130,6 +134,7 @@ impl<S: LogStore> Placement<S> {
         Ok(Self {
             voter: settings.voter,
             compact_after: settings.compact_after,
+            caution: settings.caution,
             keyring,
             entropy,
             log,
@@ -370,7 +375,7 @@ impl<S: LogStore> Placement<S> {
             controller.resign(&mut self.out);
             self.out.give_up();
         }
-        self.controller = leads.map(|term| (term, Controller::new(&self.state, now)));
+        self.controller = leads.map(|term| (term, Controller::new(&self.state, self.caution, now)));
     }
 
     fn with_controller<R>(

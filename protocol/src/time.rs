@@ -48,6 +48,13 @@ impl Add<Duration> for CpTime {
     }
 }
 
+impl CpTime {
+    /// So long before; zero if there was no such time.
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
 impl fmt::Display for CpTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:03}s", self.0 / 1000, self.0 % 1000)

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use trefoil_protocol::config::{Member, MemberState, Protection};
+use trefoil_protocol::config::{Member, MemberState, Protection, SingleDcPolicy};
 use trefoil_protocol::ids::{DcId, Epoch, Lsn, NodeId, StoreId};
 use trefoil_protocol::mutant;
 
@@ -128,7 +128,7 @@ impl Choice<'_> {
         }
         let primary = self.choose_primary(&eligible)?;
         let members = self.fill_up(staying).ok()?;
-        let protection = protection_of(config.protection, &members);
+        let protection = self.protection_of(&members);
         // Who does not answer and cannot be replaced may answer yet: a new epoch would only begin anew.
         let same = config.primary == Some(primary)
             && config.protection == protection
@@ -199,7 +199,7 @@ impl Choice<'_> {
     fn upkeep(&self, members: &[Member]) -> Option<Next> {
         let config = &self.record.config;
         let keep_primary = |members: Vec<Member>| {
-            let protection = protection_of(config.protection, &members);
+            let protection = self.protection_of(&members);
             (config.primary, members, protection)
         };
         if let Some(members) = self.completed(members) {
@@ -208,10 +208,30 @@ impl Choice<'_> {
         if config.protection == Protection::Restoring && self.evidence.restored {
             return Some((config.primary, members.to_vec(), Protection::BothDcs));
         }
-        if protection_of(config.protection, members) != config.protection {
+        if self.protection_of(members) != config.protection {
             return Some(keep_primary(members.to_vec()));
         }
         self.with_surplus_removed(members).or_else(|| self.with_one_more(members)).map(keep_primary)
+    }
+
+    /// The rule that follows from who is left. Entering `SingleDc` is immediate. Leaving it begins when
+    /// complete copies are in both data centres, on stores that have been there for a while, unless
+    /// nothing is acknowledged meanwhile; it ends with the primary's proof alone.
+    fn protection_of(&self, members: &[Member]) -> Protection {
+        let config = &self.record.config;
+        let in_both = |wanted: &dyn Fn(&Member) -> bool| {
+            count_dcs(members.iter().filter(|member| wanted(member)).map(|member| member.dc)) >= 2
+        };
+        let complete = |member: &Member| member.state == MemberState::InSync;
+        let in_need = config.single_dc == SingleDcPolicy::Refuse;
+        let steady = |member: &Member| in_need || (self.scene.fitness.steady)(member.node);
+        let steady = |member: &Member| complete(member) && steady(member);
+        match config.protection {
+            Protection::BothDcs if in_both(&|_| true) => Protection::BothDcs,
+            Protection::SingleDc if in_both(&steady) => Protection::Restoring,
+            Protection::Restoring if in_both(&complete) => Protection::Restoring,
+            _ => Protection::SingleDc,
+        }
     }
 
     fn completed(&self, members: &[Member]) -> Option<Vec<Member>> {
@@ -261,19 +281,6 @@ impl Choice<'_> {
             let in_sync: Vec<&Member> = rest.iter().filter(|m| m.state == MemberState::InSync).collect();
             (in_sync.len() >= COPIES && count_dcs(in_sync.iter().map(|m| m.dc)) >= 2).then_some(rest)
         })
-    }
-}
-
-/// The rule that follows from who is left. Entering `SingleDc` is immediate; leaving it begins when
-/// complete copies are in both data centres, and ends with the primary's proof alone.
-fn protection_of(present: Protection, members: &[Member]) -> Protection {
-    let complete = members.iter().filter(|member| member.state == MemberState::InSync);
-    let complete_in_both = count_dcs(complete.map(|member| member.dc)) >= 2;
-    let present_in_both = count_dcs(members.iter().map(|member| member.dc)) >= 2;
-    match present {
-        Protection::BothDcs if present_in_both => Protection::BothDcs,
-        Protection::SingleDc | Protection::Restoring if complete_in_both => Protection::Restoring,
-        _ => Protection::SingleDc,
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod outbox;
 mod outcome;
 mod plan;
 pub(crate) mod recruit;
+mod steadiness;
 pub(crate) mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,12 +25,14 @@ use trefoil_protocol::message::control::{
 use trefoil_protocol::message::tenant::{Refusal, RouteView, TenantAnswer, TenantCall, TenantRequest};
 use trefoil_protocol::time::BootTime;
 
+use crate::caution::Caution;
 use crate::controller::admin::{Reported, Wish};
 use crate::controller::attention::Attention;
 use crate::controller::failover::Evidence;
 use crate::controller::grants::Grants;
 use crate::controller::orders::{check_epoch, draft_certificates, draft_order};
 use crate::controller::outbox::{Outbox, Waiting};
+use crate::controller::steadiness::Steadiness;
 use crate::controller::watch::{Told, Watches, news};
 use crate::custodian::{Entropy, Keyring, new_tenant_key};
 use crate::event::{Answer, Request, RequestId};
@@ -74,6 +77,8 @@ pub(crate) struct Controller {
     busy_nodes: BTreeSet<NodeId>,
     /// Stores not to be recruited for a volume again before the given time.
     shunned: BTreeMap<(VolumeId, StoreId), BootTime>,
+    caution: Caution,
+    steadiness: Steadiness,
     /// Since when a volume that is down could come up without all of its members.
     returning: BTreeMap<VolumeId, BootTime>,
     last_tick: Option<BootTime>,
@@ -84,7 +89,7 @@ pub(crate) struct Controller {
 
 impl Controller {
     /// A leadership begins: assume that every node has just renewed and was just granted.
-    pub(crate) fn new(state: &State, now: BootTime) -> Self {
+    pub(crate) fn new(state: &State, caution: Caution, now: BootTime) -> Self {
         let nodes = state.topology.nodes().map(|record| record.entry.node);
         Self {
             grants: Grants::assume_all(nodes, now),
@@ -97,6 +102,8 @@ impl Controller {
             busy_volumes: BTreeSet::new(),
             busy_nodes: BTreeSet::new(),
             shunned: BTreeMap::new(),
+            caution,
+            steadiness: Steadiness::default(),
             returning: BTreeMap::new(),
             last_tick: None,
             tick_under_way: false,
@@ -303,7 +310,9 @@ impl Controller {
             ControlRequest::Lagging { volume, epoch, stores } => {
                 let record = led(volume, epoch)?;
                 let own = record.config.primary_member().map(|member| member.store);
-                let others = stores.into_iter().filter(|store| Some(*store) != own);
+                let others: Vec<StoreId> = stores.into_iter().filter(|store| Some(*store) != own).collect();
+                let doubted = others.iter().filter_map(|store| record.config.member_of_store(*store));
+                doubted.for_each(|member| self.steadiness.doubt(member.node));
                 self.evidence(volume, epoch).lagging.extend(others);
             }
             ControlRequest::Complete { volume, epoch, store } => {

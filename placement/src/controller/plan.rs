@@ -11,7 +11,7 @@ use trefoil_protocol::time::{BootTime, Millis, lease};
 use crate::controller::attention::is_at_rest;
 use crate::controller::failover::{Evidence, Scene, next_change};
 use crate::controller::outbox::Waiting;
-use crate::controller::recruit::Fitness;
+use crate::controller::recruit::{Fitness, up_nodes};
 use crate::controller::{Controller, Turn};
 use crate::event::Answer;
 use crate::state::{Command, State, TICK_EVERY, VolumeRecord};
@@ -22,6 +22,9 @@ const SCAN_EVERY: Duration = Duration::from_millis(100);
 
 /// How long a store that did not acknowledge is not recruited again for the same volume.
 const SHUN_FOR: Duration = Duration::from_secs(30);
+
+/// Moves are counted over this long.
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// How long a volume that was down waits for its other members once one could lead.
 const RETURN_WAIT: Duration = Duration::from_secs(3);
@@ -39,6 +42,9 @@ impl Controller {
         if scan {
             self.next_scan = turn.now + SCAN_EVERY;
             self.look_for_silence(turn);
+            let sure = up_nodes(&turn.state.topology).map(|entry| entry.node);
+            let sure = sure.filter(|node| self.grants.is_fresh(*node, turn.now));
+            self.steadiness.look(sure, turn.now);
             self.shunned.retain(|_, until| *until > turn.now);
             let restless = self.attention.in_turn();
             self.look_at(restless, turn);
@@ -103,6 +109,7 @@ impl Controller {
         let evidence = self.evidence.get(&volume).filter(|evidence| evidence.epoch == epoch);
         let evidence = evidence.cloned().unwrap_or_else(|| Evidence { epoch, ..Evidence::default() });
         let may_wait = self.may_wait(state, now, record);
+        let may_move = record.moves_since(state.clock.now().before(HOUR)) < self.caution.moves_per_hour;
         let scene = Scene {
             state,
             fitness: Fitness {
@@ -110,6 +117,8 @@ impl Controller {
                 shunned: &|store: StoreId| {
                     evidence.lagging.contains(&store) || self.shunned.contains_key(&(volume, store))
                 },
+                too_often: &|store: StoreId| !may_move && !record.config.ever_held.contains(&store),
+                steady: &|node: NodeId| self.steadiness.is_steady(node, self.caution.restore_after, now),
             },
             may_wait,
         };

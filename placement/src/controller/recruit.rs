@@ -56,13 +56,17 @@ pub(crate) struct Fitness<'a> {
     pub(crate) fresh: &'a dyn Fn(NodeId) -> bool,
     /// Reported as unreachable from this volume's primary a while ago.
     pub(crate) shunned: &'a dyn Fn(StoreId) -> bool,
+    /// Never held the volume, which was moved often enough lately.
+    pub(crate) too_often: &'a dyn Fn(StoreId) -> bool,
+    /// There for so long that it may be relied on again.
+    pub(crate) steady: &'a dyn Fn(NodeId) -> bool,
 }
 
 impl Fitness<'_> {
     /// For a volume that acknowledges nothing as it is: no caution may keep it from a store that might
     /// answer after all.
     pub(crate) fn in_need(&self) -> Fitness<'_> {
-        Fitness { fresh: self.fresh, shunned: &|_| false }
+        Fitness { shunned: &|_| false, ..*self }
     }
 }
 
@@ -74,9 +78,11 @@ pub(crate) fn recruit<'a>(
     dc: DcId,
     fitness: &Fitness<'_>,
 ) -> Result<&'a NodeEntry, NoRecruit> {
+    let urgent = members.len() < COPIES_LEAST || members.iter().all(|member| member.dc == members[0].dc);
     let candidates: Vec<&NodeEntry> = up_nodes(topology)
         .filter(|entry| entry.dc == dc && members.iter().all(|member| member.node != entry.node))
         .filter(|entry| !(fitness.shunned)(entry.store))
+        .filter(|entry| urgent || !(fitness.too_often)(entry.store))
         .collect();
     let fresh = candidates.iter().filter(|entry| (fitness.fresh)(entry.node));
     let rank = |entry: &&&NodeEntry| {

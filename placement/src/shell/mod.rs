@@ -26,6 +26,7 @@ use trefoil_protocol::ids::{DcId, InvalidId, NodeId, PublicKey, VoterId};
 use trefoil_transport::{BindError, ClusterName, Endpoint, IdentityError, Limits, Plane};
 use zeroize::Zeroizing;
 
+use crate::caution::Caution;
 use crate::custodian::Entropy;
 use crate::placement::{COMPACT_AFTER, OpenError, Placement, Settings as CoreSettings};
 use crate::shell::core_thread::CoreThread;
@@ -55,6 +56,8 @@ pub struct Settings {
     pub tenant_listen: SocketAddr,
     /// The sealed keys; made at the first start.
     pub master: PathBuf,
+    /// How sure it wants to be before it changes what works.
+    pub caution: Caution,
     /// What opens them.
     pub passphrase: Zeroizing<String>,
     /// The cluster's root certificates.
@@ -190,6 +193,7 @@ fn open_core(settings: &Settings) -> Result<Placement<LogFile>, RunError> {
         voter: own.voter,
         voters: vec![own],
         compact_after: COMPACT_AFTER,
+        caution: settings.caution,
     };
     Ok(Placement::open(core, Some(keyring), log, Box::new(entropy), clock::boot_time())?)
 }

@@ -119,7 +119,7 @@ impl State {
             Command::ReserveNonces(tenant, fresh) => {
                 return self.tenants.reserve_nonces(*tenant, fresh.as_ref());
             }
-            Command::Reconfigure(change) => self.volumes.change(index, change, &self.topology)?,
+            Command::Reconfigure(change) => self.volumes.change(index, change, &self.topology, self.clock.now())?,
             Command::Activate(volume, epoch, committed) => {
                 self.volumes.activate(index, *volume, *epoch, *committed, self.clock.now())?;
             }

@@ -18,6 +18,9 @@ use super::topology::Topology;
 /// The most members a volume has for a while; three is the aim.
 pub const MEMBERS_MAX: usize = 4;
 
+/// So many of a volume's moves are remembered.
+const MOVES_KEPT: usize = 16;
+
 /// What a node could do under a former configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(index_only)]
@@ -58,6 +61,9 @@ pub struct VolumeRecord {
     /// Since when a data centre of an activated configuration has no complete copy, if one has none.
     #[n(7)]
     pub debt_since: Option<CpTime>,
+    /// When it was given a store that had never held it, lately.
+    #[n(8)]
+    pub moves: Vec<CpTime>,
 }
 
 impl VolumeRecord {
@@ -132,6 +138,20 @@ impl VolumeRecord {
             // Left only with the proof that both data centres hold everything.
             self.at_risk = None;
         }
+    }
+
+    fn note_move(&mut self, members: &[Member], now: CpTime) {
+        if members.iter().any(|member| !self.member_until.contains_key(&member.store)) {
+            if self.moves.len() >= MOVES_KEPT {
+                self.moves.remove(0);
+            }
+            self.moves.push(now);
+        }
+    }
+
+    /// How many times since then it was given a store that had never held it.
+    pub fn moves_since(&self, since: CpTime) -> usize {
+        self.moves.iter().filter(|at| **at >= since).count()
     }
 
     /// Whether old objects wait for a copy in some member's data centre.
@@ -278,6 +298,7 @@ impl Volumes {
             fenced: BTreeSet::new(),
             at_risk: None,
             debt_since: None,
+            moves: Vec::new(),
         };
         record.note_holders();
         self.volumes.insert(self.last, record);
@@ -305,6 +326,7 @@ impl Volumes {
         index: ConfigIndex,
         change: &VolumeChange,
         topology: &Topology,
+        now: CpTime,
     ) -> Result<(), Rejection> {
         let record = self.volumes.get_mut(&change.volume).ok_or(Rejection::Unknown("volume"))?;
         if record.config.epoch != change.from {
@@ -315,6 +337,7 @@ impl Volumes {
         if let Some(missing) = record.breakage(change) {
             return Err(Rejection::Breaks(change.volume, missing));
         }
+        record.note_move(&change.members, now);
         record.reconfigure(index, change.primary, change.members.clone(), change.protection);
         record.except_fenced(index, topology);
         self.note(change.volume);

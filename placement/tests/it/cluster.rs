@@ -2,11 +2,12 @@
 //! nothing, adopt what they are told, and report their volumes ready at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use trefoil_placement::custodian::Keyring;
 use trefoil_placement::log_store::MemoryLogStore;
 use trefoil_placement::state::{State, VolumeRecord};
-use trefoil_placement::{Answer, COMPACT_AFTER, Effect, Event, Placement, Request, RequestId, Settings};
+use trefoil_placement::{Answer, COMPACT_AFTER, Caution, Effect, Event, Placement, Request, RequestId, Settings};
 use trefoil_protocol::config::{MemberState, Protection, SingleDcPolicy, VolumeConfig, VoterEntry};
 use trefoil_protocol::ids::{
     ConfigIndex, Epoch, Incarnation, Lsn, NodeId, StoreId, TenantId, VolumeId, VoterId,
@@ -18,6 +19,8 @@ use trefoil_protocol::time::{BootTime, CpTime, Millis};
 
 /// The window of every tenant made here.
 pub(crate) const WINDOW: Millis = Millis(10_000);
+/// How many seconds a data centre must be back before it is relied on.
+pub(crate) const RESTORE_AFTER: u64 = 10;
 /// How long the first copy stays.
 pub(crate) const RETENTION: Millis = Millis(2_000);
 
@@ -83,6 +86,7 @@ pub(crate) fn settings(name: &str, voters: &[VoterEntry]) -> Settings {
         voter: VoterId::of(node(name)),
         voters: voters.to_vec(),
         compact_after: COMPACT_AFTER,
+        caution: Caution { restore_after: Duration::from_secs(RESTORE_AFTER), ..Caution::default() },
     }
 }
 

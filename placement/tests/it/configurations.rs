@@ -178,8 +178,7 @@ fn r017_the_way_back_to_both_data_centres_takes_complete_copies_and_a_proof() {
     cluster.run_until(10_000, |c| c.config().activated && c.config().members.len() == 4);
     assert_eq!(cluster.protection(), Protection::SingleDc, "a copy that catches up proves nothing");
     cluster.complete_all();
-    cluster.run_until(10_000, |c| c.config().activated);
-    assert_eq!(cluster.protection(), Protection::Restoring);
+    cluster.run_until(15_000, |c| c.config().activated && c.protection() == Protection::Restoring);
     let restored = |epoch, persisted| ControlRequest::Restored {
         volume: VOLUME,
         epoch,

@@ -6,6 +6,7 @@ mod at_risk;
 mod cluster;
 mod configurations;
 mod deletes;
+mod hysteresis;
 mod leases;
 mod log;
 mod registration;

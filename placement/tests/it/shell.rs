@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use trefoil_placement::log_store::{HardState, LogBatch, LogEntry, LogSnapshot, LogStore, LogStoreError};
 use trefoil_placement::shell::log_file::LogFile;
 use trefoil_placement::shell::{RunError, Settings, run};
-use trefoil_placement::{Event, Placement, Request, RequestId};
+use trefoil_placement::{Caution, Event, Placement, Request, RequestId};
 use trefoil_protocol::codec;
 use trefoil_protocol::ids::{ConfigIndex, Incarnation, PrincipalId, TenantId, VoterId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
@@ -195,6 +195,7 @@ impl Process {
             cluster: "test".into(),
             id: "w1".into(),
             site: "w".parse().unwrap(),
+            caution: Caution::default(),
             data: self.folder.join("data"),
             listen: self.control,
             tenant_listen: self.custodian,

@@ -9,7 +9,7 @@ use trefoil_engine::{
     Store, StoreError, SyncError, SyncJob, SyncTicket, WipeError, WipeJob,
 };
 use trefoil_placement::custodian::Keyring;
-use trefoil_placement::{Placement, Settings};
+use trefoil_placement::{Caution, Placement, Settings};
 use trefoil_protocol::ids::{NodeId, StoreId, VolumeId};
 use trefoil_protocol::time::BootTime;
 use trefoil_storage_node::{NodeCore, NodeSettings, Pace, ReadTicket, StartError};
@@ -39,6 +39,9 @@ const PACE: Pace = Pace { keys_move_after: Duration::from_secs(2), keys_move_cou
 
 /// Few entries: a run of seconds meets snapshots.
 const COMPACT_AFTER: usize = 40;
+
+/// A lost data centre is relied on again while a run lasts.
+const CAUTION: Caution = Caution { restore_after: Duration::from_secs(2), moves_per_hour: 3 };
 
 /// What a process is configured with.
 #[derive(Debug)]
@@ -242,7 +245,8 @@ fn start_placement(shelf: Shelf, secret: &[u8; 32], voters: usize, mut boot: Boo
     let own = voters.iter().find(|entry| entry.voter == voter).expect("it is one of them");
     let signs_with = blake3::keyed_hash(secret, own.name.as_str().as_bytes());
     let keyring = (!own.witness).then(|| Keyring::from_secrets(secret, signs_with.as_bytes()));
-    let settings = Settings { cluster: "sim".to_owned(), voter, voters, compact_after: COMPACT_AFTER };
+    let settings =
+        Settings { cluster: "sim".to_owned(), voter, voters, compact_after: COMPACT_AFTER, caution: CAUTION };
     let (now, me, run) = (BootTime(boot.now.boot), boot.node, boot.incarnation);
     let entropy = move |bytes: &mut [u8]| fill(&mut boot.draws, bytes);
     match Placement::open(settings, keyring, shelf, Box::new(entropy), now) {

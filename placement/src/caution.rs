@@ -1,0 +1,21 @@
+//! How sure the control plane wants to be before it changes something that works: settings of a cell,
+//! the same for all of its voters.
+
+use std::time::Duration;
+
+/// When a change waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caution {
+    /// Stores of a data centre that was lost must have been there for so long, without a doubt, before
+    /// a volume relies on both data centres again.
+    pub restore_after: Duration,
+    /// How many times in an hour a volume may be given a store that never held it, as long as it has
+    /// two copies in both data centres without.
+    pub moves_per_hour: usize,
+}
+
+impl Default for Caution {
+    fn default() -> Self {
+        Self { restore_after: Duration::from_secs(60), moves_per_hour: 3 }
+    }
+}
