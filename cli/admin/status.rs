@@ -416,6 +416,7 @@ mod tests {
             window: Millis(1),
             first_copy_retention: Millis(0),
             single_dc: SingleDcPolicy::Allow,
+            handover: None,
         };
         ClusterStatus {
             now: CpTime(0),
@@ -435,6 +436,8 @@ mod tests {
             at_risk: vec![],
             debts: vec![],
             voters: vec![],
+            drained: vec![],
+            progress: None,
         }
     }
 

@@ -50,6 +50,7 @@ pub enum Event {
 }
 
 /// What is to be done.
+#[allow(clippy::large_enum_variant, reason = "an effect is made, carried out and gone")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Answer the request.

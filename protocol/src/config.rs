@@ -157,6 +157,10 @@ pub struct VolumeConfig {
     /// Whether writes go on under [`Protection::SingleDc`].
     #[n(13)]
     pub single_dc: SingleDcPolicy,
+    /// The in-sync member that is to be primary next: the present one shall let what is under way end and
+    /// then [yield](crate::message::control::ControlRequest::Yield).
+    #[n(14)]
+    pub handover: Option<StoreId>,
 }
 
 impl VolumeConfig {
@@ -205,6 +209,19 @@ impl NodeState {
             Self::Fenced => "fenced",
         }
     }
+}
+
+/// What operators want of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Duty {
+    /// It holds volumes like any other.
+    #[default]
+    #[n(0)]
+    Full,
+    /// It gives up what it holds and gets nothing new.
+    #[n(1)]
+    Leaving,
 }
 
 /// Where a node listens on one link.
@@ -274,6 +291,16 @@ pub struct NodeEntry {
     /// Its process id, as it reported it; for operators only.
     #[n(9)]
     pub pid: u32,
+    /// What it shall hold.
+    #[n(10)]
+    pub duty: Duty,
+}
+
+impl NodeEntry {
+    /// Whether volumes may be given to it.
+    pub fn is_at_work(&self) -> bool {
+        self.state == NodeState::Up && self.duty == Duty::Full
+    }
 }
 
 /// A tenant as nodes and clients know it.

@@ -506,6 +506,7 @@ impl State {
             window: Millis(5),
             first_copy_retention: Millis(0),
             single_dc: trefoil_protocol::config::SingleDcPolicy::Allow,
+            handover: None,
         };
         let entry = |name: &str| NodeEntry {
             node: node(name),
@@ -518,6 +519,7 @@ impl State {
             addresses: vec![LinkAddress { link: LinkId::One, address: self.addresses[&node(name)] }],
             state: NodeState::Up,
             pid: 1,
+            duty: Default::default(),
         };
         RouteView {
             tenant: TenantEntry {

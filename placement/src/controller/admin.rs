@@ -10,6 +10,7 @@ use trefoil_protocol::message::admin::{
     AdminAnswer, AdminRequest, AtRiskView, ClusterStatus, DebtView, VoterStatus,
 };
 use trefoil_protocol::message::control::{LinkReport, Renew, VolumeStatistics};
+use trefoil_protocol::message::plan::{Progress, Verb};
 use trefoil_protocol::time::Millis;
 
 use crate::controller::Turn;
@@ -26,6 +27,8 @@ pub(crate) enum Wish {
     Answer(AdminAnswer),
     /// A command; its outcome is the answer.
     Command(Command),
+    /// A plan to be made.
+    Plan(Verb),
 }
 
 fn refused(reason: impl Into<String>) -> Wish {
@@ -51,6 +54,11 @@ impl Reported {
         if let Some(links) = &renew.links {
             self.links.insert(node, links.clone());
         }
+    }
+
+    /// Objects and sealed bytes of a volume, as its primary said last.
+    pub(crate) fn size(&self, volume: VolumeId) -> (u64, u64) {
+        self.volumes.get(&volume).map_or((0, 0), |(_, told)| (told.objects, told.bytes))
     }
 
     /// What was said last of each volume. What is at risk changes with every write: only the present
@@ -79,10 +87,15 @@ impl Reported {
 }
 
 /// Weighs an operator's request.
-pub(crate) fn weigh(turn: &mut Turn<'_>, reported: &Reported, request: &AdminRequest) -> Wish {
+pub(crate) fn weigh(
+    turn: &mut Turn<'_>,
+    reported: &Reported,
+    progress: Option<Progress>,
+    request: &AdminRequest,
+) -> Wish {
     let state = turn.state;
     match request {
-        AdminRequest::Status => Wish::Answer(AdminAnswer::Status(status(turn, reported))),
+        AdminRequest::Status => Wish::Answer(AdminAnswer::Status(status(turn, reported, progress))),
         AdminRequest::ListTenants => {
             let tenants = state.tenants.all().map(|record| record.entry.clone());
             Wish::Answer(AdminAnswer::Tenants(tenants.collect()))
@@ -102,10 +115,14 @@ pub(crate) fn weigh(turn: &mut Turn<'_>, reported: &Reported, request: &AdminReq
             None => refused(format!("there is no tenant `{tenant}`")),
         },
         AdminRequest::FenceStore { store } => Wish::Command(Command::FenceStore(*store)),
+        AdminRequest::Plan { verb } => Wish::Plan(*verb),
+        AdminRequest::Apply { number } => Wish::Command(Command::ApplyPlan(*number)),
+        AdminRequest::CancelPlan => Wish::Command(Command::CancelPlan),
+        AdminRequest::Progress => Wish::Answer(AdminAnswer::Progress(progress)),
     }
 }
 
-fn status(turn: &Turn<'_>, reported: &Reported) -> ClusterStatus {
+fn status(turn: &Turn<'_>, reported: &Reported, progress: Option<Progress>) -> ClusterStatus {
     let state = turn.state;
     ClusterStatus {
         now: state.clock.now(),
@@ -118,6 +135,8 @@ fn status(turn: &Turn<'_>, reported: &Reported) -> ClusterStatus {
         at_risk: state.volumes.all().filter_map(at_risk_of).collect(),
         debts: state.volumes.all().filter_map(debt_of).collect(),
         voters: voters(turn),
+        drained: state.links.drained().collect(),
+        progress,
     }
 }
 

@@ -8,12 +8,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use trefoil_protocol::config::{MemberState, Protection, VolumeConfig};
+use trefoil_protocol::config::{MemberState, Protection};
 use trefoil_protocol::ids::{ConfigIndex, VolumeId};
 use trefoil_protocol::time::BootTime;
 
 use crate::controller::recruit::COPIES;
-use crate::state::State;
+use crate::state::{State, VolumeRecord};
 
 /// How often every volume is looked at, noted or not.
 const ALL_EVERY: Duration = Duration::from_secs(5);
@@ -82,8 +82,11 @@ impl Attention {
 }
 
 /// Whether nothing is left to do for a volume while nobody says anything new about it.
-pub(crate) fn is_at_rest(config: &VolumeConfig) -> bool {
-    config.activated
+pub(crate) fn is_at_rest(record: &VolumeRecord) -> bool {
+    let config = &record.config;
+    let nothing_wanted = record.wish.is_none() && config.handover.is_none();
+    nothing_wanted
+        && config.activated
         && config.primary.is_some()
         && config.protection == Protection::BothDcs
         && config.members.len() == COPIES

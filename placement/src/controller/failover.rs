@@ -4,11 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use trefoil_protocol::config::{Member, MemberState, Protection, SingleDcPolicy};
+use trefoil_protocol::config::{Duty, Member, MemberState, Protection, SingleDcPolicy};
 use trefoil_protocol::ids::{DcId, Epoch, Lsn, NodeId, StoreId};
 use trefoil_protocol::mutant;
 
 use crate::controller::recruit::{COPIES, COPIES_LEAST, Fitness, NoRecruit, neediest, recruit, shape};
+use crate::controller::wishes;
 use crate::state::{MEMBERS_MAX, State, Topology, VolumeChange, VolumeRecord};
 
 /// What the primary of one epoch has reported of its volume.
@@ -24,6 +25,8 @@ pub(crate) struct Evidence {
     pub(crate) complete: BTreeSet<StoreId>,
     /// The store that should lead instead.
     pub(crate) better: Option<StoreId>,
+    /// It takes nothing new, and who is to follow has everything.
+    pub(crate) yielded: bool,
     /// Everything acknowledged under `SingleDc` is in both data centres.
     pub(crate) restored: bool,
 }
@@ -34,6 +37,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) fitness: Fitness<'a>,
     /// A volume that was down waits a little for all of its members.
     pub(crate) may_wait: bool,
+    /// A plan may begin another copy.
+    pub(crate) may_move: bool,
 }
 
 /// The next configuration of a volume, if it should have another one now.
@@ -104,14 +109,8 @@ impl Choice<'_> {
         (Some(better.node) != self.record.config.primary).then_some(better)
     }
 
-    /// Those of `members` that hold everything acknowledged and are there.
     fn eligible(&self, members: &[Member]) -> Vec<Member> {
-        let complete = self.record.complete_stores();
-        let eligible = members.iter().filter(|member| {
-            let complete = member.state == MemberState::InSync && complete.contains(&member.store);
-            mutant!(M07, complete, true) && self.topology.is_live(member)
-        });
-        eligible.copied().collect()
+        eligible(self.topology, self.record, members)
     }
 
     fn repair(&self, staying: Vec<Member>) -> Option<Next> {
@@ -162,7 +161,10 @@ impl Choice<'_> {
             return (self.scene.fitness.fresh)(present.node).then_some(present.node);
         }
         let fresh = eligible.iter().filter(|m| !present(m) && (self.scene.fitness.fresh)(m.node));
-        fresh.map(|m| (m.dc != self.record.home, m.node)).min().map(|(_, node)| node)
+        let leaving =
+            |m: &Member| self.topology.node(m.node).is_some_and(|entry| entry.duty == Duty::Leaving);
+        let ranked = fresh.map(|m| (leaving(m), m.dc != self.record.home, m.node));
+        ranked.min().map(|(_, _, node)| node)
     }
 
     /// Recruits up to three members, whoever was slow lately only if nothing could be acknowledged
@@ -211,6 +213,17 @@ impl Choice<'_> {
         if self.protection_of(members) != config.protection {
             return Some(keep_primary(members.to_vec()));
         }
+        if let Some(next) = self.handed_over(members) {
+            return Some(next);
+        }
+        if self.record.wish.is_some() && members.len() >= COPIES {
+            // The primary goes first: what may be lost soon shall not lead while copies are made.
+            if wishes::successor(self.record, &self.eligible(members)).is_some() {
+                return None;
+            }
+            let (fitness, may_move) = (&self.scene.fitness, self.scene.may_move);
+            return wishes::step(self.topology, self.record, members, fitness, may_move).map(keep_primary);
+        }
         self.with_surplus_removed(members).or_else(|| self.with_one_more(members)).map(keep_primary)
     }
 
@@ -232,6 +245,14 @@ impl Choice<'_> {
             Protection::Restoring if in_both(&complete) => Protection::Restoring,
             _ => Protection::SingleDc,
         }
+    }
+
+    /// With the primary that was waited for.
+    fn handed_over(&self, members: &[Member]) -> Option<Next> {
+        let to = self.record.config.handover.filter(|_| self.evidence.yielded)?;
+        let next = self.eligible(members).into_iter().find(|member| member.store == to)?;
+        let fresh = (self.scene.fitness.fresh)(next.node);
+        fresh.then(|| (Some(next.node), members.to_vec(), self.record.config.protection))
     }
 
     fn completed(&self, members: &[Member]) -> Option<Vec<Member>> {
@@ -282,6 +303,16 @@ impl Choice<'_> {
             (in_sync.len() >= COPIES && count_dcs(in_sync.iter().map(|m| m.dc)) >= 2).then_some(rest)
         })
     }
+}
+
+/// Those of `members` that hold everything acknowledged and are there.
+pub(crate) fn eligible(topology: &Topology, record: &VolumeRecord, members: &[Member]) -> Vec<Member> {
+    let complete = record.complete_stores();
+    let eligible = members.iter().filter(|member| {
+        let complete = member.state == MemberState::InSync && complete.contains(&member.store);
+        mutant!(M07, complete, true) && topology.is_live(member)
+    });
+    eligible.copied().collect()
 }
 
 fn as_set(members: &[Member]) -> BTreeSet<(StoreId, MemberState)> {

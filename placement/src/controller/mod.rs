@@ -4,15 +4,21 @@
 
 pub(crate) mod admin;
 mod attention;
+mod balance;
 pub(crate) mod failover;
 pub(crate) mod grants;
+mod handover;
+mod operations;
 pub(crate) mod orders;
 pub(crate) mod outbox;
 mod outcome;
+mod pace;
 mod plan;
+mod planner;
 pub(crate) mod recruit;
 mod steadiness;
 pub(crate) mod watch;
+mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,8 +36,10 @@ use crate::controller::admin::{Reported, Wish};
 use crate::controller::attention::Attention;
 use crate::controller::failover::Evidence;
 use crate::controller::grants::Grants;
+use crate::controller::handover::Handovers;
 use crate::controller::orders::{check_epoch, draft_certificates, draft_order};
 use crate::controller::outbox::{Outbox, Waiting};
+use crate::controller::pace::Pace;
 use crate::controller::steadiness::Steadiness;
 use crate::controller::watch::{Told, Watches, news};
 use crate::custodian::{Entropy, Keyring, new_tenant_key};
@@ -77,6 +85,8 @@ pub(crate) struct Controller {
     busy_nodes: BTreeSet<NodeId>,
     /// Stores not to be recruited for a volume again before the given time.
     shunned: BTreeMap<(VolumeId, StoreId), BootTime>,
+    handovers: Handovers,
+    pace: Pace,
     caution: Caution,
     steadiness: Steadiness,
     /// Since when a volume that is down could come up without all of its members.
@@ -102,6 +112,8 @@ impl Controller {
             busy_volumes: BTreeSet::new(),
             busy_nodes: BTreeSet::new(),
             shunned: BTreeMap::new(),
+            handovers: Handovers::default(),
+            pace: Pace::default(),
             caution,
             steadiness: Steadiness::default(),
             returning: BTreeMap::new(),
@@ -123,7 +135,10 @@ impl Controller {
                     turn.out.answer(id, Answer::Control(answer));
                 }
             }
-            Request::Admin(_, request @ (AdminRequest::Status | AdminRequest::ListTenants)) => {
+            Request::Admin(
+                _,
+                request @ (AdminRequest::Status | AdminRequest::ListTenants | AdminRequest::Progress),
+            ) => {
                 self.confirm(turn, Confirming::Look(id, request));
             }
             Request::Admin(_, request) => self.admin(turn, id, &request),
@@ -333,6 +348,14 @@ impl Controller {
                 }
                 self.evidence(volume, epoch).restored = true;
             }
+            ControlRequest::Yield { volume, epoch, stopped_for } => {
+                let record = led(volume, epoch)?;
+                if record.config.handover.is_none() {
+                    return Err(ControlRefusal::NotYet);
+                }
+                self.handovers.stopped(volume, epoch, stopped_for, turn.now);
+                self.evidence(volume, epoch).yielded = true;
+            }
             ControlRequest::RequestPurge { volume, epoch, scope, claims } => {
                 let record = led(volume, epoch)?;
                 return purge(turn, id, record, scope, &claims);
@@ -360,7 +383,9 @@ impl Controller {
     }
 
     fn admin(&mut self, turn: &mut Turn<'_>, id: RequestId, request: &AdminRequest) {
-        match admin::weigh(turn, &self.reported, request) {
+        let progress = self.progress(turn.state);
+        match admin::weigh(turn, &self.reported, progress, request) {
+            Wish::Plan(verb) => self.make_plan(turn, id, verb),
             Wish::Answer(answer) => turn.out.answer(id, Answer::Admin(answer)),
             Wish::Command(command) => turn.out.propose(command, Waiting::Admin(id)),
         }

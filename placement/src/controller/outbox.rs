@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use trefoil_protocol::ids::{NodeId, TenantId, VolumeId};
 use trefoil_protocol::message::admin::AdminAnswer;
 use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, PurgeEvidence, Renew};
+use trefoil_protocol::message::plan::PlanView;
 use trefoil_protocol::message::tenant::Refusal;
 
 use crate::event::{Answer, RequestId};
@@ -27,6 +28,8 @@ pub(crate) enum Waiting {
     Certify(RequestId, VolumeId, Vec<PurgeEvidence>),
     /// An operator.
     Admin(RequestId),
+    /// An operator who wants a plan, all of it but its number.
+    Plan(RequestId, Box<PlanView>),
     /// A principal that wants its keys.
     Keys(RequestId, TenantId),
     /// The controller: a volume's change or activation.
@@ -52,7 +55,7 @@ impl Waiting {
                 *id,
                 Answer::Control(ControlAnswer::Refused(ControlRefusal::NotLeader { leader: None })),
             )),
-            Self::Admin(id) => {
+            Self::Admin(id) | Self::Plan(id, _) => {
                 let reason = "the control plane changed its leader; look whether it was done".to_owned();
                 Some((*id, Answer::Admin(AdminAnswer::Refused(reason))))
             }

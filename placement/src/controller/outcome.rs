@@ -5,6 +5,7 @@ use trefoil_protocol::deletion::{SignedCertificate, SignedPurgeOrder};
 use trefoil_protocol::ids::{TenantId, VolumeId};
 use trefoil_protocol::message::admin::AdminAnswer;
 use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, PurgeEvidence};
+use trefoil_protocol::message::plan::PlanView;
 use trefoil_protocol::message::tenant::{KeysView, Refusal, TenantAnswer, TenantKeyGrant, TenantResponse};
 use trefoil_protocol::mutant;
 use trefoil_protocol::time::CpTime;
@@ -65,6 +66,13 @@ impl Controller {
             Waiting::Admin(id) => {
                 self.attention.note_all();
                 turn.out.answer(id, Answer::Admin(administered(turn, outcome)));
+            }
+            Waiting::Plan(id, view) => {
+                let answer = match outcome {
+                    Outcome::Plan(number) => AdminAnswer::Plan(PlanView { number, ..*view }),
+                    other => administered(turn, other),
+                };
+                turn.out.answer(id, Answer::Admin(answer));
             }
             Waiting::Keys(id, tenant) => {
                 turn.out.answer(id, Answer::Tenant(keys(turn, tenant, outcome)));

@@ -9,9 +9,10 @@ use trefoil_protocol::mutant;
 use trefoil_protocol::time::{BootTime, Millis, lease};
 
 use crate::controller::attention::is_at_rest;
-use crate::controller::failover::{Evidence, Scene, next_change};
+use crate::controller::failover::{Evidence, Scene, eligible, next_change};
 use crate::controller::outbox::Waiting;
 use crate::controller::recruit::{Fitness, up_nodes};
+use crate::controller::wishes::{UnderWay, successor};
 use crate::controller::{Controller, Turn};
 use crate::event::Answer;
 use crate::state::{Command, State, TICK_EVERY, VolumeRecord};
@@ -84,15 +85,22 @@ impl Controller {
     }
 
     fn look_at(&mut self, volumes: impl IntoIterator<Item = VolumeId>, turn: &mut Turn<'_>) {
+        let mut under_way = UnderWay::of(turn.state);
         for volume in volumes {
             let Some(record) = turn.state.volumes.get(volume) else { continue };
+            self.look_at_pace(turn, volume);
+            if record.config.activated {
+                self.handovers.activated(volume, record.config.epoch, turn.now);
+            }
             if self.busy_volumes.contains(&volume) {
                 continue; // Noted again when its command is settled.
             }
-            if let Some(command) = self.next_command(turn.state, turn.now, record) {
+            if let Some(command) = self.next_command(turn.state, turn.now, record, under_way) {
+                under_way.handovers += usize::from(matches!(command, Command::HandOver(.., Some(_))));
+                under_way.moves += usize::from(record.wish.is_some());
                 self.busy_volumes.insert(volume);
                 turn.out.propose(command, Waiting::Volume(volume));
-            } else if !is_at_rest(&record.config) || self.has_complaint(&record.config) {
+            } else if !is_at_rest(record) || self.has_complaint(&record.config) {
                 self.attention.is_restless(volume);
             }
         }
@@ -104,7 +112,13 @@ impl Controller {
         evidence.is_some_and(|evidence| !evidence.lagging.is_empty() || evidence.better.is_some())
     }
 
-    fn next_command(&mut self, state: &State, now: BootTime, record: &VolumeRecord) -> Option<Command> {
+    fn next_command(
+        &mut self,
+        state: &State,
+        now: BootTime,
+        record: &VolumeRecord,
+        under_way: UnderWay,
+    ) -> Option<Command> {
         let (volume, epoch) = (record.config.volume, record.config.epoch);
         let evidence = self.evidence.get(&volume).filter(|evidence| evidence.epoch == epoch);
         let evidence = evidence.cloned().unwrap_or_else(|| Evidence { epoch, ..Evidence::default() });
@@ -121,18 +135,42 @@ impl Controller {
                 steady: &|node: NodeId| self.steadiness.is_steady(node, self.caution.restore_after, now),
             },
             may_wait,
+            may_move: under_way.may_move(),
         };
         if let Some(change) = next_change(&scene, record, &evidence) {
             self.shun(volume, &evidence, now);
             self.returning.remove(&volume);
             return Some(Command::Reconfigure(change));
         }
+        if record.config.activated {
+            return self.pursue_handover(state, now, record, under_way);
+        }
         // From the activation on only this epoch's stores count: none begins with a primary that may be
         // gone already.
         let there = record.config.primary.is_some_and(|primary| self.grants.is_fresh(primary, now));
-        let may_activate = !record.config.activated && there && self.all_released(record, now);
+        let may_activate = there && self.all_released(record, now);
         let committed = evidence.ready.filter(|_| may_activate)?;
         Some(Command::Activate(volume, epoch, committed))
+    }
+
+    /// Asks for the primary that a plan wants, and calls off what nobody wants any more.
+    fn pursue_handover(
+        &mut self,
+        state: &State,
+        now: BootTime,
+        record: &VolumeRecord,
+        under_way: UnderWay,
+    ) -> Option<Command> {
+        let mut eligible = eligible(&state.topology, record, &record.config.members);
+        eligible.retain(|member| self.grants.is_fresh(member.node, now));
+        let wanted = successor(record, &eligible).map(|member| member.store);
+        match (record.config.handover, wanted) {
+            (None, None) => None,
+            (None, Some(_)) if !under_way.may_hand_over() => None,
+            (Some(asked), wanted) if wanted != Some(asked) => Some(self.handovers.call_off(record, now)),
+            (_, Some(to)) => self.handovers.ask(record, to, now),
+            (Some(_), None) => unreachable!("what was asked for differs from nothing"),
+        }
     }
 
     /// Whether nobody can serve any more under a former configuration.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use trefoil_protocol::config::{Member, NodeEntry, NodeState};
+use trefoil_protocol::config::{Duty, Member, NodeEntry, NodeState};
 use trefoil_protocol::ids::{DcId, NodeId, StoreId, TenantId, VolumeId};
 
 use crate::state::{Topology, VolumeRecord};
@@ -63,6 +63,11 @@ pub(crate) struct Fitness<'a> {
 }
 
 impl Fitness<'_> {
+    /// For what operators asked for: it is no move too many.
+    pub(crate) fn at_will(&self) -> Fitness<'_> {
+        Fitness { too_often: &|_| false, ..*self }
+    }
+
     /// For a volume that acknowledges nothing as it is: no caution may keep it from a store that might
     /// answer after all.
     pub(crate) fn in_need(&self) -> Fitness<'_> {
@@ -80,6 +85,7 @@ pub(crate) fn recruit<'a>(
 ) -> Result<&'a NodeEntry, NoRecruit> {
     let urgent = members.len() < COPIES_LEAST || members.iter().all(|member| member.dc == members[0].dc);
     let candidates: Vec<&NodeEntry> = up_nodes(topology)
+        .filter(|entry| entry.duty == Duty::Full)
         .filter(|entry| entry.dc == dc && members.iter().all(|member| member.node != entry.node))
         .filter(|entry| !(fitness.shunned)(entry.store))
         .filter(|entry| urgent || !(fitness.too_often)(entry.store))
@@ -104,7 +110,8 @@ pub(crate) fn recruit<'a>(
 pub(crate) fn place(topology: &Topology, tenant: TenantId, volume: VolumeId, home: DcId) -> Vec<NodeEntry> {
     let mut chosen: Vec<NodeEntry> = Vec::new();
     for (dc, count) in shape(topology, home, &[]) {
-        let mut ranked: Vec<&NodeEntry> = up_nodes(topology).filter(|entry| entry.dc == dc).collect();
+        let in_dc = up_nodes(topology).filter(|entry| entry.dc == dc && entry.duty == Duty::Full);
+        let mut ranked: Vec<&NodeEntry> = in_dc.collect();
         ranked.sort_by_key(|entry| (rendezvous(tenant, volume, entry), entry.node));
         for _ in 0..count {
             let racks: BTreeSet<_> = chosen.iter().filter(|e| e.dc == dc).map(|e| e.rack).collect();
@@ -118,7 +125,7 @@ pub(crate) fn place(topology: &Topology, tenant: TenantId, volume: VolumeId, hom
 }
 
 /// The lower, the better: -log2(hash) / capacity, in fixed point.
-fn rendezvous(tenant: TenantId, volume: VolumeId, entry: &NodeEntry) -> u64 {
+pub(crate) fn rendezvous(tenant: TenantId, volume: VolumeId, entry: &NodeEntry) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"trefoil/v1/rendezvous");
     hasher.update(&tenant.0.to_le_bytes());
@@ -160,6 +167,7 @@ mod tests {
             addresses: Vec::new(),
             state: NodeState::Up,
             pid: 1,
+            duty: Duty::Full,
         }
     }
 

@@ -60,6 +60,7 @@ pub(crate) fn news(state: &State, node: NodeId, since: Told) -> News {
         tenants: tenants.map(|record| record.entry.clone()).collect(),
         retire: state.topology.node(node).map_or_else(Vec::new, |entry| to_retire(state, entry)),
         signers: state.voters.signers(),
+        drained: state.links.drained().collect(),
     }
 }
 
@@ -99,8 +100,9 @@ fn to_retire(state: &State, entry: &NodeEntry) -> Vec<VolumeId> {
 }
 
 /// Whether somebody who waits should be woken for it.
-fn is_worth_telling(news: &News) -> bool {
-    !(news.volumes.is_empty() && news.nodes.is_empty() && news.tenants.is_empty())
+fn is_worth_telling(state: &State, since: Told, news: &News) -> bool {
+    let links = state.links.changed() > since.index;
+    links || !(news.volumes.is_empty() && news.nodes.is_empty() && news.tenants.is_empty())
 }
 
 struct Watch {
@@ -144,7 +146,7 @@ impl Watches {
         }
         self.nodes.retain(|node, watch| {
             let news = news(state, *node, watch.since);
-            let due = is_worth_telling(&news) || now >= watch.until;
+            let due = is_worth_telling(state, watch.since, &news) || now >= watch.until;
             if due {
                 answers.push((watch.request, news));
             }

@@ -7,11 +7,13 @@ use minicbor::{Decode, Encode};
 use trefoil_protocol::config::{Member, Protection, SingleDcPolicy};
 use trefoil_protocol::deletion::{PurgeOrder, PurgeScope};
 use trefoil_protocol::ids::{
-    DcId, Epoch, Hash, Incarnation, Lsn, NodeId, PrincipalId, PublicKey, StoreId, TenantId, TenantName,
-    VersionId, VolumeId, VoterId,
+    ConfigIndex, DcId, Epoch, Hash, Incarnation, Lsn, NodeId, PrincipalId, PublicKey, StoreId, TenantId,
+    TenantName, VersionId, VolumeId, VoterId,
 };
 use trefoil_protocol::message::control::{Note, Noted, Register};
 use trefoil_protocol::time::{CpTime, Millis};
+
+use super::plans::PlanDraft;
 
 /// A change of the replicated state.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -62,6 +64,19 @@ pub enum Command {
     /// A voter says which copy of the log it has and what it signs with.
     #[n(14)]
     IntroduceVoter(#[n(0)] VoterId, #[n(1)] u64, #[n(2)] Option<PublicKey>),
+    /// The primary of this epoch shall let what is under way end and give the volume to this in-sync
+    /// store; or go on as before.
+    #[n(15)]
+    HandOver(#[n(0)] VolumeId, #[n(1)] Epoch, #[n(2)] Option<StoreId>),
+    /// A plan, kept for somebody to apply.
+    #[n(16)]
+    EnterPlan(#[n(0)] PlanDraft),
+    /// The plan of this number is to be carried out.
+    #[n(17)]
+    ApplyPlan(#[n(0)] u64),
+    /// What is left of the plan under way is given up.
+    #[n(18)]
+    CancelPlan,
 }
 
 /// A tenant to be made.
@@ -196,6 +211,8 @@ pub enum Outcome {
     Certified(Vec<CpTime>),
     /// Where the account of what is at risk ends now.
     Noted(Noted),
+    /// The plan has this number.
+    Plan(u64),
     /// Nothing was done.
     Rejected(Rejection),
 }
@@ -235,6 +252,15 @@ pub enum Rejection {
     /// A window is not over.
     #[error("not yet")]
     NotYet,
+    /// Something that the plan was made from is not so any more.
+    #[error("a volume or node of the plan has changed since state {0}: make a new plan")]
+    PlanOutdated(ConfigIndex),
+    /// One plan at a time.
+    #[error("another plan is under way; wait for it or give it up with `trefoil plan cancel`")]
+    PlanUnderWay,
+    /// A node that holds volumes cannot go.
+    #[error("node {0} may still hold volumes: drain it first, or fence its store if it is lost")]
+    StillHolds(NodeId),
     /// The newest key has wrapped as much as it may.
     #[error("the newest key is used up")]
     KeyUsedUp,

@@ -7,6 +7,8 @@ mod by_change;
 mod clock;
 mod command;
 mod deletions;
+mod links;
+mod plans;
 mod tenants;
 mod topology;
 mod volumes;
@@ -25,6 +27,8 @@ pub use command::{
     CertifyDraft, Command, NewTenant, NewVolume, OrderDraft, Outcome, Rejection, VolumeChange, WrappedKey,
 };
 pub use deletions::{Deletions, LedgerEntry};
+pub use links::Links;
+pub use plans::{AppliedPlan, Lead, PlanDraft, PlanStep, Plans, Wish};
 pub use tenants::{NONCE_BLOCK, NONCE_BLOCKS_MAX, TenantRecord, Tenants};
 pub use topology::{NodeRecord, StoreRecord, Topology};
 pub use volumes::{MEMBERS_MAX, Role, VolumeRecord, Volumes};
@@ -60,6 +64,12 @@ pub struct State {
     /// Who keeps the log.
     #[n(8)]
     pub voters: Voters,
+    /// The cross connections as operators want them used.
+    #[n(9)]
+    pub links: Links,
+    /// What operators want done.
+    #[n(10)]
+    pub plans: Plans,
 }
 
 impl State {
@@ -75,6 +85,8 @@ impl State {
             volumes: Volumes::default(),
             deletions: Deletions::default(),
             voters: Voters::founding(voters),
+            links: Links::default(),
+            plans: Plans::default(),
         }
     }
 
@@ -119,7 +131,9 @@ impl State {
             Command::ReserveNonces(tenant, fresh) => {
                 return self.tenants.reserve_nonces(*tenant, fresh.as_ref());
             }
-            Command::Reconfigure(change) => self.volumes.change(index, change, &self.topology, self.clock.now())?,
+            Command::Reconfigure(change) => {
+                self.volumes.change(index, change, &self.topology, self.clock.now())?
+            }
             Command::Activate(volume, epoch, committed) => {
                 self.volumes.activate(index, *volume, *epoch, *committed, self.clock.now())?;
             }
@@ -127,6 +141,10 @@ impl State {
             Command::Note(note) => return self.volumes.enter_note(note).map(Outcome::Noted),
             Command::IssueOrder(draft) => return self.issue_order(draft),
             Command::Certify(draft) => return self.certify(draft),
+            Command::HandOver(volume, epoch, to) => self.volumes.hand_over(index, *volume, *epoch, *to)?,
+            Command::EnterPlan(draft) => return Ok(self.enter_plan(draft)),
+            Command::ApplyPlan(number) => return self.apply_plan(index, *number),
+            Command::CancelPlan => self.volumes.forget_wishes(),
             Command::IntroduceVoter(voter, log, key) => self.voters.introduce(*voter, *log, *key)?,
         }
         Ok(Outcome::Done)

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
-use trefoil_protocol::config::{Member, MemberState, NodeEntry, NodeState};
+use trefoil_protocol::config::{Duty, Member, MemberState, NodeEntry, NodeState};
 use trefoil_protocol::deletion::StoreKeyStatement;
 use trefoil_protocol::ids::{ConfigIndex, DcId, Incarnation, NodeId, PublicKey, StoreId};
 use trefoil_protocol::message::control::Register;
@@ -172,6 +172,7 @@ impl Topology {
             addresses: asked.addresses.clone(),
             state: if stays_up { NodeState::Up } else { NodeState::Down },
             pid: asked.pid,
+            duty: known.map_or(Duty::Full, |entry| entry.duty),
         };
         self.nodes.insert(asked.node, NodeRecord { entry, changed: index });
     }
@@ -199,11 +200,34 @@ impl Topology {
         Ok(())
     }
 
+    /// Every store that the node runs or ran and that is not fenced.
+    pub(super) fn stores_of(&self, node: NodeId) -> Vec<StoreId> {
+        let own = self.stores.iter().filter(|(_, record)| record.node == node && !record.fenced);
+        own.map(|(store, _)| *store).collect()
+    }
+
+    pub(super) fn set_duty(&mut self, index: ConfigIndex, node: NodeId, duty: Duty) -> Result<(), Rejection> {
+        let record = self.nodes.get_mut(&node).ok_or(Rejection::Unknown("node"))?;
+        record.entry.duty = duty;
+        record.changed = index;
+        Ok(())
+    }
+
+    /// Forgets a node that holds nothing. Its stores are dead for ever: none may come back.
+    pub(super) fn remove(&mut self, node: NodeId) -> Result<(), Rejection> {
+        self.nodes.remove(&node).ok_or(Rejection::Unknown("node"))?;
+        for record in self.stores.values_mut().filter(|record| record.node == node) {
+            record.fenced = true;
+        }
+        Ok(())
+    }
+
     pub(super) fn fence(&mut self, index: ConfigIndex, store: StoreId) -> Result<(), Rejection> {
         let record = self.stores.get_mut(&store).ok_or(Rejection::Unknown("store"))?;
         record.fenced = true;
-        let node = self.nodes.get_mut(&record.node).expect("a store's node is registered with it");
-        if node.entry.store == store && node.entry.state != NodeState::Fenced {
+        // A node that was removed left its stores behind.
+        let node = self.nodes.get_mut(&record.node);
+        if let Some(node) = node.filter(|n| n.entry.store == store && n.entry.state != NodeState::Fenced) {
             node.entry.state = NodeState::Fenced;
             node.changed = index;
         }

@@ -13,6 +13,7 @@ use trefoil_protocol::time::CpTime;
 use super::at_risk::AtRisk;
 use super::by_change::ByChange;
 use super::command::{NewTenant, NewVolume, Rejection, VolumeChange};
+use super::plans::{PlanStep, Wish};
 use super::topology::Topology;
 
 /// The most members a volume has for a while; three is the aim.
@@ -64,6 +65,12 @@ pub struct VolumeRecord {
     /// When it was given a store that had never held it, lately.
     #[n(8)]
     pub moves: Vec<CpTime>,
+    /// What an operator's plan still wants of it.
+    #[n(9)]
+    pub wish: Option<Wish>,
+    /// Where it was at home before a failover took it from there.
+    #[n(10)]
+    pub home_before: Option<DcId>,
 }
 
 impl VolumeRecord {
@@ -131,9 +138,13 @@ impl VolumeRecord {
         config.members = members;
         config.protection = protection;
         config.activated = false;
+        config.handover = None;
         config.changed = index;
         self.told = index;
         self.note_holders();
+        if self.wish.is_some_and(|wish| wish.is_fulfilled(self)) {
+            self.wish = None;
+        }
         if protection == Protection::BothDcs {
             // Left only with the proof that both data centres hold everything.
             self.at_risk = None;
@@ -141,7 +152,9 @@ impl VolumeRecord {
     }
 
     fn note_move(&mut self, members: &[Member], now: CpTime) {
-        if members.iter().any(|member| !self.member_until.contains_key(&member.store)) {
+        let asked_for = |member: &&Member| self.wish.is_some_and(|wish| wish.join == Some(member.node));
+        let mut new = members.iter().filter(|member| !self.member_until.contains_key(&member.store));
+        if new.any(|member| !asked_for(&member)) {
             if self.moves.len() >= MOVES_KEPT {
                 self.moves.remove(0);
             }
@@ -220,6 +233,9 @@ pub struct Volumes {
     /// Volumes of which a store may hold bytes that is no member any more.
     #[n(3)]
     left: BTreeSet<VolumeId>,
+    /// Volumes that a plan still wants something of.
+    #[n(4)]
+    wished: BTreeSet<VolumeId>,
 }
 
 impl Volumes {
@@ -239,10 +255,64 @@ impl Volumes {
         self.left.iter().filter_map(|volume| self.volumes.get(volume))
     }
 
+    /// The volumes that a plan still wants something of.
+    pub fn wished(&self) -> impl Iterator<Item = &VolumeRecord> {
+        self.wished.iter().filter_map(|volume| self.volumes.get(volume))
+    }
+
+    /// What a plan wants of a volume from now on.
+    pub(super) fn wish(&mut self, plan: u64, step: &PlanStep, is_failover: bool) {
+        let record = self.volumes.get_mut(&step.volume).expect("the plan was checked");
+        let home_was = (record.home, record.home_before);
+        if let Some(home) = step.home.filter(|home| *home != record.home) {
+            record.home_before = is_failover.then_some(record.home);
+            record.home = home;
+        }
+        let wish = Wish { plan, lead: step.lead, leave: step.leave, join: step.join, home_was };
+        record.wish = (!wish.is_fulfilled(record)).then_some(wish);
+        self.note(step.volume);
+    }
+
+    /// Nothing more is wanted of any volume.
+    pub(super) fn forget_wishes(&mut self) {
+        for volume in std::mem::take(&mut self.wished) {
+            let record = self.volumes.get_mut(&volume).expect("only volumes are noted");
+            if let Some(wish) = record.wish.take() {
+                (record.home, record.home_before) = wish.home_was;
+            }
+        }
+    }
+
+    /// The primary shall give the volume to a member, or go on as before.
+    pub(super) fn hand_over(
+        &mut self,
+        index: ConfigIndex,
+        volume: VolumeId,
+        epoch: Epoch,
+        to: Option<StoreId>,
+    ) -> Result<(), Rejection> {
+        let record = self.volumes.get_mut(&volume).ok_or(Rejection::Unknown("volume"))?;
+        let config = &mut record.config;
+        let can_lead =
+            |member: &Member| member.state == MemberState::InSync && Some(member.node) != config.primary;
+        let fits = to.is_none_or(|store| config.member_of_store(store).is_some_and(can_lead));
+        if config.epoch != epoch || !config.activated || !fits {
+            return Err(Rejection::Stale);
+        }
+        config.handover = to;
+        record.told = index;
+        self.note(volume);
+        Ok(())
+    }
+
     /// Keeps what is known of all volumes together true after one of them changed.
     fn note(&mut self, volume: VolumeId) {
         let record = &self.volumes[&volume];
         self.told.note(volume, record.told);
+        match record.wish {
+            Some(_) => self.wished.insert(volume),
+            None => self.wished.remove(&volume),
+        };
         let config = &record.config;
         match config.ever_held.iter().all(|store| config.member_of_store(*store).is_some()) {
             true => self.left.remove(&volume),
@@ -288,6 +358,7 @@ impl Volumes {
             window: tenant.window,
             first_copy_retention: tenant.first_copy_retention,
             single_dc: tenant.single_dc,
+            handover: None,
         };
         let mut record = VolumeRecord {
             config,
@@ -299,6 +370,8 @@ impl Volumes {
             at_risk: None,
             debt_since: None,
             moves: Vec::new(),
+            wish: None,
+            home_before: None,
         };
         record.note_holders();
         self.volumes.insert(self.last, record);

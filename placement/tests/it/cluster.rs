@@ -7,7 +7,9 @@ use std::time::Duration;
 use trefoil_placement::custodian::Keyring;
 use trefoil_placement::log_store::MemoryLogStore;
 use trefoil_placement::state::{State, VolumeRecord};
-use trefoil_placement::{Answer, COMPACT_AFTER, Caution, Effect, Event, Placement, Request, RequestId, Settings};
+use trefoil_placement::{
+    Answer, COMPACT_AFTER, Caution, Effect, Event, Placement, Request, RequestId, Settings,
+};
 use trefoil_protocol::config::{MemberState, Protection, SingleDcPolicy, VolumeConfig, VoterEntry};
 use trefoil_protocol::ids::{
     ConfigIndex, Epoch, Incarnation, Lsn, NodeId, StoreId, TenantId, VolumeId, VoterId,

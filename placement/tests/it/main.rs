@@ -9,6 +9,7 @@ mod deletes;
 mod hysteresis;
 mod leases;
 mod log;
+mod plans;
 mod registration;
 #[cfg(feature = "shell")]
 mod shell;

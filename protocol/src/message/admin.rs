@@ -4,9 +4,10 @@
 use minicbor::{Decode, Encode};
 
 use crate::config::{NodeEntry, SingleDcPolicy, TenantEntry, VolumeConfig, VoterEntry};
-use crate::ids::{Lsn, PrincipalId, StoreId, TenantId, TenantName, VolumeId};
+use crate::ids::{LinkId, Lsn, PrincipalId, StoreId, TenantId, TenantName, VolumeId};
 use crate::message::REASON_MAX;
 use crate::message::control::{LinkReport, VolumeStatistics};
+use crate::message::plan::{PlanView, Progress, Verb};
 use crate::time::{CpTime, Millis};
 
 /// What an operator asks.
@@ -51,6 +52,26 @@ pub enum AdminRequest {
         #[n(0)]
         store: StoreId,
     },
+    /// What would have to be done; nothing is.
+    #[n(5)]
+    Plan {
+        /// What is wanted.
+        #[n(0)]
+        verb: Verb,
+    },
+    /// Does what a plan says, if what it was made from is still so.
+    #[n(6)]
+    Apply {
+        /// The plan's number.
+        #[n(0)]
+        number: u64,
+    },
+    /// Gives up what is left of the plan that was applied last; what is done stays done.
+    #[n(7)]
+    CancelPlan,
+    /// How far the plan is that was applied last.
+    #[n(8)]
+    Progress,
 }
 
 /// What placement answers.
@@ -88,6 +109,12 @@ pub enum AdminAnswer {
         #[n(0)]
         leader: Option<VoterEntry>,
     },
+    /// The plan.
+    #[n(7)]
+    Plan(#[n(0)] PlanView),
+    /// How far it is; `None` if no plan was ever applied.
+    #[n(8)]
+    Progress(#[n(0)] Option<Progress>),
 }
 
 /// A voter of the control plane, as the leader sees it.
@@ -178,4 +205,10 @@ pub struct ClusterStatus {
     /// The control plane's voters.
     #[n(9)]
     pub voters: Vec<VoterStatus>,
+    /// Links that operators want spared.
+    #[n(10)]
+    pub drained: Vec<LinkId>,
+    /// How far the plan is that was applied last.
+    #[n(11)]
+    pub progress: Option<Progress>,
 }

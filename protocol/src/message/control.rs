@@ -397,6 +397,20 @@ pub enum ControlRequest {
     /// See [`Note`]; answered with [`ControlAnswer::Noted`] when it is committed.
     #[n(11)]
     Note(#[n(0)] Note),
+    /// The primary of a volume that is handed over takes nothing new, and the member that is to follow
+    /// has everything.
+    #[n(12)]
+    Yield {
+        /// The volume.
+        #[n(0)]
+        volume: VolumeId,
+        /// The epoch.
+        #[n(1)]
+        epoch: Epoch,
+        /// Since when nothing new was taken.
+        #[n(2)]
+        stopped_for: Millis,
+    },
 }
 
 /// What the control plane answers.
@@ -476,6 +490,9 @@ pub struct News {
     /// Who signs orders and certificates.
     #[n(7)]
     pub signers: Signers,
+    /// Links that nothing shall go over as long as there is another one.
+    #[n(8)]
+    pub drained: Vec<LinkId>,
 }
 
 /// Why the control plane did not do it.

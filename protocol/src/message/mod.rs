@@ -1,6 +1,7 @@
 //! What is said on the wire, by plane: tenants to nodes ([`tenant`]), nodes to each other
 //! ([`peer`]), nodes to the control plane ([`control`]), its voters to each other
-//! ([`voter`]), operators to the control plane ([`admin`]).
+//! ([`voter`]), operators to the control plane ([`admin`],
+//! [`plan`]).
 //!
 //! A message is a CBOR body in a frame; bulk bytes (sealed payload, encoded records) ride behind the
 //! body uncopied. Nobody believes a tenant or a node id in a message: both come from the
@@ -9,6 +10,7 @@
 pub mod admin;
 pub mod control;
 pub mod peer;
+pub mod plan;
 mod rules;
 pub mod tenant;
 pub mod voter;

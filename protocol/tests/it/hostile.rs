@@ -166,7 +166,8 @@ fn the_longest_lists_of_the_shortest_entries_stay_within_bounds() {
     let tenant = [0x86, 0, 0x61, b'a', 1, 0, 0, 0];
     let signers = [0x82, 0x80, 1];
     let news = |volumes: &[u8], tenants: &[u8], retire: &[u8]| {
-        [&[0x82, 2, 0x81, 0x88, 0, 0][..], volumes, &[0x80], tenants, retire, &[0xf6], &signers].concat()
+        [&[0x82, 2, 0x81, 0x89, 0, 0][..], volumes, &[0x80], tenants, retire, &[0xf6], &signers, &[0x80]]
+            .concat()
     };
     for (what, bytes) in [
         ("volumes", news(&list(&volume), &[0x80], &[0x80])),
@@ -174,8 +175,13 @@ fn the_longest_lists_of_the_shortest_entries_stay_within_bounds() {
         ("numbers", news(&[0x80], &[0x80], &list(&[0]))),
         (
             "of a later version",
-            [&[0x82, 2, 0x81, 0x89, 0, 0, 0x80, 0x80, 0x80, 0x80, 0xf6][..], &signers, &list(&[0x80])]
-                .concat(),
+            [
+                &[0x82, 2, 0x81, 0x8a, 0, 0, 0x80, 0x80, 0x80, 0x80, 0xf6][..],
+                &signers,
+                &[0x80],
+                &list(&[0x80]),
+            ]
+            .concat(),
         ),
     ] {
         let (result, peak) = peak_of(|| codec::from_slice::<ControlAnswer>(&bytes));

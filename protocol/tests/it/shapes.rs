@@ -8,7 +8,7 @@ use minicbor::{Decode, Encode};
 use trefoil_protocol::config::*;
 use trefoil_protocol::deletion::*;
 use trefoil_protocol::ids::*;
-use trefoil_protocol::message::{admin::*, control::*, peer::*, tenant::*, voter::*};
+use trefoil_protocol::message::{admin::*, control::*, peer::*, plan::*, tenant::*, voter::*};
 use trefoil_protocol::record::*;
 use trefoil_protocol::sign::Signed64;
 use trefoil_protocol::time::{BootTime, CpTime, Millis};
@@ -139,11 +139,11 @@ structs! {
     Interval { epoch, primary, in_sync, activated, catching_up }
     VolumeConfig {
         volume, tenant, slot, epoch, primary, members, protection, activated, changed, intervals, ever_held,
-        window, first_copy_retention, single_dc,
+        window, first_copy_retention, single_dc, handover,
     }
     LinkAddress { link, address }
     VoterEntry { voter, name, dc, witness, control, tenants }
-    NodeEntry { node, dc, rack, store, store_key, incarnation, capacity, addresses, state, pid }
+    NodeEntry { node, dc, rack, store, store_key, incarnation, capacity, addresses, state, pid, duty }
     TenantEntry { tenant, name, volume_count = power_of_two, window, first_copy_retention, single_dc }
     // Signed papers.
     Signed64 { key, signature }
@@ -204,11 +204,14 @@ structs! {
         version, tombstone, root, sealed_length, requested_by, requested_at, window, orders, receipts,
     }
     PurgeClaim { item, deleted_at, window }
-    News { index, now, volumes, nodes, tenants, retire, partly, signers }
+    News { index, now, volumes, nodes, tenants, retire, partly, signers, drained }
     // The admin plane.
     AtRiskView { volume, opened, since, last, objects, bytes, hidden }
     DebtView { volume, since }
-    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts, voters }
+    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts, voters, drained, progress }
+    StepView { volume, home, lead, leave, join, objects, bytes }
+    PlanView { number, made_from, verb, steps, risks, cannot, expected, undo }
+    Progress { number, verb, volumes, left, handovers, longest_pause, waiting }
     VoterStatus { entry, leads, reachable, matched }
     // Between voters.
     VoterPiece { last }
@@ -227,6 +230,7 @@ enums! {
     SingleDcPolicy { Allow, Refuse }
     MemberState { InSync, CatchingUp }
     NodeState { Up, Down, Fenced }
+    Duty { Full, Leaving }
     BagTurn { Wanted, Taken, Over }
     PurgeScope { Others, FirstCopy }
     RecordBody {
@@ -263,7 +267,7 @@ enums! {
         Register(value), Renew(value), Watch { applied, partly }, Ready { volume, epoch, committed }, Lagging { volume, epoch, stores },
         Complete { volume, epoch, store }, Unfit { volume, epoch, better },
         Restored { volume, epoch, last_single_dc, persisted }, RequestPurge { volume, epoch, scope, claims },
-        Certify { volume, epoch, evidence }, Retired { volume, store, epoch }, Note(value),
+        Certify { volume, epoch, evidence }, Retired { volume, store, epoch }, Note(value), Yield { volume, epoch, stopped_for },
     }
     ControlAnswer {
         Registered { incarnation, cluster, generation }, Granted { sent, covers, news },
@@ -273,11 +277,15 @@ enums! {
     ControlRefusal { NotLeader { leader }, Unregistered, StaleEpoch(value), NotYet, Denied(value) }
     AdminRequest {
         Status, CreateTenant { name, volumes, window, first_copy_retention, single_dc }, ListTenants,
-        CreatePrincipal { tenant }, FenceStore { store },
+        CreatePrincipal { tenant }, FenceStore { store }, Plan { verb }, Apply { number }, CancelPlan, Progress,
     }
     AdminAnswer {
         Status(value), Tenant(value), Tenants(value), Principal { tenant, principal }, Done, Refused(value),
-        NotLeader { leader },
+        NotLeader { leader }, Plan(value), Progress(value),
+    }
+    Verb {
+        Failover(value), Failback(value), DrainNode(value), RestoreNode(value), RemoveNode(value), DrainLink(value),
+        RestoreLink(value), Rebalance,
     }
     VoterBody { Raft(value), Introduce { key } }
     RaftKind { Append, Appended, AskVote, Vote, Snapshot, Heartbeat, Heard, HandOver, AskPreVote, PreVote }
@@ -294,7 +302,7 @@ macro_rules! every {
 }
 
 every! {
-    "parts": UploadId Token LinkId Protection SingleDcPolicy MemberState Member Interval VolumeConfig LinkAddress NodeState
+    "parts": UploadId Token LinkId Protection SingleDcPolicy MemberState Member Interval VolumeConfig LinkAddress NodeState Duty
         VoterEntry NodeEntry TenantEntry;
     "papers": Signed64 PurgeItem PurgeScope PurgeOrder SignedPurgeOrder Signers EraseReceipt SignedEraseReceipt
         StoreKeyStatement PurgeException DeletionCertificate SignedCertificate;
@@ -306,6 +314,6 @@ every! {
     "control": ControlRequest Register Renew LinkReport VolumeStatistics ExposureCount Visibility VisibilityChange
         Note Noted PurgeEvidence PurgeClaim
         ControlAnswer News ControlRefusal;
-    "admin": AdminRequest AdminAnswer AtRiskView DebtView ClusterStatus VoterStatus;
+    "admin": AdminRequest AdminAnswer Verb PlanView StepView Progress AtRiskView DebtView ClusterStatus VoterStatus;
     "voter": VoterPiece VoterMessage VoterBody RaftMessage RaftKind LogEntry EntryKind LogSnapshot;
 }

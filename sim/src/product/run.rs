@@ -10,6 +10,7 @@ use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, ClusterStatus}
 use trefoil_protocol::time::Millis;
 
 use super::control::Shelf;
+use super::operator::{Errand, Operator};
 use super::oracle::Oracle;
 use super::process::{Process, Role, Spec, client_at};
 use super::roster;
@@ -59,6 +60,8 @@ pub struct Setting {
     pub recovery_max: u64,
     /// How long a volume may go without service while all that it needs is well.
     pub serves_within: u64,
+    /// What an operator does meanwhile.
+    pub operator: Vec<Errand>,
     /// Whether the run ends at its first violation.
     pub ends_at_first: bool,
 }
@@ -86,6 +89,7 @@ impl Setting {
             rate_ppm_max: budget.rate_ppm_max,
             recovery_max: 120 * SECOND,
             serves_within: SERVES_WITHIN,
+            operator: Vec::new(),
             ends_at_first: false,
         }
     }
@@ -193,6 +197,12 @@ pub struct Report {
     pub timeline: Timeline,
     /// How many machines lost power at an operation of their disks.
     pub power_losses: u64,
+    /// Operations that ended without an answer that says what became of them, or were given up.
+    pub failed: u64,
+    /// Primaries that changed by handover.
+    pub handovers: u64,
+    /// The longest time in milliseconds that one of them kept writers waiting, as placement measured it.
+    pub longest_pause: u64,
     /// What is wrong.
     pub violations: Vec<Violation>,
 }
@@ -266,7 +276,12 @@ impl<'s> Stage<'s> {
         for (at, node, command) in self.oracle.begin(began, ends_at) {
             self.cluster.command(at, node, command);
         }
+        let mut operator = Operator::new(&self.setting.operator, began);
+        self.oracle.take_answers();
         while self.cluster.now() < ends_at && self.goes_on() {
+            if let Some(request) = operator.turn(self.cluster.now(), self.oracle.take_answers()) {
+                self.operator(request);
+            }
             self.cluster.run_until((self.cluster.now() + SLICE).min(ends_at), &mut self.oracle);
             self.oracle.look_at_liveness(&self.cluster.view());
         }
@@ -274,7 +289,11 @@ impl<'s> Stage<'s> {
             self.heal();
             self.recover();
         }
-        Ok(self.report())
+        if !operator.is_done() {
+            self.not_live("the operator's plans were not carried out", format!("{operator:?}"));
+        }
+        let (handovers, longest_pause) = operator.measured();
+        Ok(Report { handovers, longest_pause, ..self.report() })
     }
 
     fn goes_on(&self) -> bool {
@@ -509,6 +528,9 @@ impl<'s> Stage<'s> {
             faults_by_kind: self.oracle.faults().clone(),
             timeline: self.oracle.timeline().clone(),
             power_losses,
+            failed: self.oracle.failed(),
+            handovers: 0,
+            longest_pause: 0,
             violations: self.oracle.violations().to_vec(),
         }
     }

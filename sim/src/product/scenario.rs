@@ -23,6 +23,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use trefoil_protocol::config::SingleDcPolicy;
 
+use super::operator::{self, Errand};
 use super::run::{Report, RunError, SERVES_WITHIN, Setting, run};
 use crate::checkers::Violation;
 use crate::faults::{Duration, FaultPlan, PlanError};
@@ -41,6 +42,9 @@ pub enum ScenarioError {
     /// Its faults are no plan.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// Its operator is asked for what nobody can do.
+    #[error("{0}")]
+    Operator(String),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -75,6 +79,8 @@ struct Text {
     work: Work,
     #[serde(default)]
     expect: Expect,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    operator: Vec<Errand>,
     #[serde(default)]
     fault: Vec<toml::Value>,
 }
@@ -115,6 +121,9 @@ impl Default for Work {
     }
 }
 
+/// The longest that a planned change of a primary may keep writers waiting.
+const PAUSE_MAX_MS: u64 = 2_000;
+
 /// What must come of a scenario, besides no violation.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -130,6 +139,9 @@ pub struct Expect {
     pub protections: Vec<String>,
     /// Nothing is acknowledged from the first of these times to the second.
     pub quiet: Option<[Duration; 2]>,
+    /// At least so many primaries changed by handover, each within two seconds, and no operation failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handovers: Option<u64>,
     /// So many processes ended themselves at least.
     pub fatal: usize,
     /// So many volumes stopped by name at least.
@@ -160,6 +172,9 @@ impl Scenario {
     /// If the text is none.
     pub fn parse(text: &str) -> Result<Self, ScenarioError> {
         let text: Text = toml::from_str(text)?;
+        for word in text.operator.iter().flat_map(|errand| &errand.verbs) {
+            operator::verb(word).map_err(ScenarioError::Operator)?;
+        }
         let mut faults = toml::Table::new();
         faults.insert("fault".to_owned(), toml::Value::Array(text.fault));
         let plan = FaultPlan::parse(&toml::to_string(&faults)?)?;
@@ -185,6 +200,7 @@ impl Scenario {
             rate_ppm_max: text.rate_ppm_max,
             recovery_max: 120 * SECOND,
             serves_within: text.serves_within.0,
+            operator: text.operator,
             ends_at_first: false,
         };
         let (name, expect, hash) = (text.name, text.expect, text.hash);
@@ -233,6 +249,7 @@ impl Scenario {
                 undelete,
             },
             expect: self.expect.clone(),
+            operator: self.setting.operator.clone(),
             fault: Vec::new(),
         };
         let head = toml::to_string(&text).expect("a scenario has a written form");
@@ -276,6 +293,15 @@ impl Expect {
         ] {
             if got < least {
                 missing.push(format!("{got} {what}, at least {least} were expected"));
+            }
+        }
+        if let Some(least) = self.handovers {
+            let Report { handovers, longest_pause, failed, .. } = report;
+            if *handovers < least || *longest_pause > PAUSE_MAX_MS || *failed > 0 {
+                missing.push(format!(
+                    "{handovers} handovers of at least {least}, the longest of {longest_pause} ms, and {failed} \
+                     operations that failed"
+                ));
             }
         }
         if let Some([from, to]) = self.quiet {

@@ -51,6 +51,7 @@ impl<D: Disk> Replica<D> {
             return self.reads.exact(request, key, *version, want, &counter, cx);
         }
         self.check_serving()?;
+        self.check_handover(&call)?;
         match call {
             TenantCall::Put(_) | TenantCall::Delete { .. } | TenantCall::Undelete { .. } => {
                 self.mutate(request, scope, call, bulk, cx)

@@ -6,6 +6,7 @@ pub mod batches;
 mod calls;
 pub mod erasing;
 pub mod exposure;
+mod handover;
 pub mod holding;
 pub mod keys;
 pub mod member;

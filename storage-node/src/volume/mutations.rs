@@ -328,6 +328,11 @@ impl Mutations {
         }
     }
 
+    /// Whether nobody waits for anything.
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.tokens.is_empty() && self.held.is_empty()
+    }
+
     /// Whether answers wait for the control plane.
     pub fn holds_answers(&self) -> bool {
         !self.held.is_empty()

@@ -239,6 +239,12 @@ impl Primary {
         follower.resent_at = now;
     }
 
+    /// Whether an in-sync member has everything up to here.
+    pub fn has_all(&self, store: StoreId, lsn: Lsn) -> bool {
+        let follower = self.followers.get(&store);
+        follower.is_some_and(|f| f.member.state == MemberState::InSync && f.durable >= lsn)
+    }
+
     /// Moves the committed point as far as the rule allows; answers the newly committed records.
     pub fn commit<D: Disk>(
         &mut self,

@@ -19,6 +19,7 @@ use trefoil_protocol::time::{BootTime, CpTime};
 
 use super::backfill::Backfill;
 use super::erasing::Erasing;
+use super::handover::Handover;
 use super::holding::Holding;
 use super::member::{FollowError, Member, mend};
 use super::mending::Mending;
@@ -105,6 +106,8 @@ pub struct Replica<D: Disk> {
     pub(super) orphans: Orphans,
     pub(super) rotation: Rotation,
     pub(super) turns: Turns,
+    /// The control plane wants another primary, and this is how far it is.
+    pub(super) handover: Option<Handover>,
     /// The latest run of each store that spoke: what an earlier run said is void.
     pub(super) runs: BTreeMap<StoreId, Incarnation>,
     /// A primary in doubt asked where this store is, which is no member.
@@ -128,6 +131,7 @@ impl<D: Disk> Replica<D> {
             orphans: Orphans::default(),
             rotation: Rotation::default(),
             turns: Turns::default(),
+            handover: None,
             runs: BTreeMap::new(),
             testimony_due: false,
             mending: Mending::default(),
@@ -189,6 +193,7 @@ impl<D: Disk> Replica<D> {
         if new_epoch {
             self.change_role(cx);
         }
+        self.follow_handover(cx.now);
         self.settle(cx);
     }
 
@@ -402,6 +407,7 @@ impl<D: Disk> Replica<D> {
         }
         self.drive_purges(cx);
         self.settle_exposure(cx);
+        self.settle_handover(cx);
         let Role::Primary(primary) = &mut self.role else { return };
         let replicated = primary.replicate(&self.holding, &self.config, cx);
         primary.report(&self.holding, &self.config, cx);
@@ -524,6 +530,7 @@ impl<D: Disk> Replica<D> {
             .chain(self.mending.next_wakeup().filter(|_| self.may_mend()))
             .chain(self.backfill.next_wakeup(&self.holding))
             .chain(purges)
+            .chain(self.handover_wakeup())
             .min()
     }
 }

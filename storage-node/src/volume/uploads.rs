@@ -67,6 +67,11 @@ impl Uploads {
         self.streams.contains_key(&request)
     }
 
+    /// The requests that stream here.
+    pub fn open(&self) -> impl Iterator<Item = RequestId> {
+        self.streams.keys().copied()
+    }
+
     /// Whether bytes of an upload are arriving.
     pub fn is_arriving(&self, upload: UploadId) -> bool {
         self.streams.values().any(|stream| stream.put.upload == upload)

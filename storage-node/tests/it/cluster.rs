@@ -297,6 +297,12 @@ impl Cluster {
         self.tell_news();
     }
 
+    /// Asks the primary to give the volume to `to`, or to go on as before.
+    pub(crate) fn hand_over(&mut self, to: Option<&str>) {
+        self.placement.hand_over(VOLUME, to.map(|name| store_of(node(name))));
+        self.tell_news();
+    }
+
     /// The node that serves the volume now, if any.
     pub(crate) fn serving(&self) -> Option<NodeId> {
         let epoch = self.placement.volumes[&VOLUME].epoch;

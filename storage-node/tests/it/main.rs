@@ -6,6 +6,7 @@ mod cluster;
 mod damage;
 mod exposure;
 mod failover;
+mod handover;
 mod orders;
 mod placement;
 mod purging;

@@ -93,8 +93,17 @@ impl FakePlacement {
             window: Millis(10_000),
             first_copy_retention: Millis(0),
             single_dc: SingleDcPolicy::Allow,
+            handover: None,
         };
         self.volumes.insert(volume, config);
+    }
+
+    /// Asks the primary to give the volume to `to`, or to go on as before.
+    pub(crate) fn hand_over(&mut self, volume: VolumeId, to: Option<StoreId>) {
+        self.index += 1;
+        let config = self.volumes.get_mut(&volume).expect("a volume");
+        config.handover = to;
+        config.changed = ConfigIndex(self.index);
     }
 
     /// A change has a new epoch and is not activated.
@@ -111,6 +120,7 @@ impl FakePlacement {
         change(config);
         config.epoch = config.epoch.next();
         config.activated = false;
+        config.handover = None;
         config.changed = ConfigIndex(self.index);
         let stores: Vec<StoreId> = config.members.iter().map(|member| member.store).collect();
         for store in stores {
@@ -142,6 +152,7 @@ impl FakePlacement {
             partly: None,
             retire: self.retire.get(&node).into_iter().flatten().copied().collect(),
             signers: Signers { keys: vec![self.signatory.public()], needed: 1 },
+            drained: Vec::new(),
         }
     }
 
@@ -189,6 +200,7 @@ impl FakePlacement {
                     addresses: register.addresses,
                     state: NodeState::Up,
                     pid: register.pid,
+                    duty: Default::default(),
                 };
                 self.nodes.insert(node, entry);
                 self.changed_nodes.insert(node, self.index);
@@ -267,6 +279,14 @@ impl FakePlacement {
                         .extend(note.changes.iter().map(|change| (change.version, change.visibility)));
                 }
                 ControlAnswer::Noted(*known)
+            }
+            ControlRequest::Yield { volume, epoch, .. } => {
+                let config = &self.volumes[&volume];
+                let next = config.handover.and_then(|store| config.member_of_store(store)).map(|m| m.node);
+                if let Some(next) = next.filter(|_| config.epoch == epoch) {
+                    self.change(volume, |config| config.primary = Some(next));
+                }
+                ControlAnswer::Done
             }
             ControlRequest::Lagging { .. }
             | ControlRequest::Unfit { .. }

@@ -57,6 +57,7 @@ fn volume(slot: u32, epoch: u64, primary: Option<&str>) -> VolumeConfig {
         window: Millis(5),
         first_copy_retention: Millis(0),
         single_dc: SingleDcPolicy::Allow,
+        handover: None,
     }
 }
 
@@ -72,6 +73,7 @@ fn entry(name: &str) -> NodeEntry {
         addresses: vec![LinkAddress { link: LinkId::One, address: "127.0.0.1:1".parse().unwrap() }],
         state: NodeState::Up,
         pid: 1,
+        duty: Default::default(),
     }
 }
 

@@ -165,6 +165,7 @@ impl Oracle {
 
     fn judge(&mut self, now: u64, operation: u64, under: &Under, ending: Ending) {
         self.note_error(now, operation, under, &ending);
+        self.failed += u64::from(matches!(ending, Ending::Unknown(_) | Ending::NotApplied(_)));
         if !matches!(ending, Ending::Unknown(_)) {
             self.answered += 1;
             self.longest_wait = self.longest_wait.max(now - under.invoked_at);

@@ -95,6 +95,7 @@ pub struct Oracle {
     /// Volumes that stopped by name.
     stopped: BTreeSet<VolumeId>,
     answered: u64,
+    failed: u64,
     longest_wait: u64,
     violations: Vec<Violation>,
 }
@@ -142,6 +143,7 @@ impl Oracle {
             fatal: Vec::new(),
             stopped: BTreeSet::new(),
             answered: 0,
+            failed: 0,
             longest_wait: 0,
             violations: Vec::new(),
         }
@@ -163,6 +165,12 @@ impl Oracle {
     #[must_use]
     pub fn answered(&self) -> u64 {
         self.answered
+    }
+
+    /// Operations that ended without what became of them, or that were given up.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.failed
     }
 
     /// The longest time that an answered operation took.

@@ -1,0 +1,135 @@
+//! The operator of a scenario: at given times it has a plan made, applies it, and looks how far it is,
+//! asking again until it is answered, as one does at a terminal.
+
+use serde::{Deserialize, Serialize};
+use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
+use trefoil_protocol::message::plan::{Progress, Verb};
+
+use crate::faults::Duration;
+use crate::kernel::SECOND;
+
+/// What the operator is to do, as a scenario has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Errand {
+    /// When for the first time, counted from the moment the clients begin.
+    pub at: Duration,
+    /// What, in turn: `failover a`, `failback a`, `drain a1`, `restore a1`, `rebalance`.
+    pub verbs: Vec<String>,
+    /// How long after one the next comes; not before the one is done.
+    #[serde(default = "five_seconds")]
+    pub every: Duration,
+    /// How many times through the verbs.
+    #[serde(default = "once")]
+    pub times: u32,
+}
+
+fn five_seconds() -> Duration {
+    Duration(5 * SECOND)
+}
+
+fn once() -> u32 {
+    1
+}
+
+/// Reads what the operator is to do.
+///
+/// # Errors
+/// With the words that mean nothing.
+pub fn verb(text: &str) -> Result<Verb, String> {
+    let unknown = || format!("{text:?} is nothing that an operator of a scenario can do");
+    let mut words = text.split(' ');
+    let (Some(verb), whom) = (words.next(), words.next()) else { return Err(unknown()) };
+    let dc = || whom.and_then(|dc| dc.parse().ok()).ok_or_else(unknown);
+    let node = || whom.and_then(|node| node.parse().ok()).ok_or_else(unknown);
+    match verb {
+        "failover" => Ok(Verb::Failover(dc()?)),
+        "failback" => Ok(Verb::Failback(dc()?)),
+        "drain" => Ok(Verb::DrainNode(node()?)),
+        "restore" => Ok(Verb::RestoreNode(node()?)),
+        "rebalance" => Ok(Verb::Rebalance),
+        _ => Err(unknown()),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Resting,
+    Planning,
+    Applying(u64),
+    Watching,
+}
+
+/// The operator.
+#[derive(Debug)]
+pub(super) struct Operator {
+    agenda: Vec<(u64, Verb)>,
+    next: usize,
+    doing: Doing,
+    /// How far the last plan was when it was looked at last.
+    progress: Option<Progress>,
+    /// Handovers of leaders before the present one, and of it.
+    handovers: (u64, u64),
+}
+
+impl Operator {
+    pub(super) fn new(errands: &[Errand], began: u64) -> Self {
+        let mut agenda = Vec::new();
+        for errand in errands {
+            let verbs = errand.verbs.iter().map(|text| verb(text).expect("a scenario's verbs are checked"));
+            let all = verbs.collect::<Vec<Verb>>().repeat(errand.times as usize);
+            let times = (0..).map(|count: u64| began + errand.at.0 + count * errand.every.0);
+            agenda.extend(times.zip(all));
+        }
+        agenda.sort_by_key(|(at, _)| *at);
+        Self { agenda, next: 0, doing: Doing::Resting, progress: None, handovers: (0, 0) }
+    }
+
+    /// Whether everything was done.
+    pub(super) fn is_done(&self) -> bool {
+        self.next >= self.agenda.len() && self.doing == Doing::Resting
+    }
+
+    /// Handovers seen, and the longest pause of one in milliseconds.
+    pub(super) fn measured(&self) -> (u64, u64) {
+        let pause = self.progress.as_ref().map_or(0, |progress| progress.longest_pause.0);
+        (self.handovers.0 + self.handovers.1, pause)
+    }
+
+    /// Hears what was answered and says what to ask now.
+    pub(super) fn turn(&mut self, now: u64, answers: Vec<AdminAnswer>) -> Option<AdminRequest> {
+        answers.into_iter().for_each(|answer| self.hear(answer));
+        if self.doing == Doing::Resting {
+            let (at, _) = self.agenda.get(self.next)?;
+            if now < *at {
+                return None;
+            }
+            self.next += 1;
+            self.doing = Doing::Planning;
+        }
+        let (_, verb) = self.agenda[self.next - 1];
+        Some(match self.doing {
+            Doing::Resting | Doing::Planning => AdminRequest::Plan { verb },
+            Doing::Applying(number) => AdminRequest::Apply { number },
+            Doing::Watching => AdminRequest::Progress,
+        })
+    }
+
+    fn hear(&mut self, answer: AdminAnswer) {
+        self.doing = match (self.doing, answer) {
+            (Doing::Planning, AdminAnswer::Plan(plan)) => Doing::Applying(plan.number),
+            (Doing::Applying(_), AdminAnswer::Done) => Doing::Watching,
+            // It was outdated, or the leader went: the next plan is made from what is so now.
+            (Doing::Applying(_), AdminAnswer::Refused(_)) => Doing::Planning,
+            (Doing::Watching, AdminAnswer::Progress(Some(progress))) => {
+                let (before, last) = self.handovers;
+                let new_leader = progress.handovers < last;
+                self.handovers = (before + if new_leader { last } else { 0 }, progress.handovers);
+                let done = progress.left == 0;
+                self.progress = Some(progress);
+                if done { Doing::Resting } else { Doing::Watching }
+            }
+            (doing, _) => doing,
+        };
+    }
+}
