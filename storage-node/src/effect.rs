@@ -5,7 +5,7 @@
 //! which they are given.
 
 use bytes::Bytes;
-use trefoil_engine::{Disk, EraseJob, ReadJob, RotationJob, SyncJob, WipeJob};
+use trefoil_engine::{Disk, EraseJob, ReadJob, RotationJob, SyncJob, VerifyJob, WipeJob};
 use trefoil_protocol::ids::{NodeId, VolumeId};
 use trefoil_protocol::message::control::ControlRequest;
 use trefoil_protocol::message::peer::PeerMessage;
@@ -43,6 +43,30 @@ pub enum Notice {
     /// A volume is stopped.
     #[error(transparent)]
     Stopped(Stop),
+    /// The store is suspect and is read from end to end before it joins again.
+    #[error("the store is suspect ({reason}): all of its {volumes} volumes are read before it joins again")]
+    Verifying {
+        /// Why it is suspect.
+        reason: String,
+        /// How many volumes there are to be read.
+        volumes: usize,
+    },
+    /// The store was read from end to end and joins again.
+    #[error("the store was read from end to end and joins again; {faults} faults are mended from peers")]
+    Verified {
+        /// How much was found damaged.
+        faults: usize,
+    },
+}
+
+impl<D: Disk> Effect<D> {
+    /// Why the store cannot be believed any more, if this says so.
+    pub(crate) fn store_failure(&self) -> Option<&str> {
+        match self {
+            Self::Fatal(Fatal::Store(reason)) => Some(reason),
+            _ => None,
+        }
+    }
 }
 
 /// Something to be done.
@@ -136,6 +160,14 @@ pub enum Effect<D: Disk> {
         volume: VolumeId,
         /// The job.
         job: WipeJob<D>,
+    },
+    /// Read everything of a volume of a suspect store, on a disk thread, and report
+    /// [`crate::Event::Verified`].
+    Verify {
+        /// The volume.
+        volume: VolumeId,
+        /// The job.
+        job: VerifyJob<D>,
     },
     /// Tell the operator, in this node's log.
     Notice(Notice),

@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 use trefoil_engine::{
-    BagError, Disk, EraseError, EraseReport, ReadError, Rotated, SyncError, SyncTicket, WipeError,
+    BagError, Disk, EraseError, EraseReport, ReadError, Rotated, ScrubReport, SyncError, SyncTicket,
+    VerifyError, WipeError,
 };
 use trefoil_protocol::ids::{NodeId, PrincipalId, TenantId, VolumeId};
 use trefoil_protocol::message::control::{ControlAnswer, LinkReport};
@@ -112,6 +113,13 @@ pub enum Event<D: Disk> {
         volume: VolumeId,
         /// How it ended.
         result: Result<(), WipeError>,
+    },
+    /// A volume of a suspect store was read from end to end, or cannot be.
+    Verified {
+        /// The volume.
+        volume: VolumeId,
+        /// What was found.
+        result: Result<ScrubReport, VerifyError>,
     },
     /// How the links to the other data centres look now; only told on, for status.
     Links(Vec<LinkReport>),

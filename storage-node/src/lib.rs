@@ -11,6 +11,7 @@ pub mod lease;
 pub mod node;
 pub mod outbox;
 pub mod pace;
+mod quarantine;
 pub mod retire;
 pub mod session;
 #[cfg(feature = "shell")]

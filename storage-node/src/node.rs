@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use trefoil_engine::superblock::SuperblockError;
 use trefoil_engine::{
     Disk, DiskError, OpenError, Owner, SegmentLayout, Store, StoreError, SyncError, SyncTicket,
     VolumeSecrets, WipeError,
@@ -23,10 +24,11 @@ use trefoil_protocol::time::BootTime;
 
 use crate::arrivals::{Arrivals, Next, TAKEN_AT_ONCE};
 use crate::authorise::authorise;
-use crate::effect::{Effect, Fatal};
+use crate::effect::{Effect, Fatal, Notice};
 use crate::event::{ControlTicket, ControlUnreachable, Event, RequestId, VerifiedPrincipal};
 use crate::lease::Lease;
 use crate::outbox::{Context, Identity, Outbox};
+use crate::quarantine::Quarantine;
 use crate::retire::Retirement;
 use crate::session::{Answered, Known, NodeSettings, Session};
 use crate::view::View;
@@ -36,6 +38,9 @@ use crate::wakeups::Wakeups;
 
 /// The shortest time between two looks at the clock.
 const TICK: Duration = Duration::from_millis(1);
+
+/// How often a suspect store looks whether it may go on.
+const QUARANTINE_TICK: Duration = Duration::from_millis(100);
 
 /// Why a node cannot start on its disk.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +61,9 @@ pub enum StartError {
     /// The signing key or the list of volumes cannot be read.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// An earlier run marked the store as not to be believed.
-    #[error("the store is suspect: {0}")]
-    Suspect(String),
+    /// A superblock cannot be written.
+    #[error(transparent)]
+    Superblock(#[from] SuperblockError),
     /// The store belongs to another node.
     #[error("the store belongs to node {0}")]
     Foreign(NodeId),
@@ -68,6 +73,8 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct NodeCore<D: Disk> {
     store: Store<D>,
+    /// There while the store is suspect; nothing else is done then.
+    quarantine: Option<Quarantine>,
     identity: Identity,
     view: View,
     arrivals: Arrivals,
@@ -84,7 +91,8 @@ pub struct NodeCore<D: Disk> {
 }
 
 impl<D: Disk> NodeCore<D> {
-    /// Opens a formatted store and recovers every volume on it. `entropy` are secret random bytes
+    /// Opens a formatted store and recovers every volume on it; a suspect one is read from end to end
+    /// first, and joins afterwards. `entropy` are secret random bytes
     /// that no other run shares.
     pub fn open(
         disk: &D,
@@ -94,9 +102,6 @@ impl<D: Disk> NodeCore<D> {
         now: BootTime,
     ) -> Result<Self, StartError> {
         let store = Store::open(disk, layout)?;
-        if let Some(reason) = store.suspicion()? {
-            return Err(StartError::Suspect(reason));
-        }
         if store.state().node != settings.node {
             return Err(StartError::Foreign(store.state().node));
         }
@@ -106,12 +111,17 @@ impl<D: Disk> NodeCore<D> {
             incarnation: store.state().incarnation,
             signatory: Signatory::from_secret(&*store.signing_key()?),
         };
-        let mut unconfigured = BTreeMap::new();
-        for owner in store.volumes()? {
-            unconfigured.insert(owner.volume, open_volume(&store, owner, now)?);
-        }
+        let quarantine = match store.suspicion()? {
+            Some(reason) => Some(Quarantine::begin(reason, store.volumes()?)),
+            None => None,
+        };
+        let unconfigured = match quarantine {
+            Some(_) => BTreeMap::new(),
+            None => open_volumes(&store, now)?,
+        };
         Ok(Self {
             store,
+            quarantine,
             identity,
             view: View::default(),
             arrivals: Arrivals::default(),
@@ -130,8 +140,49 @@ impl<D: Disk> NodeCore<D> {
     /// Takes one event in and answers what is to be done, in order.
     pub fn step(&mut self, now: BootTime, event: Event<D>) -> Vec<Effect<D>> {
         self.last_step = now;
+        match self.quarantine.take() {
+            Some(quarantine) => self.verify(quarantine, event, now),
+            None => self.route(event, now),
+        }
+        let effects = self.out.take();
+        if let Some(reason) = effects.iter().find_map(Effect::store_failure) {
+            self.store.distrust(reason);
+        }
+        effects
+    }
+
+    /// A suspect store hears of nothing but its own reading.
+    fn verify(&mut self, mut quarantine: Quarantine, event: Event<D>, now: BootTime) {
+        if let Event::Verified { volume, result } = event {
+            quarantine.verified(volume, result, &mut self.out);
+        }
+        if !quarantine.go_on(&self.store, &mut self.out) {
+            self.quarantine = Some(quarantine);
+            return;
+        }
+        let joined = self.join_again(quarantine, now);
+        joined.unwrap_or_else(|error| self.out.fail_store(error));
+    }
+
+    /// Everything was read: from here on the store is as after a crash, and what was found is damage.
+    fn join_again(&mut self, quarantine: Quarantine, now: BootTime) -> Result<(), StartError> {
+        self.store.clear_suspicion()?;
+        self.unconfigured = open_volumes(&self.store, now)?;
+        let mut faults = 0;
+        for (volume, report) in quarantine.found() {
+            faults += report.faults.len();
+            if let Some(holding) = self.unconfigured.get_mut(&volume) {
+                holding.doubt(&report, now)?;
+            }
+        }
+        self.out.push(Effect::Notice(Notice::Verified { faults }));
+        Ok(())
+    }
+
+    fn route(&mut self, event: Event<D>, now: BootTime) {
         match event {
             Event::Wakeup => self.wake(now),
+            Event::Verified { .. } => {}
             Event::Peer { from, message, bulk } => self.peer(from, message, bulk, now),
             Event::Request { request, principal, body, bulk } => {
                 self.request(request, principal, body, bulk, now);
@@ -159,11 +210,14 @@ impl<D: Disk> NodeCore<D> {
             self.session.renew_soon();
         }
         self.ask(now);
-        self.out.take()
     }
 
     /// When to call [`Self::step`] with [`Event::Wakeup`] at the latest.
     pub fn next_wakeup(&self) -> Option<BootTime> {
+        if self.quarantine.is_some() {
+            // Only the end of the reading goes on with anything, and it is its own event.
+            return Some(self.last_step + QUARANTINE_TICK);
+        }
         let session = self.session.next_wakeup();
         let soonest = self.wakeups.next().map_or(session, |volumes| volumes.min(session));
         let soonest = if self.arrivals.is_empty() { soonest } else { self.last_step };
@@ -173,6 +227,9 @@ impl<D: Disk> NodeCore<D> {
     /// Syncs everything and writes the proofs of a clean end. The shell calls this instead of any
     /// further step.
     pub fn shut_down(self) -> Result<(), trefoil_engine::superblock::SuperblockError> {
+        if self.quarantine.is_some() {
+            return Ok(()); // Nothing was written, and the mark stays.
+        }
         let replicas = self.volumes.into_values().map(Replica::into_holding);
         for holding in replicas.chain(self.unconfigured.into_values()) {
             holding.into_volume().close()?;
@@ -260,7 +317,7 @@ impl<D: Disk> NodeCore<D> {
         }
         let TenantRequest { volume, call, .. } = body;
         if matches!(call, TenantCall::Route) {
-            return self.route(request, principal);
+            return self.answer_route(request, principal);
         }
         let scope = match authorise(principal, self.volumes.get(&volume).map(Replica::config)) {
             Ok(scope) => scope,
@@ -298,7 +355,7 @@ impl<D: Disk> NodeCore<D> {
         }
     }
 
-    fn route(&mut self, request: RequestId, who: VerifiedPrincipal) {
+    fn answer_route(&mut self, request: RequestId, who: VerifiedPrincipal) {
         let Some(tenant) = self.view.tenants.get(&who.tenant).cloned() else {
             return self.out.refuse(request, Refusal::NotFound);
         };
@@ -485,6 +542,14 @@ impl<D: Disk> NodeCore<D> {
     ) {
         self.with_volume(volume, now, |replica, cx| replica.synced(ticket, result, cx));
     }
+}
+
+fn open_volumes<D: Disk>(
+    store: &Store<D>,
+    now: BootTime,
+) -> Result<BTreeMap<VolumeId, Holding<D>>, StartError> {
+    let volumes = store.volumes()?.into_iter();
+    volumes.map(|owner| Ok((owner.volume, open_volume(store, owner, now)?))).collect()
 }
 
 fn open_volume<D: Disk>(store: &Store<D>, owner: Owner, now: BootTime) -> Result<Holding<D>, StartError> {

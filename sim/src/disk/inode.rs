@@ -176,6 +176,19 @@ impl Inode {
         }
     }
 
+    /// Sectors that the cache calls clean and the device never got read as the device has them.
+    pub(super) fn forget_cached(&mut self) {
+        let zeros = zero_page();
+        for (page, state) in &mut self.unsynced {
+            let dropped = std::mem::take(&mut state.dropped);
+            if dropped != 0 {
+                let from = self.durable.get(page).unwrap_or(&zeros);
+                let to = Arc::make_mut(self.current.entry(*page).or_insert_with(zero_page));
+                copy_sectors(from, to, dropped);
+            }
+        }
+    }
+
     /// The system writes one dirty page back on its own, as it may at any time.
     pub(super) fn write_back_one(&mut self, draws: &mut Draws) {
         let dirty: Vec<u64> = self.unsynced.keys().copied().collect();
@@ -200,12 +213,7 @@ impl Inode {
         }
         let zeros = zero_page();
         let from = current.unwrap_or(&zeros);
-        let to = Arc::make_mut(self.durable.entry(page).or_insert_with(zero_page));
-        for sector in (0..SECTORS_PER_PAGE).filter(|sector| sectors & (1 << sector) != 0) {
-            let start = within(sector * SECTOR, 0);
-            let end = within((sector + 1) * SECTOR, 0);
-            to[start..end].copy_from_slice(&from[start..end]);
-        }
+        copy_sectors(from, Arc::make_mut(self.durable.entry(page).or_insert_with(zero_page)), sectors);
     }
 
     /// Power is lost: each dirty sector reached the device or did not, the length too.
@@ -256,6 +264,14 @@ impl Inode {
     /// The durable pages that hold something, with their numbers.
     pub(super) fn durable_pages(&self) -> impl Iterator<Item = (u64, &Page)> {
         self.durable.iter().map(|(page, bytes)| (*page, &**bytes))
+    }
+}
+
+fn copy_sectors(from: &Page, to: &mut Page, sectors: u8) {
+    for sector in (0..SECTORS_PER_PAGE).filter(|sector| sectors & (1 << sector) != 0) {
+        let start = within(sector * SECTOR, 0);
+        let end = within((sector + 1) * SECTOR, 0);
+        to[start..end].copy_from_slice(&from[start..end]);
     }
 }
 

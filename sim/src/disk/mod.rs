@@ -682,6 +682,12 @@ impl DiskFile for SimFile {
         Ok(())
     }
 
+    fn forget_cached(&self) -> Result<(), DiskError> {
+        let mut state = self.disk.enter("fadvise", &self.path)?;
+        state.inode(self.inode).forget_cached();
+        Ok(())
+    }
+
     fn punch(&self, offset: u64, length: u64) -> Result<(), DiskError> {
         let mut state = self.disk.enter("fallocate", &self.path)?;
         state.fail_if(FaultKind::WriteError, "fallocate", &self.path)?;

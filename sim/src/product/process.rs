@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use trefoil_engine::{
-    BagError, EraseError, EraseJob, EraseReport, ReadError, ReadJob, Rotated, RotationJob, SegmentLayout,
-    Store, StoreError, SyncError, SyncJob, SyncTicket, WipeError, WipeJob,
+    BagError, EraseError, EraseJob, EraseReport, ReadError, ReadJob, Rotated, RotationJob, ScrubReport,
+    SegmentLayout, Store, StoreError, SyncError, SyncJob, SyncTicket, VerifyError, VerifyJob, WipeError,
+    WipeJob,
 };
 use trefoil_placement::custodian::Keyring;
 use trefoil_placement::{Caution, Placement, Settings};
@@ -80,6 +81,8 @@ pub enum Job {
     Rotate(VolumeId, Box<RotationJob<SimDisk>>),
     /// Overwrite a whole volume.
     Wipe(VolumeId, WipeJob<SimDisk>),
+    /// Read everything of a suspect store's volume.
+    Verify(VolumeId, VerifyJob<SimDisk>),
 }
 
 /// What became of it.
@@ -95,6 +98,8 @@ pub enum Done {
     Rotated(VolumeId, Result<Rotated<SimDisk>, BagError>),
     /// The volume is gone.
     Wiped(VolumeId, Result<(), WipeError>),
+    /// What was read.
+    Verified(VolumeId, Result<ScrubReport, VerifyError>),
 }
 
 /// A process.

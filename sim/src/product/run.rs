@@ -191,6 +191,8 @@ pub struct Report {
     pub fatal: Vec<String>,
     /// How many volumes stopped by name.
     pub stopped: u64,
+    /// How often a suspect store joined again.
+    pub joined_again: u64,
     /// How many faults of each kind struck.
     pub faults_by_kind: BTreeMap<String, u64>,
     /// What happened when.
@@ -390,17 +392,17 @@ impl<'s> Stage<'s> {
         }
     }
 
-    /// What an operator does about stores that failed for ever: fences them, so that nobody waits
-    /// for them.
-    fn fence_the_suspect(&mut self) {
+    /// What an operator does about stores that the control plane refuses for ever: fences them, so that
+    /// nobody waits for them.
+    fn fence_the_refused(&mut self) {
         self.wait_for(SLICE, |_| true);
-        let suspects: Vec<trefoil_protocol::ids::StoreId> =
+        let refused: Vec<trefoil_protocol::ids::StoreId> =
             self.oracle.status().map_or_else(Vec::new, |status| {
-                let suspect =
-                    |node: &&trefoil_protocol::config::NodeEntry| self.oracle.is_suspect(node.node.as_str());
-                status.nodes.iter().filter(suspect).map(|node| node.store).collect()
+                let refused =
+                    |node: &&trefoil_protocol::config::NodeEntry| self.oracle.is_refused(node.node.as_str());
+                status.nodes.iter().filter(refused).map(|node| node.store).collect()
             });
-        self.fence(suspects);
+        self.fence(refused);
     }
 
     /// Stores that volumes remember and that no node runs any more: their disks are lost.
@@ -418,7 +420,7 @@ impl<'s> Stage<'s> {
     }
 
     fn recover(&mut self) {
-        self.fence_the_suspect();
+        self.fence_the_refused();
         self.wait_for(self.setting.recovery_max, Self::is_whole);
         // Clients that asked during the last fault are as patient as their deadline allows.
         let until = self.cluster.now() + self.setting.recovery_max;
@@ -525,6 +527,7 @@ impl<'s> Stage<'s> {
             protections: self.oracle.protections().clone(),
             fatal: self.oracle.fatal().to_vec(),
             stopped: self.oracle.stopped(),
+            joined_again: self.oracle.joined_again(),
             faults_by_kind: self.oracle.faults().clone(),
             timeline: self.oracle.timeline().clone(),
             power_losses,

@@ -146,6 +146,8 @@ pub struct Expect {
     pub fatal: usize,
     /// So many volumes stopped by name at least.
     pub stopped: u64,
+    /// So often a suspect store joined again at least.
+    pub joined_again: u64,
     /// So many machines lost power at an operation of their disks at least.
     pub power_losses: u64,
 }
@@ -289,6 +291,7 @@ impl Expect {
             ("deletes were certified", report.certified, self.certified),
             ("machines lost power at their disks", report.power_losses, self.power_losses),
             ("volumes stopped by name", report.stopped, self.stopped),
+            ("suspect stores joined again", report.joined_again, self.joined_again),
             ("processes ended themselves", report.fatal.len() as u64, self.fatal as u64),
         ] {
             if got < least {

@@ -12,6 +12,7 @@ pub fn check_all<D: Disk>(mut fresh: impl FnMut() -> D) {
     allocated_bytes_read_as_zero(&fresh());
     allocation_never_shrinks(&fresh());
     punched_bytes_read_as_zero(&fresh());
+    what_was_written_is_there_without_a_cache(&fresh());
     clones_share_one_file(&fresh());
     names_are_listed_sorted(&fresh());
     renaming_replaces(&fresh());
@@ -70,6 +71,15 @@ fn punched_bytes_read_as_zero(disk: &impl Disk) {
     assert_eq!(read(&file, 100, 15_000), vec![0; 15_000]);
     assert_eq!(read(&file, 15_100, 4_900), vec![7; 4_900]);
     assert_eq!(file.length(), Ok(20_000), "a hole keeps the length");
+}
+
+fn what_was_written_is_there_without_a_cache(disk: &impl Disk) {
+    let file = disk.create("file").expect("creates");
+    file.write_at(0, &[b"synced"]).expect("writes");
+    file.sync_data().expect("syncs");
+    file.write_at(6, &[b", not synced"]).expect("writes");
+    file.forget_cached().expect("forgets");
+    assert_eq!(read(&file, 0, 18), b"synced, not synced");
 }
 
 fn clones_share_one_file(disk: &impl Disk) {

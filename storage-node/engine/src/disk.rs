@@ -111,6 +111,10 @@ pub trait DiskFile: Clone + fmt::Debug + Send + 'static {
     /// Reserves space up to `length` and sets the file's length; new bytes read as zero.
     fn allocate(&self, length: u64) -> Result<(), DiskError>;
 
+    /// Drops what is cached of the file and is not waiting to be written, so that the next reads come
+    /// from the device: after a failed sync a cache shows bytes that never reached it.
+    fn forget_cached(&self) -> Result<(), DiskError>;
+
     /// Zeroes a range and gives its blocks back where the system can. Durable after a sync.
     fn punch(&self, offset: u64, length: u64) -> Result<(), DiskError>;
 }

@@ -99,7 +99,14 @@ impl<D: Disk> Health<D> {
         })
     }
 
-    /// Takes the mark away after the store was verified against its peers.
+    /// Closes the gate and says why, for a reason other than a failed sync.
+    pub(crate) fn distrust(&self, reason: &str) {
+        if !self.poisoned.swap(true, Ordering::SeqCst) {
+            self.mark(reason);
+        }
+    }
+
+    /// Takes the mark away after everything on the store was read again.
     pub(crate) fn clear(&self) -> Result<(), SyncError> {
         let file = Self::prepare(&self.disk).map_err(SyncError::Failed)?;
         file.sync_data().map_err(SyncError::Failed)?;
@@ -111,17 +118,16 @@ impl<D: Disk> Health<D> {
         self.check()?;
         sync().map_err(|error| {
             self.poisoned.store(true, Ordering::SeqCst);
-            self.mark(&error);
+            self.mark(&error.to_string());
             SyncError::Failed(error)
         })
     }
 
     /// Says in the other file why the store is suspect. Not synced: no sync may follow a failed one,
     /// and a crash that loses the mark leaves an unclean store, which is verified as well.
-    fn mark(&self, error: &DiskError) {
+    fn mark(&self, reason: &str) {
         let mut bytes = [b' '; REASON_MAX + 1];
         bytes[0] = SUSPECT;
-        let reason = error.to_string();
         let kept = reason.len().min(REASON_MAX);
         bytes[1..=kept].copy_from_slice(&reason.as_bytes()[..kept]);
         let written = self.disk.open(SUSPECT_FILE).and_then(|file| file.write_at(0, &[&bytes]));

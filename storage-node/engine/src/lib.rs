@@ -22,6 +22,7 @@ mod state;
 pub mod store;
 pub mod superblock;
 pub mod sync;
+pub mod verify;
 pub mod volume;
 pub mod wipe;
 
@@ -41,5 +42,6 @@ pub use segment::SegmentLayout;
 pub use state::{EraseTarget, RecordFault};
 pub use store::{Store, StoreError, StoreState, Volume, VolumeSecrets};
 pub use sync::{SyncJob, SyncTicket};
+pub use verify::{VerifyError, VerifyJob};
 pub use volume::{LogIdentity, RecordReadError, StageError, VolumeLog};
 pub use wipe::{WipeError, WipeJob};

@@ -117,7 +117,7 @@ pub struct Store<D: Disk> {
     pub(crate) disk: D,
     pub(crate) health: Health<D>,
     superblock: TwoSlots<D, StoreState>,
-    layout: SegmentLayout,
+    pub(crate) layout: SegmentLayout,
 }
 
 impl StoreError {
@@ -174,6 +174,9 @@ impl<D: Disk> Store<D> {
         disk.open(STORE_FILE).map_err(missing)?;
         disk.open(SUSPECT_FILE).map_err(missing)?;
         let health = Health::open(disk)?;
+        if health.is_poisoned() {
+            disk.open(STORE_FILE)?.forget_cached()?;
+        }
         let superblock = TwoSlots::open(disk, &health, STORE_FILE)?;
         Ok(Store { disk: disk.clone(), health, superblock, layout })
     }
@@ -193,9 +196,23 @@ impl<D: Disk> Store<D> {
         self.health.suspicion()
     }
 
-    /// Takes the mark away after the whole store was verified against its peers.
-    pub fn clear_suspicion(&mut self) -> Result<(), SyncError> {
-        self.health.clear()
+    /// Marks the store as not to be believed: nothing is synced any more, and the next run reads all of
+    /// it before it does anything else.
+    pub fn distrust(&self, reason: &str) {
+        self.health.distrust(reason);
+    }
+
+    /// Takes the mark away after everything on the store was read again: from here on it is as after a
+    /// crash, and its volumes are compared with their peers before any of them counts.
+    pub fn clear_suspicion(&mut self) -> Result<(), StoreError> {
+        self.health.clear()?;
+        // A name that was given before the failed sync may be in memory only.
+        self.health.sync_directory("")?;
+        self.health.sync_directory(VOLUMES)?;
+        for owner in self.volumes()? {
+            self.health.sync_directory(&directory_of(owner))?;
+        }
+        Ok(())
     }
 
     /// The store's signing key.
@@ -329,6 +346,15 @@ pub struct Volume<D: Disk> {
 }
 
 impl<D: Disk> Volume<D> {
+    /// Writes both slots of the superblock again: one of them was damaged. A rotation of the key bag does
+    /// that anyway.
+    pub fn write_slots_again(&mut self) -> Result<(), SuperblockError> {
+        match &mut self.superblock {
+            Some(superblock) => superblock.write_both(superblock.value().clone()),
+            None => Ok(()),
+        }
+    }
+
     /// Syncs what is staged and writes the proof of clean shutdown: last record, its hash, and
     /// where the log ends. There is no proof while the key bag is being rotated.
     pub fn close(mut self) -> Result<(), SuperblockError> {

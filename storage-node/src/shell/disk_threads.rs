@@ -8,7 +8,7 @@ use std::thread;
 
 use tokio::sync::mpsc::UnboundedSender;
 use trefoil_engine::disk::file::FileDisk;
-use trefoil_engine::{EraseJob, ReadJob, RotationJob, SyncJob, WipeJob};
+use trefoil_engine::{EraseJob, ReadJob, RotationJob, SyncJob, VerifyJob, WipeJob};
 use trefoil_protocol::ids::VolumeId;
 
 use super::Event;
@@ -27,6 +27,7 @@ enum Job {
     Erase(VolumeId, EraseJob<FileDisk>),
     Rotate(VolumeId, RotationJob<FileDisk>),
     Wipe(VolumeId, WipeJob<FileDisk>),
+    Verify(VolumeId, VerifyJob<FileDisk>),
 }
 
 /// Where to leave work for the disk. Dropped, its threads end once the queues are empty.
@@ -70,6 +71,11 @@ impl DiskThreads {
     pub(super) fn wipe(&self, volume: VolumeId, job: WipeJob<FileDisk>) {
         send(&self.erases, Job::Wipe(volume, job));
     }
+
+    /// Queues the reading of a suspect store's volume.
+    pub(super) fn verify(&self, volume: VolumeId, job: VerifyJob<FileDisk>) {
+        send(&self.reads, Job::Verify(volume, job));
+    }
 }
 
 fn send(queue: &Sender<Job>, job: Job) {
@@ -101,6 +107,7 @@ fn work(jobs: &Mutex<Receiver<Job>>, events: &UnboundedSender<Event>) {
             Ok(Job::Erase(volume, job)) => Event::Erased { volume, result: job.run() },
             Ok(Job::Rotate(volume, job)) => Event::Rotated { volume, result: job.run() },
             Ok(Job::Wipe(volume, job)) => Event::Wiped { volume, result: job.run() },
+            Ok(Job::Verify(volume, job)) => Event::Verified { volume, result: job.run() },
             Err(_) => return,
         };
         if events.send(event).is_err() {

@@ -18,7 +18,7 @@ use super::disk_threads::DiskThreads;
 use super::peers::Peers;
 use super::tenants::Requests;
 use super::{Event, LinkEndpoint, Settings};
-use crate::{Effect, Fatal, NodeCore};
+use crate::{Effect, Fatal, NodeCore, Notice};
 
 /// How often the core hears how the links look.
 const LINK_REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -107,7 +107,8 @@ impl Driver {
             Effect::Erase { volume, job } => self.disk.erase(volume, job),
             Effect::Rotate { volume, job } => self.disk.rotate(volume, job),
             Effect::Wipe { volume, job } => self.disk.wipe(volume, job),
-            Effect::Notice(notice) => tracing::error!(%notice, "this node needs somebody to look"),
+            Effect::Verify { volume, job } => self.disk.verify(volume, job),
+            Effect::Notice(notice) => log(&notice),
             Effect::Fatal(fatal) => {
                 tracing::error!(%fatal, "this node must end");
                 // Nobody listens only when the process already ends.
@@ -122,6 +123,13 @@ impl Driver {
         self.requests.abort_all();
         let core = self.core.borrow_mut().take();
         core.map_or(Ok(()), NodeCore::shut_down)
+    }
+}
+
+fn log(notice: &Notice) {
+    match notice {
+        Notice::Stopped(_) => tracing::error!(%notice, "this node needs somebody to look"),
+        Notice::Verifying { .. } | Notice::Verified { .. } => tracing::warn!(%notice, "suspect store"),
     }
 }
 

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use trefoil_engine::index::{ObjectVersion, VersionState};
+use trefoil_engine::superblock::SuperblockError;
 use trefoil_engine::{
     Disk, EraseReport, EraseTarget, Index, PayloadState, RecordFault, RecordReadError, RecoveryReport,
-    Rotated, RotationJob, StageError, SyncError, SyncJob, SyncTicket, Tail, Volume,
+    Rotated, RotationJob, ScrubFault, ScrubReport, StageError, SyncError, SyncJob, SyncTicket, Tail, Volume,
 };
 use trefoil_protocol::ids::{Epoch, Hash, Lsn, UploadId, VersionId};
 use trefoil_protocol::message::peer::{LogPoint, StoreReport};
@@ -73,7 +74,7 @@ impl<D: Disk> Holding<D> {
         };
         holding.keys.opened(&holding.volume);
         holding.replay(now);
-        holding.verified = doubtful_from == Lsn::ZERO && holding.hole().is_none();
+        holding.verified = report.clean && doubtful_from == Lsn::ZERO && holding.hole().is_none();
         holding
     }
 
@@ -350,14 +351,62 @@ impl<D: Disk> Holding<D> {
         self.volume.log.record_is_damaged(lsn, fault);
     }
 
+    /// A scrub found damage: what it names does not count any more, and is asked for like anything else
+    /// that is missing.
+    pub fn take_faults(&mut self, report: &ScrubReport, now: BootTime) -> Result<(), SuperblockError> {
+        self.volume.log.take_faults(report);
+        for fault in &report.faults {
+            match fault {
+                ScrubFault::Leaf { upload, index } => self.leaf_is_damaged(*upload, *index, now),
+                ScrubFault::Root { version } => self.root_differs(*version, now),
+                ScrubFault::Slot { .. } => self.volume.write_slots_again()?,
+                // A bag that does not open was noticed when it was opened; loose leaves have no record
+                // that would ask for them; what is no frame is known to whoever erases.
+                ScrubFault::Record { .. }
+                | ScrubFault::LooseLeaf { .. }
+                | ScrubFault::Frame { .. }
+                | ScrubFault::Bag => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The store was suspect: its log is compared with those of its peers before it counts, however
+    /// whole it looks.
+    pub fn doubt(&mut self, report: &ScrubReport, now: BootTime) -> Result<(), SuperblockError> {
+        self.verified = false;
+        self.take_faults(report, now)
+    }
+
+    /// The bytes of a version are whole, and not the version's.
+    fn root_differs(&mut self, version: VersionId, now: BootTime) {
+        let Some(object) = self.index.version(version).cloned() else { return };
+        if object.inline {
+            return self.record_is_damaged(object.lsn, RecordFault::Erasable);
+        }
+        for leaf in 0..tree::leaf_count(object.sealed_length) {
+            self.leaf_is_damaged(object.upload, leaf, now);
+        }
+    }
+
     /// A read met a damaged leaf: it does not count any more and is fetched again.
     pub fn leaf_is_damaged(&mut self, upload: UploadId, leaf: u64, now: BootTime) {
         self.volume.log.leaf_is_damaged(upload, leaf);
-        if let Some(object) = self.index.version(upload.version)
-            && !self.is_past_return(upload.version)
-        {
-            let (root, length) = (object.root, object.sealed_length);
-            self.unpaid.insert(object.lsn, Unpaid { upload, root, length, since: now });
+        if self.is_past_return(upload.version) {
+            return;
+        }
+        let applied = self.index.version(upload.version).filter(|object| object.upload == upload);
+        let known = applied.map(|object| (object.lsn, object.root, object.sealed_length));
+        let in_tail = || {
+            self.tail().find_map(|record| match record.body() {
+                RecordBody::Put(put) if put.upload == upload => {
+                    Some((record.lsn(), put.root, put.sealed_length))
+                }
+                _ => None,
+            })
+        };
+        if let Some((lsn, root, length)) = known.or_else(in_tail) {
+            self.unpaid.insert(lsn, Unpaid { upload, root, length, since: now });
         }
     }
 

@@ -49,6 +49,7 @@ enum Delivery {
     Erase(NodeId, u64, VolumeId, trefoil_engine::EraseJob<FaultDisk>),
     Wipe(NodeId, u64, VolumeId, trefoil_engine::WipeJob<FaultDisk>),
     Rotate(NodeId, u64, VolumeId, trefoil_engine::RotationJob<FaultDisk>),
+    Verify(NodeId, u64, VolumeId, trefoil_engine::VerifyJob<FaultDisk>),
 }
 
 struct Scheduled(Reverse<(BootTime, u64)>, Delivery);
@@ -110,6 +111,8 @@ pub(crate) struct Cluster {
     cut: BTreeSet<(NodeId, NodeId)>,
     /// Nodes that do not reach placement.
     pub(crate) out_of_reach: BTreeSet<NodeId>,
+    /// How long the reading of a suspect store's volume takes.
+    pub(crate) verifying_takes: Duration,
     /// How long placement's answers take.
     pub(crate) answers_take: Duration,
     heard: BTreeMap<RequestId, Heard>,
@@ -158,6 +161,7 @@ impl Cluster {
             cut: BTreeSet::new(),
             out_of_reach: BTreeSet::new(),
             answers_take: HOP,
+            verifying_takes: HOP,
             heard: BTreeMap::new(),
             next_request: 1,
             next_token: 1,
@@ -237,6 +241,15 @@ impl Cluster {
         machine.held.clear();
         machine.rotations.clear();
         machine.disk.crash(seed);
+    }
+
+    /// A clean end of the process.
+    pub(crate) fn stop(&mut self, name: &str) {
+        let machine = self.machine(name);
+        machine.life += 1;
+        machine.held.clear();
+        let core = machine.core.take().expect("it runs");
+        core.shut_down().expect("it ends cleanly");
     }
 
     pub(crate) fn pause(&mut self, name: &str) {
@@ -396,6 +409,11 @@ impl Cluster {
                     self.step(node, Event::Wiped { volume, result: job.run() });
                 }
             }
+            Delivery::Verify(node, life, volume, job) => {
+                if self.is_alive(node, life) {
+                    self.step(node, Event::Verified { volume, result: job.run() });
+                }
+            }
             Delivery::Rotate(node, life, volume, job) => {
                 if !self.is_alive(node, life) {
                     return;
@@ -488,6 +506,9 @@ impl Cluster {
             Effect::Erase { volume, job } => self.schedule(HOP, Delivery::Erase(from, life, volume, job)),
             Effect::Wipe { volume, job } => self.schedule(HOP, Delivery::Wipe(from, life, volume, job)),
             Effect::Rotate { volume, job } => self.schedule(HOP, Delivery::Rotate(from, life, volume, job)),
+            Effect::Verify { volume, job } => {
+                self.schedule(self.verifying_takes, Delivery::Verify(from, life, volume, job));
+            }
             Effect::Notice(notice) => {
                 self.machines.get_mut(&from).expect("a machine").notices.push(notice);
             }

@@ -12,3 +12,4 @@ mod placement;
 mod purging;
 mod replication;
 mod separation;
+mod suspect;

@@ -339,7 +339,7 @@ impl Oracle {
         }
         self.violations.extend(lost);
         // A fenced store's disk is out of reach; its certificates say so.
-        let reachable = |node: &&crate::cluster::Node<Process>| !self.is_suspect(node.name());
+        let reachable = |node: &&crate::cluster::Node<Process>| !self.is_refused(node.name());
         let stores: Vec<_> = view.nodes[..roster::STORAGE.len()].iter().filter(reachable).collect();
         for node in stores {
             let found = self.resurrection.scan(node.name(), node.disk(), view.now);

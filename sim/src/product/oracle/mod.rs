@@ -94,6 +94,8 @@ pub struct Oracle {
     fatal: Vec<String>,
     /// Volumes that stopped by name.
     stopped: BTreeSet<VolumeId>,
+    /// How often a suspect store joined again.
+    joined_again: u64,
     answered: u64,
     failed: u64,
     longest_wait: u64,
@@ -142,6 +144,7 @@ impl Oracle {
             acknowledged_at: Vec::new(),
             fatal: Vec::new(),
             stopped: BTreeSet::new(),
+            joined_again: 0,
             answered: 0,
             failed: 0,
             longest_wait: 0,
@@ -227,12 +230,16 @@ impl Oracle {
         self.stopped.len() as u64
     }
 
-    /// Whether this node ended itself because its store is not to be believed any more, by its own
-    /// word or by the control plane's.
+    /// How often a suspect store joined again.
     #[must_use]
-    pub fn is_suspect(&self, node: &str) -> bool {
-        let ends =
-            |reason: &str| reason.contains("suspect") || reason.contains("refused by the control plane");
+    pub fn joined_again(&self) -> u64 {
+        self.joined_again
+    }
+
+    /// Whether this node ended itself because the control plane refuses its store for ever.
+    #[must_use]
+    pub fn is_refused(&self, node: &str) -> bool {
+        let ends = |reason: &str| reason.contains("refused by the control plane");
         let said = |reason: &String| reason.starts_with(&format!("{node}: ")) && ends(reason);
         self.fatal.iter().any(said)
     }
@@ -295,6 +302,8 @@ impl Driver<Process> for Oracle {
             Seen::Noticed(Notice::Stopped(Stop::Lost { volume, .. } | Stop::Differs { volume, .. })) => {
                 self.stopped.insert(volume);
             }
+            Seen::Noticed(Notice::Verified { .. }) => self.joined_again += 1,
+            Seen::Noticed(Notice::Verifying { .. }) => {}
             Seen::Fatal(reason) => {
                 self.fatal.push(format!("{}: {reason}", view.nodes[usize::from(node.0)].name()))
             }

@@ -128,7 +128,7 @@ impl Oracle {
     /// A store that is away cannot have given a receipt lately. If it holds the bytes, it gave none.
     fn look_at_absent_stores(&mut self, view: &View<'_, Process>, version: VersionId) {
         let away = view.nodes[..roster::STORAGE.len()].iter().filter(|node| node.program().is_none());
-        let away: Vec<_> = away.filter(|node| !self.is_suspect(node.name())).collect();
+        let away: Vec<_> = away.filter(|node| !self.is_refused(node.name())).collect();
         for node in away {
             let found = self.resurrection.scan_for(tag(version), node.name(), node.disk(), view.now);
             self.once(found);

@@ -354,6 +354,11 @@ impl DiskFile for FaultDiskFile {
         Ok(())
     }
 
+    fn forget_cached(&self) -> Result<(), DiskError> {
+        self.lock()?.inode(self.inode).forget_cached();
+        Ok(())
+    }
+
     fn punch(&self, offset: u64, length: u64) -> Result<(), DiskError> {
         let mut state = self.lock()?;
         state.change(DiskOperation::Punch, "punch", &self.path)?;
@@ -496,6 +501,16 @@ impl Inode {
         }
     }
 
+    /// What is neither durable nor waiting for a sync is in the cache only.
+    fn forget_cached(&mut self) {
+        let length = self.seen.len();
+        self.seen.clone_from(&self.durable);
+        for pending in &self.pending {
+            pending.apply(&mut self.seen);
+        }
+        self.seen.resize(length, 0);
+    }
+
     fn crash(&mut self, choice: &mut Choice) {
         for pending in std::mem::take(&mut self.pending) {
             match pending {
@@ -519,10 +534,10 @@ impl Inode {
 }
 
 impl Pending {
-    fn apply(self, bytes: &mut Vec<u8>) {
+    fn apply(&self, bytes: &mut Vec<u8>) {
         match self {
-            Pending::Write { offset, bytes: new } => place(bytes, offset, &new),
-            Pending::Length(length) if length > bytes.len() => bytes.resize(length, 0),
+            Pending::Write { offset, bytes: new } => place(bytes, *offset, new),
+            Pending::Length(length) if *length > bytes.len() => bytes.resize(*length, 0),
             Pending::Length(_) => {}
         }
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{Advice, AtFlags, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Disk, DiskError, DiskFile, check_path};
@@ -205,6 +205,13 @@ impl DiskFile for FileDiskFile {
         }
         self.root.account(before, self.blocks()?);
         Ok(())
+    }
+
+    fn forget_cached(&self) -> Result<(), DiskError> {
+        // A system that cannot sync a page calls it clean, and clean pages are what this drops. A page
+        // that is still dirty stays: the next sync has to write it, or fails.
+        rustix::fs::fadvise(&*self.descriptor, 0, None, Advice::DontNeed)
+            .map_err(|errno| failed("fadvise", &self.path, errno))
     }
 
     fn punch(&self, offset: u64, length: u64) -> Result<(), DiskError> {
