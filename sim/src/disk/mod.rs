@@ -76,6 +76,8 @@ struct State {
     /// Bytes that read otherwise than they were written until the disk is repaired: inode, offset and
     /// what was written.
     garbled: Vec<(u64, u64, u8)>,
+    /// Bytes that rotted after they were written: inode and offset.
+    rotten: Vec<(u64, u64)>,
     slowdown: u64,
     used: u64,
     landmarks: Landmarks,
@@ -252,6 +254,7 @@ impl SimDisk {
         let offset = drawn_nonzero_byte(inode, &mut state.draws)?;
         let bit = state.draws.next().to_le_bytes()[0];
         inode.flip_bit(offset, bit);
+        state.rotten.push((number, offset));
         Some((path, offset))
     }
 
@@ -285,11 +288,17 @@ impl SimDisk {
         self.lock().powerless
     }
 
-    /// Whether a power loss now would leave a whole frame of this landmark as it was written.
+    /// Whether a power loss now would leave a whole frame of this landmark as it was written, or would
+    /// have if it had not rotted since.
     #[must_use]
     pub fn is_landmark_durable(&self, landmark: &Landmark) -> bool {
         let state = self.lock();
         state.landmarks.places(landmark).iter().rev().any(|place| {
+            let frame = place.offset..place.offset + place.length();
+            let rotted = |(inode, at): &(u64, u64)| *inode == place.inode && frame.contains(at);
+            if state.rotten.iter().any(rotted) {
+                return state.names.leads_to_durably(place.inode);
+            }
             let Some(inode) = state.inodes.get(&place.inode) else { return false };
             let length = usize::try_from(place.length()).expect("a frame fits memory");
             let mut frame = vec![0; length];
@@ -444,6 +453,7 @@ impl State {
             freed: Vec::new(),
             faults: Vec::new(),
             garbled: Vec::new(),
+            rotten: Vec::new(),
             slowdown: 1,
             used: 0,
             landmarks: Landmarks::default(),
