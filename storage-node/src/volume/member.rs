@@ -73,7 +73,11 @@ pub(super) fn mend<D: Disk>(
 ) -> Result<(), FollowError> {
     for record in records {
         let same = holding.point(record.lsn()).is_some_and(|here| here.hash == record.chain_hash());
-        if same && holding.log().faulty().contains_key(&record.lsn()) {
+        // Of several damaged records in a row, the one before may not be known by its hash.
+        let fits = holding
+            .point(record.lsn().previous())
+            .is_some_and(|before| before.hash == record.position().previous);
+        if same && fits && holding.log().faulty().contains_key(&record.lsn()) {
             holding.append(record, now)?;
         }
     }
