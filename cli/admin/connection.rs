@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use trefoil_client::Profile;
 use trefoil_client::shell::ProfileRole;
 use trefoil_protocol::codec;
+use trefoil_protocol::ids::VolumeId;
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, ClusterStatus};
 use trefoil_transport::{
     Closed, Connection, Endpoint, Limits, OwnCertificate, Plane, TrustStore, local_address_for,
@@ -55,7 +56,15 @@ impl Admin {
 
     /// The state of the whole cluster.
     pub(crate) async fn status(&self) -> Verdict<ClusterStatus> {
-        match self.ask(AdminRequest::Status).await? {
+        let mut status = self.status_page(VolumeId(0)).await?;
+        while let Some(last) = status.volumes.last().filter(|_| status.more).map(|config| config.volume) {
+            status.extend(self.status_page(last).await?);
+        }
+        Ok(status)
+    }
+
+    async fn status_page(&self, behind: VolumeId) -> Verdict<ClusterStatus> {
+        match self.ask(AdminRequest::Status { behind }).await? {
             AdminAnswer::Status(status) => Ok(status),
             other => Err(unexpected(&other)),
         }

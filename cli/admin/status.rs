@@ -438,6 +438,7 @@ mod tests {
             voters: vec![],
             drained: vec![],
             progress: None,
+            more: false,
         }
     }
 

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use trefoil_protocol::config::{Member, MemberState, SingleDcPolicy, TenantEntry};
+use trefoil_protocol::config::{Member, MemberState, SingleDcPolicy, TenantEntry, VolumeConfig};
 use trefoil_protocol::ids::{DcId, Epoch, LinkId, NodeId, TenantName, VolumeId};
 use trefoil_protocol::message::admin::{
-    AdminAnswer, AdminRequest, AtRiskView, ClusterStatus, DebtView, VoterStatus,
+    AdminAnswer, AdminRequest, AtRiskView, ClusterStatus, DebtView, STATUS_VOLUMES_MAX, VoterStatus,
 };
 use trefoil_protocol::message::control::{LinkReport, Renew, VolumeStatistics};
 use trefoil_protocol::message::plan::{Progress, Verb};
@@ -61,15 +61,12 @@ impl Reported {
         self.volumes.get(&volume).map_or((0, 0), |(_, told)| (told.objects, told.bytes))
     }
 
-    /// What was said last of each volume. What is at risk changes with every write: only the present
+    /// What was said last of a volume. What is at risk changes with every write: only the present
     /// primary's count of it is one.
-    fn statistics(&self, state: &State) -> Vec<VolumeStatistics> {
-        let present = |volume: VolumeId| state.volumes.get(volume).map(|record| record.config.epoch);
-        let of = |(epoch, statistics): &(Epoch, VolumeStatistics)| {
-            let at_risk = statistics.at_risk.filter(|_| present(statistics.volume) == Some(*epoch));
-            VolumeStatistics { at_risk, ..*statistics }
-        };
-        self.volumes.values().map(of).collect()
+    fn of(&self, config: &VolumeConfig) -> Option<VolumeStatistics> {
+        let (epoch, statistics) = self.volumes.get(&config.volume)?;
+        let at_risk = statistics.at_risk.filter(|_| config.epoch == *epoch);
+        Some(VolumeStatistics { at_risk, ..*statistics })
     }
 
     /// Each link, summed over the nodes that are up.
@@ -95,7 +92,9 @@ pub(crate) fn weigh(
 ) -> Wish {
     let state = turn.state;
     match request {
-        AdminRequest::Status => Wish::Answer(AdminAnswer::Status(status(turn, reported, progress))),
+        AdminRequest::Status { behind } => {
+            Wish::Answer(AdminAnswer::Status(status(turn, reported, progress, *behind)))
+        }
         AdminRequest::ListTenants => {
             let tenants = state.tenants.all().map(|record| record.entry.clone());
             Wish::Answer(AdminAnswer::Tenants(tenants.collect()))
@@ -122,21 +121,31 @@ pub(crate) fn weigh(
     }
 }
 
-fn status(turn: &Turn<'_>, reported: &Reported, progress: Option<Progress>) -> ClusterStatus {
+fn status(
+    turn: &Turn<'_>,
+    reported: &Reported,
+    progress: Option<Progress>,
+    behind: VolumeId,
+) -> ClusterStatus {
     let state = turn.state;
+    let mut records: Vec<&VolumeRecord> = state.volumes.behind(behind).take(STATUS_VOLUMES_MAX + 1).collect();
+    let more = records.len() > STATUS_VOLUMES_MAX;
+    records.truncate(STATUS_VOLUMES_MAX);
+    let configs = records.iter().map(|record| &record.config);
     ClusterStatus {
         now: state.clock.now(),
         nodes: state.topology.nodes().map(|record| record.entry.clone()).collect(),
         tenants: state.tenants.all().map(|record| record.entry.clone()).collect(),
-        volumes: state.volumes.all().map(|record| record.config.clone()).collect(),
-        statistics: reported.statistics(state),
+        volumes: configs.clone().cloned().collect(),
+        statistics: configs.filter_map(|config| reported.of(config)).collect(),
         certified: state.deletions.certified_count(),
         links: Some(reported.links_of(&state.topology)),
-        at_risk: state.volumes.all().filter_map(at_risk_of).collect(),
-        debts: state.volumes.all().filter_map(debt_of).collect(),
+        at_risk: records.iter().copied().filter_map(at_risk_of).collect(),
+        debts: records.iter().copied().filter_map(debt_of).collect(),
         voters: voters(turn),
         drained: state.links.drained().collect(),
         progress,
+        more,
     }
 }
 

@@ -137,7 +137,7 @@ impl Controller {
             }
             Request::Admin(
                 _,
-                request @ (AdminRequest::Status | AdminRequest::ListTenants | AdminRequest::Progress),
+                request @ (AdminRequest::Status { .. } | AdminRequest::ListTenants | AdminRequest::Progress),
             ) => {
                 self.confirm(turn, Confirming::Look(id, request));
             }

@@ -244,6 +244,12 @@ impl Volumes {
         self.volumes.values()
     }
 
+    /// The volumes with higher numbers than this, by number.
+    pub fn behind(&self, volume: VolumeId) -> impl Iterator<Item = &VolumeRecord> {
+        let bounds = (std::ops::Bound::Excluded(volume), std::ops::Bound::Unbounded);
+        self.volumes.range(bounds).map(|(_, record)| record)
+    }
+
     /// The volumes of which something changed behind `since`, and that nodes must be told, oldest
     /// changes first.
     pub fn told_after(&self, since: ConfigIndex) -> impl Iterator<Item = &VolumeRecord> {

@@ -47,7 +47,9 @@ fn r017_the_account_is_open_when_the_first_single_dc_epoch_is_activated() {
     let told = note(&cluster, 1);
     assert_eq!(noted(cluster.report(ControlRequest::Note(told))).up_to, Lsn(1));
     assert!(knows(&cluster, 1));
-    let AdminAnswer::Status(status) = cluster.admin(AdminRequest::Status) else { panic!() };
+    let AdminAnswer::Status(status) = cluster.admin(AdminRequest::Status { behind: VolumeId(0) }) else {
+        panic!()
+    };
     assert_eq!((status.at_risk[0].volume, status.at_risk[0].hidden), (VOLUME, 1));
 }
 

@@ -215,7 +215,9 @@ fn a_drained_node_gets_nothing_new_until_it_is_restored() {
 fn a_link_that_is_drained_is_told_to_every_node() {
     let mut cluster = with_volumes(1);
     apply(&mut cluster, Verb::DrainLink(LinkId::One));
-    let AdminAnswer::Status(status) = cluster.admin(AdminRequest::Status) else { panic!() };
+    let AdminAnswer::Status(status) = cluster.admin(AdminRequest::Status { behind: VolumeId(0) }) else {
+        panic!()
+    };
     assert_eq!(status.drained, vec![LinkId::One]);
     let ControlAnswer::Granted { news, .. } = cluster.renew(node("b2")) else { panic!() };
     assert_eq!(news.drained, vec![LinkId::One]);

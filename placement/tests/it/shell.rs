@@ -17,7 +17,7 @@ use trefoil_placement::shell::log_file::LogFile;
 use trefoil_placement::shell::{RunError, Settings, run};
 use trefoil_placement::{Caution, Event, Placement, Request, RequestId};
 use trefoil_protocol::codec;
-use trefoil_protocol::ids::{ConfigIndex, Incarnation, PrincipalId, TenantId, VoterId};
+use trefoil_protocol::ids::{ConfigIndex, Incarnation, PrincipalId, TenantId, VolumeId, VoterId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 use trefoil_protocol::message::control::{ControlAnswer, ControlRequest};
 use trefoil_protocol::message::voter::EntryKind;
@@ -272,12 +272,16 @@ async fn a_process_serves_its_planes_and_keeps_everything_over_a_restart() {
     let shown = fs::read_to_string(process.folder.join("data/signing.pub")).unwrap();
     assert_eq!(shown.trim(), news.signers.keys[0].to_string());
     let admin = process.connect(&root, process.control, Plane::Admin).await;
-    let AdminAnswer::Status(before) = ask(&admin, &AdminRequest::Status).await else { panic!() };
+    let AdminAnswer::Status(before) = ask(&admin, &AdminRequest::Status { behind: VolumeId(0) }).await else {
+        panic!()
+    };
     assert_eq!(before.nodes.len(), 1);
     process.stop().await.unwrap();
     process.resume();
     let admin = process.connect(&root, process.control, Plane::Admin).await;
-    let AdminAnswer::Status(after) = ask(&admin, &AdminRequest::Status).await else { panic!() };
+    let AdminAnswer::Status(after) = ask(&admin, &AdminRequest::Status { behind: VolumeId(0) }).await else {
+        panic!()
+    };
     assert_eq!(after.nodes, before.nodes);
     process.stop().await.unwrap();
 }
@@ -298,7 +302,7 @@ async fn r090_a_peer_of_one_plane_is_refused_on_another() {
         let refused = match a1.connect(remote, plane, None).await {
             Err(_) => true,
             Ok(connection) => {
-                let question = codec::to_vec(&AdminRequest::Status);
+                let question = codec::to_vec(&AdminRequest::Status { behind: VolumeId(0) });
                 connection.ask(question.into(), Bytes::new()).await.is_err()
             }
         };

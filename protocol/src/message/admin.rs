@@ -13,9 +13,13 @@ use crate::time::{CpTime, Millis};
 /// What an operator asks.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum AdminRequest {
-    /// The whole state of the cluster.
+    /// The state of the cluster, with as many volumes as fit one answer.
     #[n(0)]
-    Status,
+    Status {
+        /// Volumes with higher numbers than this.
+        #[n(0)]
+        behind: VolumeId,
+    },
     /// Creates a tenant with its key and volumes.
     #[n(1)]
     CreateTenant {
@@ -183,7 +187,7 @@ pub struct ClusterStatus {
     /// Tenants.
     #[n(2)]
     pub tenants: Vec<TenantEntry>,
-    /// Volumes.
+    /// Volumes, by number.
     #[n(3)]
     pub volumes: Vec<VolumeConfig>,
     /// What each volume's primary last reported; volumes without an entry have not been heard of
@@ -211,4 +215,22 @@ pub struct ClusterStatus {
     /// How far the plan is that was applied last.
     #[n(11)]
     pub progress: Option<Progress>,
+    /// There are volumes with higher numbers; what is told by volume is told of these here only.
+    #[n(12)]
+    pub more: bool,
+}
+
+/// The most volumes in one [`ClusterStatus`].
+pub const STATUS_VOLUMES_MAX: usize = 1024;
+
+impl ClusterStatus {
+    /// Goes on with the next page, which was asked for behind the last volume of this one. What
+    /// changed in between is told as it is then.
+    pub fn extend(&mut self, page: Self) {
+        let before = std::mem::replace(self, page);
+        self.volumes.splice(..0, before.volumes);
+        self.statistics.splice(..0, before.statistics);
+        self.at_risk.splice(..0, before.at_risk);
+        self.debts.splice(..0, before.debts);
+    }
 }

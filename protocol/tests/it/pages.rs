@@ -76,6 +76,7 @@ fn the_limits_are_those_of_the_code() {
         ("BODY_MAX", BODY_MAX),
         ("KEY_BYTES_MAX", ObjectKey::LENGTH_MAX),
         ("REASON_MAX", REASON_MAX),
+        ("STATUS_VOLUMES_MAX", trefoil_protocol::message::admin::STATUS_VOLUMES_MAX),
         ("PAGE_MAX", PAGE_MAX as usize),
         ("PAGE_BYTES_MAX", PAGE_BYTES_MAX),
         ("CERTIFICATES_MAX", CERTIFICATES_MAX),

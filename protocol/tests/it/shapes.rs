@@ -208,7 +208,7 @@ structs! {
     // The admin plane.
     AtRiskView { volume, opened, since, last, objects, bytes, hidden }
     DebtView { volume, since }
-    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts, voters, drained, progress }
+    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts, voters, drained, progress, more }
     StepView { volume, home, lead, leave, join, objects, bytes }
     PlanView { number, made_from, verb, steps, risks, cannot, expected, undo }
     Progress { number, verb, volumes, left, handovers, longest_pause, waiting }
@@ -276,7 +276,7 @@ enums! {
     Visibility { Hidden, Live }
     ControlRefusal { NotLeader { leader }, Unregistered, StaleEpoch(value), NotYet, Denied(value) }
     AdminRequest {
-        Status, CreateTenant { name, volumes, window, first_copy_retention, single_dc }, ListTenants,
+        Status { behind }, CreateTenant { name, volumes, window, first_copy_retention, single_dc }, ListTenants,
         CreatePrincipal { tenant }, FenceStore { store }, Plan { verb }, Apply { number }, CancelPlan, Progress,
     }
     AdminAnswer {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use trefoil_protocol::config::SingleDcPolicy;
-use trefoil_protocol::ids::TenantName;
+use trefoil_protocol::ids::{TenantName, VolumeId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, ClusterStatus};
 use trefoil_protocol::time::Millis;
 
@@ -367,7 +367,7 @@ impl<'s> Stage<'s> {
     fn wait_for(&mut self, most: u64, reached: impl Fn(&Self) -> bool) -> bool {
         let until = self.cluster.now() + most;
         while self.cluster.now() < until && self.goes_on() {
-            self.operator(AdminRequest::Status);
+            self.operator(AdminRequest::Status { behind: VolumeId(0) });
             self.pass(SLICE);
             if reached(self) {
                 return true;
