@@ -10,6 +10,7 @@ use trefoil_client::{Client, Profile, Settings};
 
 use crate::admin::connection::Admin;
 use crate::admin::node::NodeVerb;
+use crate::admin::plan::{DcVerb, LinkVerb, PlanFlags, PlanVerb};
 use crate::admin::principal::PrincipalVerb;
 use crate::admin::status::StatusArguments;
 use crate::admin::tenant::TenantVerb;
@@ -97,6 +98,17 @@ enum Verb {
     /// Storage nodes
     #[command(subcommand)]
     Node(NodeVerb),
+    /// Data centres: planned failover and failback
+    #[command(subcommand)]
+    Dc(DcVerb),
+    /// The links between the data centres
+    #[command(subcommand)]
+    Link(LinkVerb),
+    /// Give every node its share again, moving as little as possible
+    Rebalance(PlanFlags),
+    /// The plan that was applied last
+    #[command(subcommand)]
+    Plan(PlanVerb),
     /// Measure a running cluster
     #[command(subcommand)]
     Bench(BenchVerb),
@@ -194,6 +206,10 @@ impl Verb {
                 admin::principal::run(&verb, &shared.profile()?, shared.profile_path()?, format).await
             }
             Self::Node(verb) => admin::node::run(&verb, || shared.admin(), format).await,
+            Self::Dc(verb) => admin::plan::dc(&verb, &shared.admin()?, format).await,
+            Self::Link(verb) => admin::plan::links(&verb, &shared.admin()?, format).await,
+            Self::Rebalance(flags) => admin::plan::rebalance(&flags, &shared.admin()?, format).await,
+            Self::Plan(verb) => admin::plan::plan(&verb, &shared.admin()?, format).await,
             Self::Bench(verb) => bench::run(&verb, &shared.client().await?, format).await,
             Self::Demo(_)
             | Self::Dev(_)

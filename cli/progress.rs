@@ -28,6 +28,11 @@ pub(crate) fn objects(name: &str) -> ProgressBar {
     styled(bar, "{prefix} {bar:30} {pos}/{len} objects {msg} {eta}")
 }
 
+/// A bar over the volumes of a plan, with what is waited for in its message.
+pub(crate) fn volumes() -> ProgressBar {
+    styled(ProgressBar::new(0), "{bar:30} {pos}/{len} volumes {elapsed} {msg}")
+}
+
 fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(template).expect("our templates are valid");
     bar.set_style(style);

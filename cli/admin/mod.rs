@@ -3,6 +3,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod node;
+pub(crate) mod plan;
 pub(crate) mod principal;
 pub(crate) mod status;
 pub(crate) mod store;

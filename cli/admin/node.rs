@@ -2,11 +2,13 @@
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use trefoil_protocol::config::NodeEntry;
+use trefoil_protocol::config::{Duty, NodeEntry};
 use trefoil_protocol::ids::StoreId;
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
+use trefoil_protocol::message::plan::Verb;
 
 use super::connection::{Admin, unexpected};
+use super::plan::{self, NodeArguments};
 use super::store::{self, FindArguments, StoreArguments};
 use crate::failure::Verdict;
 use crate::output::{self, Format};
@@ -16,6 +18,12 @@ use crate::output::{self, Format};
 pub(crate) enum NodeVerb {
     /// List nodes with their stores
     List,
+    /// Move everything that a node holds to others, one member at a time
+    Drain(NodeArguments),
+    /// Let a drained node take volumes again
+    Restore(NodeArguments),
+    /// Forget a node that holds nothing any more
+    Remove(NodeArguments),
     /// Declare a store dead for ever; it can never join again
     Fence(FenceArguments),
     /// What a stopped node's store says of itself
@@ -44,6 +52,7 @@ struct NodeRow {
     dc: String,
     rack: String,
     state: &'static str,
+    draining: bool,
     store: String,
     incarnation: u64,
     capacity: u64,
@@ -58,6 +67,7 @@ impl NodeRow {
             dc: node.dc.to_string(),
             rack: node.rack.to_string(),
             state: node.state.name(),
+            draining: node.duty == Duty::Leaving,
             store: node.store.to_string(),
             incarnation: node.incarnation.0,
             capacity: node.capacity,
@@ -71,7 +81,7 @@ impl NodeRow {
             self.id.clone(),
             self.dc.clone(),
             self.rack.clone(),
-            self.state.to_owned(),
+            if self.draining { format!("{}, draining", self.state) } else { self.state.to_owned() },
             self.store.clone(),
             output::bytes(self.capacity),
             self.addresses.join(" "),
@@ -92,6 +102,9 @@ pub(crate) async fn run(verb: &NodeVerb, admin: impl Fn() -> Verdict<Admin>, for
         NodeVerb::Scrub(arguments) => store::scrub(arguments, format)?,
         NodeVerb::RebuildIndex(arguments) => store::rebuild_index(arguments, format)?,
         NodeVerb::FindBytes(arguments) => store::find_bytes(arguments, format)?,
+        NodeVerb::Drain(arguments) => plan::node(Verb::DrainNode, arguments, &admin()?, format).await?,
+        NodeVerb::Restore(arguments) => plan::node(Verb::RestoreNode, arguments, &admin()?, format).await?,
+        NodeVerb::Remove(arguments) => plan::node(Verb::RemoveNode, arguments, &admin()?, format).await?,
         NodeVerb::List => {
             let rows: Vec<NodeRow> = admin()?.status().await?.nodes.iter().map(NodeRow::of).collect();
             format.answer(&rows, |rows| {

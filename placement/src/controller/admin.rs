@@ -115,7 +115,7 @@ pub(crate) fn weigh(
         },
         AdminRequest::FenceStore { store } => Wish::Command(Command::FenceStore(*store)),
         AdminRequest::Plan { verb } => Wish::Plan(*verb),
-        AdminRequest::Apply { number } => Wish::Command(Command::ApplyPlan(*number)),
+        AdminRequest::Apply { number, verb } => Wish::Command(Command::ApplyPlan(*number, *verb)),
         AdminRequest::CancelPlan => Wish::Command(Command::CancelPlan),
         AdminRequest::Progress => Wish::Answer(AdminAnswer::Progress(progress)),
     }

@@ -11,6 +11,7 @@ use trefoil_protocol::ids::{
     TenantName, VersionId, VolumeId, VoterId,
 };
 use trefoil_protocol::message::control::{Note, Noted, Register};
+use trefoil_protocol::message::plan::Verb;
 use trefoil_protocol::time::{CpTime, Millis};
 
 use super::plans::PlanDraft;
@@ -71,9 +72,9 @@ pub enum Command {
     /// A plan, kept for somebody to apply.
     #[n(16)]
     EnterPlan(#[n(0)] PlanDraft),
-    /// The plan of this number is to be carried out.
+    /// The plan of this number and verb is to be carried out.
     #[n(17)]
-    ApplyPlan(#[n(0)] u64),
+    ApplyPlan(#[n(0)] u64, #[n(1)] Verb),
     /// What is left of the plan under way is given up.
     #[n(18)]
     CancelPlan,
@@ -255,6 +256,9 @@ pub enum Rejection {
     /// Something that the plan was made from is not so any more.
     #[error("a volume or node of the plan has changed since state {0}: make a new plan")]
     PlanOutdated(ConfigIndex),
+    /// It is a plan of something else.
+    #[error("plan {0} is a plan of something else")]
+    OtherPlan(u64),
     /// One plan at a time.
     #[error("another plan is under way; wait for it or give it up with `trefoil plan cancel`")]
     PlanUnderWay,

@@ -143,7 +143,7 @@ impl State {
             Command::Certify(draft) => return self.certify(draft),
             Command::HandOver(volume, epoch, to) => self.volumes.hand_over(index, *volume, *epoch, *to)?,
             Command::EnterPlan(draft) => return Ok(self.enter_plan(draft)),
-            Command::ApplyPlan(number) => return self.apply_plan(index, *number),
+            Command::ApplyPlan(number, verb) => return self.apply_plan(index, *number, *verb),
             Command::CancelPlan => self.volumes.forget_wishes(),
             Command::IntroduceVoter(voter, log, key) => self.voters.introduce(*voter, *log, *key)?,
         }

@@ -150,9 +150,17 @@ impl State {
     }
 
     /// Begins to do what a plan says, if everything that it was made from is still so.
-    pub(super) fn apply_plan(&mut self, index: ConfigIndex, number: u64) -> Result<Outcome, Rejection> {
+    pub(super) fn apply_plan(
+        &mut self,
+        index: ConfigIndex,
+        number: u64,
+        verb: Verb,
+    ) -> Result<Outcome, Rejection> {
         let draft =
             self.plans.drafts.get(&number).ok_or(Rejection::Unknown("plan; make one with `--plan`"))?;
+        if draft.verb != verb {
+            return Err(Rejection::OtherPlan(number));
+        }
         self.check_plan(draft)?;
         let draft = self.plans.drafts.remove(&number).expect("it was just there");
         match draft.verb {

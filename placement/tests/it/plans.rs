@@ -28,7 +28,7 @@ fn plan(cluster: &mut Cluster, verb: Verb) -> PlanView {
 
 fn apply(cluster: &mut Cluster, verb: Verb) -> PlanView {
     let plan = plan(cluster, verb);
-    assert_eq!(cluster.admin(AdminRequest::Apply { number: plan.number }), AdminAnswer::Done);
+    assert_eq!(cluster.admin(AdminRequest::Apply { number: plan.number, verb }), AdminAnswer::Done);
     plan
 }
 
@@ -157,9 +157,11 @@ fn a_plan_is_applied_as_it_is_or_not_at_all() {
     let lost = failover.steps[0].join.unwrap().to_string();
     cluster.stop(&[&lost]);
     cluster.run(8_000);
-    let number = failover.number;
-    assert!(refused(cluster.admin(AdminRequest::Apply { number })).contains("make a new plan"));
-    let unknown = AdminRequest::Apply { number: 99 };
+    let (number, verb) = (failover.number, failover.verb);
+    assert!(refused(cluster.admin(AdminRequest::Apply { number, verb })).contains("make a new plan"));
+    let other = AdminRequest::Apply { number, verb: Verb::Rebalance };
+    assert!(refused(cluster.admin(other)).contains("a plan of something else"));
+    let unknown = AdminRequest::Apply { number: 99, verb };
     assert!(refused(cluster.admin(unknown)).contains("no such plan"));
     cluster.run(2_000);
     assert!(cluster.state().volumes.wished().next().is_none());
@@ -170,8 +172,10 @@ fn one_plan_at_a_time() {
     let mut cluster = with_volumes(2);
     let later = plan(&mut cluster, Verb::DrainNode(node("a1")));
     apply(&mut cluster, Verb::Failover("b".parse().unwrap()));
-    let number = later.number;
-    assert!(refused(cluster.admin(AdminRequest::Apply { number })).contains("another plan is under way"));
+    let (number, verb) = (later.number, later.verb);
+    assert!(
+        refused(cluster.admin(AdminRequest::Apply { number, verb })).contains("another plan is under way")
+    );
 }
 
 #[test]
@@ -237,7 +241,10 @@ fn a_failover_from_a_dead_data_centre_says_what_it_can_and_cannot_do() {
     assert!(failover.risks[0].contains("no node of `a` answers"), "{failover:?}");
     assert!(failover.risks[1].contains("nothing acknowledged is lost"), "{failover:?}");
     assert!(failover.steps.iter().all(|step| step.home == Some("b".parse().unwrap())));
-    assert_eq!(cluster.admin(AdminRequest::Apply { number: failover.number }), AdminAnswer::Done);
+    assert_eq!(
+        cluster.admin(AdminRequest::Apply { number: failover.number, verb: failover.verb }),
+        AdminAnswer::Done
+    );
     let failback = AdminRequest::Plan { verb: Verb::Failback("a".parse().unwrap()) };
     assert!(refused(cluster.admin(failback)).contains("no node of `a` is there"));
 }

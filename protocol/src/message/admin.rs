@@ -69,6 +69,9 @@ pub enum AdminRequest {
         /// The plan's number.
         #[n(0)]
         number: u64,
+        /// What it is thought to be a plan of.
+        #[n(1)]
+        verb: Verb,
     },
     /// Gives up what is left of the plan that was applied last; what is done stays done.
     #[n(7)]

@@ -277,7 +277,7 @@ enums! {
     ControlRefusal { NotLeader { leader }, Unregistered, StaleEpoch(value), NotYet, Denied(value) }
     AdminRequest {
         Status { behind }, CreateTenant { name, volumes, window, first_copy_retention, single_dc }, ListTenants,
-        CreatePrincipal { tenant }, FenceStore { store }, Plan { verb }, Apply { number }, CancelPlan, Progress,
+        CreatePrincipal { tenant }, FenceStore { store }, Plan { verb }, Apply { number, verb }, CancelPlan, Progress,
     }
     AdminAnswer {
         Status(value), Tenant(value), Tenants(value), Principal { tenant, principal }, Done, Refused(value),

@@ -110,7 +110,7 @@ impl Operator {
         let (_, verb) = self.agenda[self.next - 1];
         Some(match self.doing {
             Doing::Resting | Doing::Planning => AdminRequest::Plan { verb },
-            Doing::Applying(number) => AdminRequest::Apply { number },
+            Doing::Applying(number) => AdminRequest::Apply { number, verb },
             Doing::Watching => AdminRequest::Progress,
         })
     }
