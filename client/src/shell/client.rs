@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Mutex as AsyncMutex;
 use trefoil_protocol::deletion::SignedCertificate;
-use trefoil_protocol::ids::{ClientInstance, DcId, TenantId, TenantName, VersionId};
+use trefoil_protocol::ids::{ClientInstance, DcId, NodeId, TenantId, TenantName, VersionId};
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::{
     KeysView, Precondition, PurgeView, RouteView, TenantAnswer, TenantCall,
@@ -25,7 +25,7 @@ use super::profile::{Profile, ProfileRole};
 use super::put::{Hidden, Padding, PutOptions, Restored, Stored};
 use super::source::IntoSource;
 use super::tokens::Tokens;
-use super::{read, write};
+use super::{copies, read, write};
 use crate::core::{ListingKind, Patience, RouteCache, Whom};
 use crate::entropy::{Entropy, OsEntropy};
 use crate::failure::{Damage, FailureKind, ReadError, WriteError};
@@ -211,6 +211,15 @@ impl Client {
     /// As [`Client::get`].
     pub async fn sealed(&self, key: &ObjectKey) -> Result<Bytes, ReadError> {
         read::sealed(&self.inner, key).await
+    }
+
+    /// Reads the copy of an object that one node holds, and checks every byte of it. For audits of every copy;
+    /// whoever wants the object asks [`Client::get`].
+    ///
+    /// # Errors
+    /// When the node does not give this version now, or its bytes are damaged.
+    pub async fn check_copy(&self, head: &Head, node: NodeId) -> Result<(), ReadError> {
+        copies::check(&self.inner, head, node).await
     }
 
     /// Reads part of the latest version; only what covers the range is fetched and opened.

@@ -5,6 +5,7 @@
 mod certificate;
 mod client;
 mod connections;
+mod copies;
 mod download;
 mod drive;
 mod keyring;

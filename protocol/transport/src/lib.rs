@@ -20,6 +20,7 @@ pub mod lane;
 mod leaf;
 pub mod limits;
 pub mod own_certificate;
+pub mod paper;
 pub mod peers;
 pub mod plane;
 mod probe;

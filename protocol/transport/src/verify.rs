@@ -141,6 +141,15 @@ pub(crate) fn refuse(reason: &RefusalReason) -> rustls::Error {
     refusal()
 }
 
+/// Whom a certificate names that a client could have shown at that time; or why it is not believed.
+pub(crate) fn believed(
+    trust: &TrustStore,
+    leaf: &CertificateDer<'_>,
+    at: UnixTime,
+) -> Result<Identity, String> {
+    examine(trust, leaf, &[], at, RemoteEnd::Client).map_err(|reason| reason.to_string())
+}
+
 /// Everything a certificate must satisfy whatever the plane.
 fn examine(
     trust: &TrustStore,
