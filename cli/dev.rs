@@ -12,7 +12,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config;
 use crate::failure::{Failure, Verdict};
-use crate::local::LocalCluster;
+use crate::local::hands::Hands;
+use crate::local::{LocalCluster, Relay};
 use crate::output::{self, Format};
 use crate::quantity;
 use crate::serve;
@@ -29,6 +30,9 @@ pub(crate) struct DevArguments {
     /// How long a delete can be undone; 7 days unless the cluster exists
     #[arg(long, value_parser = quantity::duration, value_name = "TIME")]
     delete_window: Option<Duration>,
+    /// Carry the links between the data centres over a relay, so that a drill can cut them
+    #[arg(long)]
+    relay: bool,
 }
 
 #[derive(Serialize)]
@@ -50,7 +54,9 @@ pub(crate) fn run(arguments: &DevArguments, format: Format) -> Verdict {
 async fn keep(arguments: &DevArguments, format: Format) -> Verdict {
     let mut stop = Stop::listen()?;
     let (layout, plan) = LocalCluster::plan(&arguments.data, arguments.delete_window)?;
-    let mut cluster = LocalCluster::prepare(layout, plan, |_| Vec::new())?;
+    let relay = if arguments.relay { Some(Relay::open(&plan).await?) } else { None };
+    let detours = |node: &str| relay.as_ref().map_or_else(Vec::new, |relay| relay.detours(node));
+    let mut cluster = LocalCluster::prepare(layout, plan, detours)?;
     // What an earlier run left says nothing about this one.
     let _ = fs::remove_file(cluster.layout.ready());
     let started = cluster.start_missing()?;
@@ -61,21 +67,23 @@ async fn keep(arguments: &DevArguments, format: Format) -> Verdict {
             return Ok(());
         }
     }
+    let mut hands = Hands::open(&cluster.layout, relay)?;
     config::write_whole(&cluster.layout.ready(), b"ready\n", 0o644)?;
     let ready = Ready { ready: true, data: cluster.layout.root().display().to_string(), started };
     output::note(&format!("profiles: {0}/tenants/acme.toml, {0}/admin.toml", ready.data));
     format.answer(&ready, |_| "ready".to_owned());
-    watch(&mut cluster, &mut stop).await;
+    watch(&mut cluster, &mut hands, &mut stop).await;
     let _ = fs::remove_file(cluster.layout.ready());
     cluster.processes.stop();
     Ok(())
 }
 
-async fn watch(cluster: &mut LocalCluster, stop: &mut Stop) {
+async fn watch(cluster: &mut LocalCluster, hands: &mut Hands, stop: &mut Stop) {
     let mut issued = Instant::now();
     loop {
         tokio::select! {
             () = stop.asked() => return,
+            request = hands.next() => hands.serve(request, cluster).await,
             () = tokio::time::sleep(Duration::from_millis(500)) => {}
         }
         for (name, how) in cluster.processes.reap() {

@@ -7,7 +7,6 @@ mod deletes;
 mod faults;
 mod ledger;
 mod load;
-mod relay;
 mod report;
 mod scan;
 mod show;

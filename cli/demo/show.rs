@@ -16,7 +16,6 @@ use trefoil_protocol::message::tenant::Copy;
 use super::DemoArguments;
 use super::ledger::{HashedFile, Ledger, read};
 use super::load::content;
-use super::relay::Relay;
 use super::report::Report;
 use super::scan::{Found, Place, Sought};
 use super::verdict::{self, Copies, Isolation, Judgement, Receipts, Told};
@@ -24,7 +23,7 @@ use crate::admin::connection::Admin;
 use crate::data::connect;
 use crate::data::put::{Tree, TreeFile};
 use crate::failure::{Failure, Verdict};
-use crate::local::{LocalCluster, TENANTS};
+use crate::local::{LocalCluster, Relay, TENANTS};
 use crate::output;
 
 /// How much of the current directory is stored when no input is named.

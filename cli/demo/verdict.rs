@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::relay::Traffic;
 use super::scan::Found;
+use crate::local::Traffic;
 
 /// Copies of every object.
 const COPIES: usize = 3;

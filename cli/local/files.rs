@@ -50,6 +50,11 @@ impl Layout {
         self.root.join("ready")
     }
 
+    /// Where a drill asks for hands.
+    pub(super) fn hands(&self) -> PathBuf {
+        self.root.join("hands")
+    }
+
     /// The keys to believe.
     pub(crate) fn trust(&self) -> PathBuf {
         self.root.join("trust.toml")

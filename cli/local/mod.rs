@@ -3,8 +3,10 @@
 //! configuration files, exactly as on many machines.
 
 mod files;
+pub(crate) mod hands;
 mod plan;
 mod processes;
+mod relay;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,6 +19,7 @@ use trefoil_transport::{Authority, Identity};
 
 pub(crate) use self::files::Layout;
 pub(crate) use self::processes::{Processes, occupy};
+pub(crate) use self::relay::{Relay, Traffic};
 use crate::admin::connection::Admin;
 use crate::admin::status::{self, StatusView};
 use crate::admin::{principal, tenant};
@@ -109,6 +112,15 @@ impl LocalCluster {
             }
         }
         Ok(started)
+    }
+
+    /// Starts a server of this cluster if it does not run. Must be called on the main thread.
+    pub(crate) fn start_if_missing(&mut self, name: &str) -> Verdict {
+        let is_node = self.plan.nodes.iter().any(|node| node.id == name);
+        if !is_node && self.plan.placement.id != name {
+            return Err(Failure::not_found(format!("there is no server {name}")));
+        }
+        if processes::is_running(&self.layout, name) { Ok(()) } else { self.start(name) }
     }
 
     /// Starts one server. Must be called on the main thread.

@@ -64,6 +64,13 @@ impl Processes {
         killed.into_iter().map(|mut server| server.child.wait().map_err(Failure::failed)).collect()
     }
 
+    /// Sends a signal to a server that was started here.
+    pub(crate) fn signal(&self, name: &str, signal: Signal) -> Verdict {
+        let server = self.children.get(name);
+        let server = server.ok_or_else(|| Failure::failed(format!("{name} does not run here")))?;
+        kill_process(Pid::from_child(&server.child), signal).map_err(Failure::failed)
+    }
+
     /// The process numbers of what was started and not yet reaped.
     pub(crate) fn pids(&self) -> BTreeMap<String, u32> {
         self.children.iter().map(|(name, server)| (name.clone(), server.child.id())).collect()
