@@ -59,7 +59,7 @@ enum Command {
     /// Run one seed: what it draws, or a scenario under it.
     Run {
         /// The seed.
-        #[arg(long)]
+        #[arg(long, default_value_t = 0)]
         seed: u64,
         #[command(flatten)]
         under: Under,
@@ -69,6 +69,9 @@ enum Command {
         /// Write the run down, for `replay` and `shrink`.
         #[arg(long)]
         record: Option<PathBuf>,
+        /// Write the report of a drill here, and a page beside it.
+        #[arg(long, value_name = "FILE.json")]
+        report: Option<PathBuf>,
         /// Print what happened when.
         #[arg(long)]
         timeline: bool,
@@ -178,8 +181,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Run { seed, under, trace, record, timeline, json } => {
-            let shown = run::Shown { timeline, json };
+        Command::Run { seed, under, trace, record, report, timeline, json } => {
+            let shown = run::Shown { timeline, json, report };
             run::one(seed, &under, trace.as_deref(), record.as_deref(), &shown)
         }
         Command::Swarm { seeds, from, profile, json } => run::swarm(from, seeds, profile, json),

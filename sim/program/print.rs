@@ -45,6 +45,13 @@ pub(crate) fn report(report: &Report) {
     }
 }
 
+/// Prints what was expected of a drill and what was measured, beside the answer.
+pub(crate) fn drill(report: &trefoil_drill::Report) {
+    for trefoil_drill::Verdict { what, target, measured, held } in &report.verdicts {
+        eprintln!("  {} {what}: {measured} ({target})", if *held { "held  " } else { "FAILED" });
+    }
+}
+
 /// `clean` or `violated`.
 pub(crate) fn verdict_of(report: &Report) -> &'static str {
     if report.is_clean() { "clean" } else { "violated" }

@@ -14,7 +14,7 @@ pub(crate) fn replay(what: &str, hash: Option<String>, json: bool) -> Result<Exi
     let scenario = named(what)?;
     let seed = scenario.seeds().next().ok_or_else(|| format!("{what} has no seed"))?;
     let run = || scenario.run(seed, None).map_err(|error| error.to_string());
-    let expected = match hash.or_else(|| scenario.hash.clone()) {
+    let expected = match hash.or_else(|| scenario.file.hash.clone()) {
         Some(hash) => hash,
         None => {
             eprintln!("no hash is known of it: it runs twice");

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
+use trefoil_drill::Document;
 use trefoil_sim::product::run::{Profile, Report, Setting};
 use trefoil_sim::product::scenario::Scenario;
 
@@ -75,6 +76,21 @@ impl Totals {
     }
 }
 
+/// A run, and what it came to as a drill.
+pub(crate) struct Run {
+    pub(crate) report: Report,
+    pub(crate) document: Document,
+}
+
+impl Run {
+    /// Runs a scenario under a seed.
+    pub(crate) fn of(seed: u64, scenario: &Scenario) -> Result<Self, String> {
+        let report = scenario.run(seed, None).map_err(|error| error.to_string())?;
+        let document = scenario.document(&report);
+        Ok(Self { report, document })
+    }
+}
+
 /// Reports on a soak, or on one run.
 pub(crate) fn report(
     soak: Option<&Path>,
@@ -88,12 +104,12 @@ pub(crate) fn report(
         return Err("there are no runs in that folder; `trefoil-sim soak` makes some".to_owned());
     }
     let shown = match (seed, html) {
-        (Some(seed), _) => Some(run(seed, &under.scenario(seed)?)?),
+        (Some(seed), _) => Some(Run::of(seed, &under.scenario(seed)?)?),
         (None, Some(_)) => most_telling(&rows).map(again).transpose()?,
         (None, None) => None,
     };
     let rows = match (soak, &shown) {
-        (None, Some(report)) => vec![row_of(report)],
+        (None, Some(run)) => vec![row_of(&run.report)],
         _ => rows,
     };
     let totals = Totals::of(&rows);
@@ -102,9 +118,10 @@ pub(crate) fn report(
         eprintln!("wrote {}", file.display());
     }
     if json {
-        let run = shown.as_ref().map(|report| {
-            let mut run = as_json(report);
-            run["timeline"] = serde_json::json!(report.timeline);
+        let run = shown.as_ref().map(|shown| {
+            let mut run = as_json(&shown.report);
+            run["timeline"] = serde_json::json!(shown.report.timeline);
+            run["drill"] = serde_json::json!(shown.document);
             run
         });
         println!("{}", serde_json::json!({ "totals": totals, "run": run }));
@@ -114,20 +131,16 @@ pub(crate) fn report(
     Ok(verdict(totals.violating == 0))
 }
 
-fn run(seed: u64, scenario: &Scenario) -> Result<Report, String> {
-    scenario.run(seed, None).map_err(|error| error.to_string())
-}
-
 /// The first run that failed, or else the last one.
 fn most_telling(rows: &[Row]) -> Option<&Row> {
     rows.iter().find(|row| !row.is_clean()).or(rows.last())
 }
 
-fn again(row: &Row) -> Result<Report, String> {
+fn again(row: &Row) -> Result<Run, String> {
     let profile: Profile =
         row.profile.parse().map_err(|error: trefoil_sim::product::run::NoProfile| error.to_string())?;
     let setting = Setting::of_profile(profile, row.seed);
-    run(row.seed, &Scenario::record(profile.name(), row.seed, &setting, None))
+    Run::of(row.seed, &Scenario::record(profile.name(), row.seed, &setting, None))
 }
 
 fn row_of(report: &Report) -> Row {

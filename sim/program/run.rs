@@ -1,6 +1,6 @@
 //! Runs: one seed, many seeds, seeded bugs; and the plans that seeds draw.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use trefoil_sim::faults::{Budget, Duration, FaultPlan};
@@ -18,6 +18,8 @@ use crate::seed_id::{SeedId, commit};
 pub(crate) struct Shown {
     pub(crate) timeline: bool,
     pub(crate) json: bool,
+    /// Where the report goes that drills have, as JSON and as a page.
+    pub(crate) report: Option<PathBuf>,
 }
 
 /// Runs one seed.
@@ -37,9 +39,15 @@ pub(crate) fn one(
     if shown.timeline {
         eprint!("{}", report.timeline.to_text());
     }
+    if let Some(file) = &shown.report {
+        let document = scenario.document(&report);
+        print::write(file, &document.to_json())?;
+        print::write(&file.with_extension("html"), &trefoil_drill::page(&document.report, None))?;
+        print::drill(&document.report);
+    }
     if let Some(file) = record {
         let hash = Some(report.trace.hash.to_string());
-        print::write(file, &Scenario::record(&scenario.name, seed, &scenario.setting, hash).to_toml())?;
+        print::write(file, &Scenario::record(&scenario.file.name, seed, &scenario.setting, hash).to_toml())?;
     }
     Ok(verdict(report.is_clean()))
 }

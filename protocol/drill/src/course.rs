@@ -35,9 +35,9 @@ impl Kind {
 /// How an operation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
-    /// With an answer; that there is no such object is one.
+    /// With an answer; that there is no such object, or that there is nothing to undelete, is one.
     Answered,
-    /// With a refusal: nothing happened, by rule.
+    /// With the refusal that the tenant asked for while one data centre cannot be reached.
     Refused,
     /// Without an answer.
     Failed,
@@ -172,11 +172,18 @@ impl Course {
         waiting.into_iter().all(|client| self.samples.iter().any(|sample| answered(sample, client)))
     }
 
-    /// How long after a moment the last client that was held up over it was served.
+    /// The longest time from a healing to the end of an operation that was held up and that it ended: before
+    /// anything else was done. What is healed when the clients have stopped counts for nothing.
     #[must_use]
-    pub fn pause_over(&self, moment: u64) -> u64 {
-        let over = self.samples.iter().filter(|sample| sample.is_held_up() && sample.ended > moment);
-        over.map(|sample| sample.ended - moment).max().unwrap_or_default()
+    pub fn longest_return(&self, horizon: u64) -> u64 {
+        let healings = (0..).zip(&self.strikes).filter(|(_, (at, _, heals))| *heals && *at < horizon);
+        let returned = healings.flat_map(|(place, (at, _, _)): (usize, _)| {
+            let until = self.strikes.get(place + 1).map_or(u64::MAX, |(next, _, _)| *next);
+            let over = self.samples.iter().filter(|sample| sample.is_held_up());
+            over.filter(move |sample| (*at..until).contains(&sample.ended))
+                .map(move |sample| sample.ended - at)
+        });
+        returned.max().unwrap_or_default()
     }
 
     /// How many operations of a kind were answered between two moments.
@@ -234,7 +241,8 @@ mod tests {
         let marks = course.marks();
         assert_eq!(marks[0].pause_ms, Some(20_000), "since the crash");
         assert_eq!(marks[1].pause_ms, Some(1_500), "it would have been over before");
-        assert_eq!(course.pause_over(20 * SECOND), 3 * SECOND);
+        assert_eq!(course.longest_return(30 * SECOND), 3 * SECOND);
+        assert_eq!(course.longest_return(20 * SECOND), 0, "the clients had stopped");
     }
 
     #[test]

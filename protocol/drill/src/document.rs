@@ -12,7 +12,7 @@ const DOMAIN: &[u8] = b"trefoil/v1/drill-report\0";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Signature {
-    /// The certificate of the signer, PEM; it names the operator.
+    /// The certificate of the signer in hexadecimal digits; it names the operator.
     pub certificate: String,
     /// The Ed25519 signature of [`Document::statement`] with that certificate's key, in hexadecimal digits.
     pub bytes: String,

@@ -7,6 +7,12 @@ use serde::{Deserialize, Serialize};
 use crate::course::{Course, End, Kind};
 use crate::duration::{Duration, MILLISECOND, SECOND};
 
+/// After a fault that only a healing ends for all, whoever can go on does so after this time.
+const LEASES_END: u64 = 15 * SECOND;
+
+/// The longest that a planned change of a primary may keep writers waiting.
+const PAUSE_MAX: u64 = 2 * SECOND;
+
 /// From when the recovery time counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -14,7 +20,7 @@ pub enum Since {
     /// From each fault.
     #[default]
     Fault,
-    /// From the last healing: the row of the table waits for an operator.
+    /// From each healing: the row of the table waits for an operator.
     Healing,
 }
 
@@ -28,7 +34,8 @@ pub struct Expect {
     /// From when that counts.
     #[serde(skip_serializing_if = "is_default")]
     pub rto_since: Since,
-    /// What goes on: between two faults, once the recovery time is over, some of it is answered.
+    /// What goes on: between two faults, once the recovery time is over, some of it is answered. Where that time
+    /// counts from the healing, fifteen seconds after a fault instead: leases have been waited out then.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub goes_on: Vec<Kind>,
     /// No change is acknowledged from the first of these times to the second.
@@ -40,6 +47,9 @@ pub struct Expect {
     /// No answered operation took longer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub longest_wait: Option<Duration>,
+    /// At least so many primaries change by handover, each within two seconds, and no operation fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handovers: Option<u64>,
     /// At least so many operations are answered.
     pub answered: u64,
     /// Acknowledgements were given under these rules.
@@ -49,6 +59,8 @@ pub struct Expect {
     pub certified: u64,
     /// So many simulated processes ended themselves at least.
     pub fatal: u64,
+    /// So many simulated volumes stopped by name at least.
+    pub stopped: u64,
     /// So many simulated machines lost power at an operation of their disks at least.
     pub power_losses: u64,
     /// A simulated volume that has all that it needs is served after this long.
@@ -69,6 +81,14 @@ pub struct Facts {
     pub protections: BTreeSet<String>,
     /// Deletes that were certified.
     pub certified: u64,
+    /// When the simulator saw changes acknowledged by a node, whether a client heard of it or not.
+    pub acknowledged: Vec<u64>,
+    /// Primaries that changed by handover.
+    pub handovers: u64,
+    /// The longest time in milliseconds that one of them kept writers waiting, as placement measured it.
+    pub longest_pause_ms: u64,
+    /// Simulated volumes that stopped by name.
+    pub stopped: u64,
     /// Simulated processes that ended themselves.
     pub fatal: u64,
     /// Simulated machines that lost power at an operation of their disks.
@@ -95,15 +115,24 @@ impl Expect {
     /// Judges a course.
     #[must_use]
     pub fn judge(&self, course: &Course, facts: &Facts) -> Vec<Verdict> {
-        let mut verdicts =
-            vec![self.recovery(course), at_most("RPO: acknowledged changes that are lost", facts.lost, 0)];
+        let mut verdicts = vec![
+            self.recovery(course, facts),
+            at_most("RPO: acknowledged changes that are lost", facts.lost, 0),
+        ];
         verdicts.extend(self.goes_on.iter().map(|kind| self.continues(*kind, course, facts)));
         verdicts.extend(self.quiet.map(|[from, until]| {
             let what = format!("changes acknowledged from {} to {}", seconds(from.0), seconds(until.0));
-            let count = course.answered_within(Kind::Writes, from.0, until.0);
-            at_most(&what, count as u64, 0)
+            let heard = course.answered_within(Kind::Writes, from.0, until.0);
+            let given = facts.acknowledged.iter().filter(|at| (from.0..until.0).contains(at)).count();
+            at_most(&what, heard.max(given) as u64, 0)
         }));
         let failed = course.count(End::Failed);
+        if let Some(least) = self.handovers {
+            let pause = facts.longest_pause_ms * MILLISECOND;
+            verdicts.push(at_least("primaries handed over", facts.handovers, least));
+            verdicts.push(within("longest pause of a handover", pause, PAUSE_MAX));
+            verdicts.push(at_most("operations without an answer", failed, 0));
+        }
         verdicts.extend(self.failed.map(|most| at_most("operations without an answer", failed, most)));
         verdicts.extend(self.longest_wait.map(|most| {
             let wait = course.longest_wait();
@@ -113,6 +142,7 @@ impl Expect {
             ("operations answered", course.count(End::Answered) + course.count(End::Refused), self.answered),
             ("deletes certified", facts.certified, self.certified),
             ("machines that lost power at their disks", facts.power_losses, self.power_losses),
+            ("volumes that stopped by name", facts.stopped, self.stopped),
             ("processes that ended themselves", facts.fatal, self.fatal),
         ] {
             verdicts.extend((least > 0).then(|| at_least(what, got, least)));
@@ -128,7 +158,7 @@ impl Expect {
 
     /// The longest recovery, and whether everybody recovered.
     #[must_use]
-    pub fn rto_ms(&self, course: &Course) -> Option<u64> {
+    pub fn rto_ms(&self, course: &Course, facts: &Facts) -> Option<u64> {
         let marks = course.marks();
         match self.rto_since {
             Since::Fault if marks.iter().all(|mark| mark.served_again) => {
@@ -137,20 +167,18 @@ impl Expect {
             }
             Since::Fault => None,
             Since::Healing => {
-                let healing = course.strikes.iter().rfind(|(_, _, heals)| *heals).map(|(at, _, _)| *at);
                 let served = marks.iter().all(|mark| mark.served_again);
-                let pause = healing.map_or(0, |at| course.pause_over(at).div_ceil(MILLISECOND));
-                served.then_some(pause)
+                served.then(|| course.longest_return(facts.horizon).div_ceil(MILLISECOND))
             }
         }
     }
 
-    fn recovery(&self, course: &Course) -> Verdict {
+    fn recovery(&self, course: &Course, facts: &Facts) -> Verdict {
         let what = match self.rto_since {
             Since::Fault => "RTO: the longest time from a fault until all are served",
-            Since::Healing => "RTO: the time from the healing until all are served",
+            Since::Healing => "RTO: the longest time from a healing until all are served",
         };
-        let measured = self.rto_ms(course).map(|ms| ms * MILLISECOND);
+        let measured = self.rto_ms(course, facts).map(|ms| ms * MILLISECOND);
         let target = self.rto.map(|most| most.0);
         Verdict {
             what: what.to_owned(),
@@ -169,7 +197,11 @@ impl Expect {
         let mut silent = Vec::new();
         for (place, (at, what, heals)) in course.strikes.iter().enumerate() {
             let until = course.strikes.get(place + 1).map_or(facts.horizon, |(next, _, _)| *next);
-            let from = at + self.rto.map_or(0, |rto| rto.0);
+            let recovery = match self.rto_since {
+                Since::Fault => self.rto.map_or(0, |rto| rto.0),
+                Since::Healing => LEASES_END,
+            };
+            let from = at + recovery;
             if !heals && until >= from + SECOND && course.answered_within(kind, from, until) == 0 {
                 silent.push(what.clone());
             }
@@ -234,7 +266,7 @@ mod tests {
             rto_since: since,
             ..Expect::default()
         };
-        let facts = Facts::default();
+        let facts = Facts { horizon: 30 * SECOND, ..Facts::default() };
         assert_eq!(held(&rto(Since::Fault, 19), &facts)[0], (true, "19.0 s".to_owned()));
         assert_eq!(held(&rto(Since::Fault, 18), &facts)[0], (false, "19.0 s".to_owned()));
         assert_eq!(held(&rto(Since::Healing, 4), &facts)[0], (true, "4.0 s".to_owned()));

@@ -24,6 +24,7 @@ use toml::Spanned;
 use crate::clock_time::Blackout;
 use crate::duration::{Duration, MILLISECOND, SECOND};
 use crate::expect::Expect;
+use crate::operator::{self, Errand};
 use crate::fault::{FaultPlan, FaultTable, PlanError, Trigger, plan_of};
 
 /// The last row of the decision table.
@@ -51,6 +52,9 @@ pub enum FileError {
         /// When the clients stop.
         horizon: Duration,
     },
+    /// The operator is asked for what nobody can do.
+    #[error("{0}")]
+    Operator(String),
     /// Nobody would notice anything.
     #[error("`load` does nothing: give at least one tenant, one client, one key, and one weight above 0")]
     Idle,
@@ -175,6 +179,8 @@ pub struct DrillFile {
     pub abort: Abort,
     /// When it must not run.
     pub blackouts: Vec<Blackout>,
+    /// What an operator does, and when.
+    pub operator: Vec<Errand>,
     /// What breaks, and when.
     pub plan: FaultPlan,
 }
@@ -204,6 +210,8 @@ struct Text {
     abort: Abort,
     #[serde(default, rename = "blackout", skip_serializing_if = "Vec::is_empty")]
     blackouts: Vec<Blackout>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    operator: Vec<Errand>,
     #[serde(default, rename = "fault", skip_serializing_if = "Vec::is_empty")]
     faults: Vec<Spanned<FaultTable>>,
 }
@@ -225,7 +233,7 @@ impl DrillFile {
         let read: Text = toml::from_str(text).map_err(|error| FileError::Form(error.to_string()))?;
         let plan = plan_of(read.faults, text)?;
         let Text { name, row, hash, first_seed, seeds, horizon, topology, load, expect, abort, .. } = read;
-        let blackouts = read.blackouts;
+        let (blackouts, operator) = (read.blackouts, read.operator);
         let file = Self {
             name,
             row,
@@ -238,6 +246,7 @@ impl DrillFile {
             expect,
             abort,
             blackouts,
+            operator,
             plan,
         };
         file.check()?;
@@ -250,6 +259,9 @@ impl DrillFile {
         }
         if !self.load.does_something() {
             return Err(FileError::Idle);
+        }
+        for text in self.operator.iter().flat_map(|errand| &errand.verbs) {
+            operator::verb(text).map_err(FileError::Operator)?;
         }
         for (index, fault) in self.plan.faults.iter().enumerate() {
             if let Trigger::At(at) = fault.trigger
@@ -279,6 +291,7 @@ impl DrillFile {
             expect: self.expect.clone(),
             abort: self.abort.clone(),
             blackouts: self.blackouts.clone(),
+            operator: self.operator.clone(),
             faults: Vec::new(),
         };
         let head = toml::to_string(&text).expect("a drill has a written form");
@@ -339,6 +352,7 @@ heal = "all"
             ("name = \"x\"\nhorizon = \"soon\"", ["line 2", "write a whole number and one of"]),
             ("name = \"x\"\nrow = 23", ["row = 23", "1 to 22"]),
             ("name = \"x\"\n[load]\nkeys = 0", ["does nothing", "at least one tenant"]),
+            ("name = \"x\"\n[[operator]]\nat = \"1s\"\nverbs = [\"fly a\"]", ["\"fly a\"", "write `failover DC`"]),
             ("name = \"x\"\n[load]\nclient = 3", ["line 3", "unknown field `client`"]),
             ("name = \"x\"\n[expect]\ngoes_on = [\"write\"]", ["line 3", "`writes`"]),
             ("name = \"x\"\n[[fault]]\nat = \"1s\"\ncutt = \"x1\"", ["line 4", "cutt"]),

@@ -13,6 +13,7 @@ mod duration;
 mod expect;
 mod fault;
 mod file;
+mod operator;
 mod page;
 mod picture;
 mod report;
@@ -30,5 +31,6 @@ pub use fault::{
     RateChange, Rot, Slow, Starve, Trigger, WallJump,
 };
 pub use file::{Abort, DrillFile, FileError, Load, Topology};
+pub use operator::{Errand, Operator};
 pub use page::{STYLE, escaped, page, section};
 pub use report::{Counts, Outcome, Place, Report, Told, Verification};

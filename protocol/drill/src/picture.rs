@@ -47,7 +47,9 @@ const HEALING: &str = "#2e7d32";
 pub(crate) fn picture(report: &Report) -> String {
     let scale = Scale::new(report.lasted_ms.max(report.seconds.len() as u64 * 1_000));
     let mut svg = Svg { text: String::new(), scale, y: 4 };
+    // Drawn first, because it says how much room it takes, and put last, because nothing may lie on it.
     svg.marks(&report.marks);
+    let labels = std::mem::take(&mut svg.text);
     if !report.seconds.is_empty() {
         svg.rates(&report.seconds);
         svg.waits(&report.seconds);
@@ -58,6 +60,7 @@ pub(crate) fn picture(report: &Report) -> String {
     svg.errors(&report.errors);
     svg.time();
     svg.lines(&report.marks);
+    svg.text += &labels;
     let (width, height) = (LEFT + WIDTH + RIGHT, svg.y + 6);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
@@ -93,7 +96,12 @@ impl Svg {
         let placed = labels(texts);
         let rows = placed.iter().map(|label| label.row + 1).max().unwrap_or_default();
         for (label, mark) in placed.iter().zip(marks) {
-            let baseline = self.y + label.row * ROW + 11;
+            let (baseline, width) = (self.y + label.row * ROW + 11, label.until - label.from - 4);
+            self.add(format_args!(
+                "<rect x=\"{}\" y=\"{}\" width=\"{width}\" height=\"13\" fill=\"#fff\" opacity=\"0.8\"/>",
+                label.from - 1,
+                baseline - 10
+            ));
             self.words(label.from, baseline, colour_of(mark), "start", &label.text);
         }
         self.y += rows * ROW + 6;
@@ -175,7 +183,9 @@ impl Svg {
     fn volume(&mut self, volume: u64, line: &VolumeLine) {
         let y = self.y;
         self.words(LEFT - 8, y + 13, "#333", "end", &format!("volume {volume}"));
-        self.words(LEFT - 8, y + LANE + 12, "#666", "end", "served by");
+        if !line.service.is_empty() {
+            self.words(LEFT - 8, y + LANE + 12, "#666", "end", "served by");
+        }
         let ends = line.reigns.iter().skip(1).map(|reign| reign.at_ns).chain([u64::MAX]);
         for (reign, end) in line.reigns.iter().zip(ends) {
             self.reign(reign, end, y);
@@ -192,7 +202,7 @@ impl Svg {
             ));
             self.fitting(x, y + LANE + 11, width, &service.node);
         }
-        self.y += 2 * LANE + 4;
+        self.y += if line.service.is_empty() { LANE + 2 } else { 2 * LANE + 4 };
     }
 
     fn reign(&mut self, reign: &Reign, end: u64, y: u64) {

@@ -182,7 +182,7 @@ impl Report {
             row: file.row,
             place,
             outcome,
-            rto_ms: file.expect.rto_ms(course),
+            rto_ms: file.expect.rto_ms(course, facts),
             rto_target_ms: file.expect.rto.map(|most| most.0 / MILLISECOND),
             rpo_lost: facts.lost,
             verdicts,

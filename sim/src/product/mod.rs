@@ -10,8 +10,7 @@ mod links;
 pub mod message;
 #[cfg(feature = "mutants")]
 pub mod mutants;
-pub mod operator;
-pub mod oracle;
+pub pub mod oracle;
 pub mod process;
 pub mod roster;
 pub mod run;

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use trefoil_drill::{Course, Errand, Operator};
 use trefoil_protocol::config::SingleDcPolicy;
 use trefoil_protocol::ids::{TenantName, VolumeId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, ClusterStatus};
 use trefoil_protocol::time::Millis;
 
 use super::control::Shelf;
-use super::operator::{Errand, Operator};
 use super::oracle::Oracle;
 use super::process::{Process, Role, Spec, client_at};
 use super::roster;
@@ -197,10 +197,16 @@ pub struct Report {
     pub faults_by_kind: BTreeMap<String, u64>,
     /// What happened when.
     pub timeline: Timeline,
+    /// Every operation of the clients, and what struck meanwhile; times count from [`Self::began_at`].
+    pub course: Course,
+    /// When the clients began.
+    pub began_at: u64,
+    /// How long after the healing everything was whole, if it was.
+    pub whole_after: Option<u64>,
+    /// Objects that were read back in the end.
+    pub read_back: u64,
     /// How many machines lost power at an operation of their disks.
     pub power_losses: u64,
-    /// Operations that ended without an answer that says what became of them, or were given up.
-    pub failed: u64,
     /// Primaries that changed by handover.
     pub handovers: u64,
     /// The longest time in milliseconds that one of them kept writers waiting, as placement measured it.
@@ -242,6 +248,7 @@ struct Stage<'s> {
     setting: &'s Setting,
     cluster: Cluster<Process>,
     oracle: Oracle,
+    whole_after: Option<u64>,
 }
 
 impl<'s> Stage<'s> {
@@ -263,7 +270,7 @@ impl<'s> Stage<'s> {
             let name = format!("c{client}");
             cluster.add_node(&name, site, spec(Role::Client(site)), DiskModel::default());
         }
-        Self { seed, setting, cluster, oracle }
+        Self { seed, setting, cluster, oracle, whole_after: None }
     }
 
     fn play(mut self) -> Result<Report, RunError> {
@@ -283,6 +290,9 @@ impl<'s> Stage<'s> {
         while self.cluster.now() < ends_at && self.goes_on() {
             if let Some(request) = operator.turn(self.cluster.now(), self.oracle.take_answers()) {
                 self.operator(request);
+            }
+            if let Some(begun) = operator.begun() {
+                self.oracle.note_strike(self.cluster.now(), begun, false);
             }
             self.cluster.run_until((self.cluster.now() + SLICE).min(ends_at), &mut self.oracle);
             self.oracle.look_at_liveness(&self.cluster.view());
@@ -436,6 +446,8 @@ impl<'s> Stage<'s> {
         if !self.goes_on() {
             return;
         }
+        let healed_at = self.oracle.began_at() + self.setting.horizon;
+        self.whole_after = done.then(|| self.cluster.now().saturating_sub(healed_at));
         if !done {
             let sentence = self.what_is_missing();
             self.not_live("the healed cluster did not become whole", sentence);
@@ -530,8 +542,11 @@ impl<'s> Stage<'s> {
             joined_again: self.oracle.joined_again(),
             faults_by_kind: self.oracle.faults().clone(),
             timeline: self.oracle.timeline().clone(),
+            course: self.oracle.course().clone(),
+            began_at: self.oracle.began_at(),
+            whole_after: self.whole_after,
+            read_back: self.oracle.read_back(),
             power_losses,
-            failed: self.oracle.failed(),
             handovers: 0,
             longest_pause: 0,
             violations: self.oracle.violations().to_vec(),

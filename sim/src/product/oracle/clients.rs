@@ -2,8 +2,10 @@
 //! history.
 
 use bytes::Bytes;
+use trefoil_drill::{End, Kind, Sample};
 use trefoil_protocol::ids::VersionId;
 use trefoil_protocol::key::ObjectKey;
+use trefoil_protocol::message::tenant::Refusal;
 
 use super::records::token_key;
 use super::{Made, Oracle, tag};
@@ -165,7 +167,7 @@ impl Oracle {
 
     fn judge(&mut self, now: u64, operation: u64, under: &Under, ending: Ending) {
         self.note_error(now, operation, under, &ending);
-        self.failed += u64::from(matches!(ending, Ending::Unknown(_) | Ending::NotApplied(_)));
+        self.note_sample(now, operation, under, &ending);
         if !matches!(ending, Ending::Unknown(_)) {
             self.answered += 1;
             self.longest_wait = self.longest_wait.max(now - under.invoked_at);
@@ -209,6 +211,25 @@ impl Oracle {
                 sentence: reason,
             })),
         }
+    }
+
+    /// What the client saw of it, as long as it worked.
+    fn note_sample(&mut self, now: u64, operation: u64, under: &Under, ending: &Ending) {
+        if self.reading_back {
+            return;
+        }
+        let kind = match under.task {
+            Task::Put { .. } | Task::Delete | Task::Undelete => Kind::Writes,
+            Task::Get | Task::Head | Task::List => Kind::Reads,
+        };
+        let end = match ending {
+            Ending::Unknown(_) | Ending::Damaged(_) | Ending::NotApplied(_) => End::Failed,
+            Ending::Refused(reason) if *reason == Refusal::SingleDc.to_string() => End::Refused,
+            _ => End::Answered,
+        };
+        let since = |moment: u64| moment.saturating_sub(self.began_at);
+        let (client, began, ended) = (client_number(operation), since(under.invoked_at), since(now));
+        self.course.samples.push(Sample { client, kind, began, ended, end });
     }
 
     fn note_error(&mut self, now: u64, operation: u64, under: &Under, ending: &Ending) {

@@ -13,6 +13,7 @@ mod stores;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use trefoil_drill::Course;
 use trefoil_protocol::ids::{Lsn, TenantId, VersionId, VolumeId};
 use trefoil_protocol::message::admin::{AdminAnswer, ClusterStatus};
 use trefoil_storage_node::Notice;
@@ -37,6 +38,9 @@ use crate::faults::Action;
 use crate::history::{History, ObjectId, VersionTag};
 use crate::network::NodeIndex;
 use crate::workload::{Workload, WorkloadShape};
+
+/// What the healing of everything is called among the strikes.
+const HEALED: &str = "all is healed";
 
 /// A version, as the client that made it knows it.
 #[derive(Clone, Debug)]
@@ -87,6 +91,7 @@ pub struct Oracle {
     /// How far each served volume was committed at the last look.
     progress: BTreeMap<VolumeId, Lsn>,
     timeline: Timeline,
+    course: Course,
     faults: BTreeMap<String, u64>,
     consensus: Consensus,
     protections: BTreeSet<String>,
@@ -97,7 +102,6 @@ pub struct Oracle {
     /// How often a suspect store joined again.
     joined_again: u64,
     answered: u64,
-    failed: u64,
     longest_wait: u64,
     violations: Vec<Violation>,
 }
@@ -138,6 +142,7 @@ impl Oracle {
             health: Health::default(),
             progress: BTreeMap::new(),
             timeline: Timeline::default(),
+            course: Course::default(),
             faults: BTreeMap::new(),
             consensus: Consensus::default(),
             protections: BTreeSet::new(),
@@ -146,7 +151,6 @@ impl Oracle {
             stopped: BTreeSet::new(),
             joined_again: 0,
             answered: 0,
-            failed: 0,
             longest_wait: 0,
             violations: Vec::new(),
         }
@@ -168,12 +172,6 @@ impl Oracle {
     #[must_use]
     pub fn answered(&self) -> u64 {
         self.answered
-    }
-
-    /// Operations that ended without what became of them, or that were given up.
-    #[must_use]
-    pub fn failed(&self) -> u64 {
-        self.failed
     }
 
     /// The longest time that an answered operation took.
@@ -204,6 +202,34 @@ impl Oracle {
     #[must_use]
     pub fn protections(&self) -> &BTreeSet<String> {
         &self.protections
+    }
+
+    /// Notes what struck. What is done when the clients have stopped heals everything, in several steps.
+    pub(super) fn note_strike(&mut self, now: u64, what: String, heals: bool) {
+        let (strikes, since) = (&mut self.course.strikes, now.saturating_sub(self.began_at));
+        if now < self.ends_at {
+            strikes.push((since, what, heals));
+        } else if !strikes.iter().any(|(_, what, _)| what == HEALED) {
+            strikes.push((since, HEALED.to_owned(), true));
+        }
+    }
+
+    /// What clients saw, and what struck; times count from [`Self::began_at`].
+    #[must_use]
+    pub fn course(&self) -> &Course {
+        &self.course
+    }
+
+    /// When the clients began.
+    #[must_use]
+    pub fn began_at(&self) -> u64 {
+        self.began_at
+    }
+
+    /// How many objects were read back in the end.
+    #[must_use]
+    pub fn read_back(&self) -> u64 {
+        self.read_back.len() as u64
     }
 
     /// What happened when.
@@ -320,8 +346,9 @@ impl Driver<Process> for Oracle {
 
     fn struck(&mut self, now: u64, action: &Action) {
         let kind = action.kind();
-        let what = format!("{kind} {}", action.targets().join(" "));
-        self.timeline.faults.push(Moment { at_ns: now, what });
+        let what = action.words();
+        self.timeline.faults.push(Moment { at_ns: now, what: what.clone() });
+        self.note_strike(now, what, action.is_healing());
         if !action.is_healing() {
             *self.faults.entry(kind).or_default() += 1;
         }

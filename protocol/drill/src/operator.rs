@@ -1,14 +1,13 @@
-//! The operator of a scenario: at given times it has a plan made, applies it, and looks how far it is,
+//! The operator of a drill: at given times it has a plan made, applies it, and looks how far it is,
 //! asking again until it is answered, as one does at a terminal.
 
 use serde::{Deserialize, Serialize};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 use trefoil_protocol::message::plan::{Progress, Verb};
 
-use crate::faults::Duration;
-use crate::kernel::SECOND;
+use crate::duration::{Duration, SECOND};
 
-/// What the operator is to do, as a scenario has it.
+/// What the operator is to do, as a file has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Errand {
@@ -37,7 +36,7 @@ fn once() -> u32 {
 /// # Errors
 /// With the words that mean nothing.
 pub fn verb(text: &str) -> Result<Verb, String> {
-    let unknown = || format!("{text:?} is nothing that an operator of a scenario can do");
+    let unknown = || format!("{text:?} is nothing that an operator can do; write `failover DC`, `failback DC`, `drain NODE`, `restore NODE` or `rebalance`");
     let mut words = text.split(' ');
     let (Some(verb), whom) = (words.next(), words.next()) else { return Err(unknown()) };
     let dc = || whom.and_then(|dc| dc.parse().ok()).ok_or_else(unknown);
@@ -62,8 +61,10 @@ enum Doing {
 
 /// The operator.
 #[derive(Debug)]
-pub(super) struct Operator {
-    agenda: Vec<(u64, Verb)>,
+pub struct Operator {
+    agenda: Vec<(u64, String, Verb)>,
+    /// What was begun since somebody looked.
+    begun: Option<String>,
     next: usize,
     doing: Doing,
     /// How far the last plan was when it was looked at last.
@@ -73,46 +74,59 @@ pub(super) struct Operator {
 }
 
 impl Operator {
-    pub(super) fn new(errands: &[Errand], began: u64) -> Self {
+    /// An operator whose times count from a moment.
+    ///
+    /// # Panics
+    /// If the verbs of an errand were not checked.
+    #[must_use]
+    pub fn new(errands: &[Errand], began: u64) -> Self {
         let mut agenda = Vec::new();
         for errand in errands {
-            let verbs = errand.verbs.iter().map(|text| verb(text).expect("a scenario's verbs are checked"));
-            let all = verbs.collect::<Vec<Verb>>().repeat(errand.times as usize);
+            let read = |text: &String| (text.clone(), verb(text).expect("a file's verbs are checked"));
+            let all = errand.verbs.iter().map(read).collect::<Vec<_>>().repeat(errand.times as usize);
             let times = (0..).map(|count: u64| began + errand.at.0 + count * errand.every.0);
-            agenda.extend(times.zip(all));
+            agenda.extend(times.zip(all).map(|(at, (text, verb))| (at, text, verb)));
         }
-        agenda.sort_by_key(|(at, _)| *at);
-        Self { agenda, next: 0, doing: Doing::Resting, progress: None, handovers: (0, 0) }
+        agenda.sort_by_key(|(at, _, _)| *at);
+        Self { agenda, begun: None, next: 0, doing: Doing::Resting, progress: None, handovers: (0, 0) }
     }
 
     /// Whether everything was done.
-    pub(super) fn is_done(&self) -> bool {
+    #[must_use]
+    pub fn is_done(&self) -> bool {
         self.next >= self.agenda.len() && self.doing == Doing::Resting
     }
 
     /// Handovers seen, and the longest pause of one in milliseconds.
-    pub(super) fn measured(&self) -> (u64, u64) {
+    #[must_use]
+    pub fn measured(&self) -> (u64, u64) {
         let pause = self.progress.as_ref().map_or(0, |progress| progress.longest_pause.0);
         (self.handovers.0 + self.handovers.1, pause)
     }
 
     /// Hears what was answered and says what to ask now.
-    pub(super) fn turn(&mut self, now: u64, answers: Vec<AdminAnswer>) -> Option<AdminRequest> {
+    pub fn turn(&mut self, now: u64, answers: Vec<AdminAnswer>) -> Option<AdminRequest> {
         answers.into_iter().for_each(|answer| self.hear(answer));
         if self.doing == Doing::Resting {
-            let (at, _) = self.agenda.get(self.next)?;
+            let (at, text, _) = self.agenda.get(self.next)?;
             if now < *at {
                 return None;
             }
+            self.begun = Some(format!("operator: {text}"));
             self.next += 1;
             self.doing = Doing::Planning;
         }
-        let (_, verb) = self.agenda[self.next - 1];
+        let verb = self.agenda[self.next - 1].2;
         Some(match self.doing {
             Doing::Resting | Doing::Planning => AdminRequest::Plan { verb },
             Doing::Applying(number) => AdminRequest::Apply { number, verb },
             Doing::Watching => AdminRequest::Progress,
         })
+    }
+
+    /// What was begun since this was asked last, in words.
+    pub fn begun(&mut self) -> Option<String> {
+        self.begun.take()
     }
 
     fn hear(&mut self, answer: AdminAnswer) {
