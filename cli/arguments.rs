@@ -22,11 +22,12 @@ use crate::data::put::PutArguments;
 use crate::data::remove::{PurgeStatusArguments, RemoveArguments, UndeleteArguments};
 use crate::demo::DemoArguments;
 use crate::dev::DevArguments;
+use crate::drill::DrillVerb;
 use crate::failure::{Failure, Verdict};
 use crate::output::Format;
 use crate::prepare::PrepareArguments;
 use crate::serve::{PlacementArguments, ServeArguments};
-use crate::{admin, bench, certificate, data, demo, dev, prepare, quantity, serve, version};
+use crate::{admin, bench, certificate, data, demo, dev, drill, prepare, quantity, serve, version};
 
 /// What stands below the list of verbs.
 const AFTER_HELP: &str = "\
@@ -112,6 +113,9 @@ enum Verb {
     /// Measure a running cluster
     #[command(subcommand)]
     Bench(BenchVerb),
+    /// Break a cluster on purpose, measure what its clients see, heal it
+    #[command(subcommand)]
+    Drill(DrillVerb),
     /// Run a storage node
     StorageNode(ServeArguments),
     /// Run a placement process
@@ -153,6 +157,18 @@ impl Shared {
 
     fn admin(&self) -> Verdict<Admin> {
         Admin::new(&self.profile()?)
+    }
+
+    async fn drill(&self, verb: &DrillVerb) -> Verdict {
+        match verb {
+            DrillVerb::Run(arguments) => drill::run(arguments, self.format).await,
+            DrillVerb::Check(arguments) => drill::check(arguments, self.format),
+            DrillVerb::List => drill::list(&self.client().await?, self.format).await,
+            DrillVerb::Report(arguments) => {
+                drill::report(arguments, &self.client().await?, &self.profile()?, self.format).await
+            }
+            DrillVerb::Verify(arguments) => drill::verify(arguments, &self.profile()?, self.format),
+        }
     }
 
     async fn client(&self) -> Verdict<Client> {
@@ -211,6 +227,7 @@ impl Verb {
             Self::Rebalance(flags) => admin::plan::rebalance(&flags, &shared.admin()?, format).await,
             Self::Plan(verb) => admin::plan::plan(&verb, &shared.admin()?, format).await,
             Self::Bench(verb) => bench::run(&verb, &shared.client().await?, format).await,
+            Self::Drill(verb) => shared.drill(&verb).await,
             Self::Demo(_)
             | Self::Dev(_)
             | Self::Prepare(_)

@@ -14,6 +14,7 @@ mod config;
 mod data;
 mod demo;
 mod dev;
+mod drill;
 mod failure;
 mod local;
 mod output;

@@ -41,7 +41,13 @@ impl Alone {
     /// Starts a cluster in a folder of this name.
     pub(crate) fn start(name: &str) -> Self {
         let _turn = turn();
-        Self { cluster: Cluster::start(Folder::new(name)), _turn }
+        Self { cluster: Cluster::start(Folder::new(name), &[]), _turn }
+    }
+
+    /// Starts one whose links a drill can cut.
+    pub(crate) fn start_relayed(name: &str) -> Self {
+        let _turn = turn();
+        Self { cluster: Cluster::start(Folder::new(name), &["--relay"]), _turn }
     }
 }
 
@@ -77,7 +83,7 @@ pub(crate) fn shared() -> Shared {
 fn start_for_all() -> Cluster {
     let (give, take) = mpsc::channel();
     std::thread::spawn(move || {
-        give.send(Cluster::start(Folder::of_the_process("shared"))).expect("somebody waits");
+        give.send(Cluster::start(Folder::of_the_process("shared"), &[])).expect("somebody waits");
         loop {
             std::thread::park();
         }
@@ -104,6 +110,8 @@ impl Drop for Shared {
 /// A running cluster.
 pub(crate) struct Cluster {
     outside: Outside,
+    /// What `dev` is told besides.
+    options: &'static [&'static str],
     dev: Child,
     restarted: BTreeMap<String, Child>,
 }
@@ -117,9 +125,9 @@ impl Deref for Cluster {
 }
 
 impl Cluster {
-    fn start(folder: Folder) -> Self {
-        let dev = spawn_dev(folder.path());
-        let mut cluster = Self { outside: Outside::of(folder), dev, restarted: BTreeMap::new() };
+    fn start(folder: Folder, options: &'static [&'static str]) -> Self {
+        let dev = spawn_dev(folder.path(), options);
+        let mut cluster = Self { options, outside: Outside::of(folder), dev, restarted: BTreeMap::new() };
         cluster.wait_for_ready();
         cluster
     }
@@ -181,7 +189,7 @@ impl Cluster {
 
     /// Starts everything again, as `trefoil dev` does on a folder that it knows.
     pub(crate) fn start_again(&mut self) {
-        self.dev = spawn_dev(self.folder().path());
+        self.dev = spawn_dev(self.folder().path(), self.options);
         self.wait_for_ready();
     }
 }
@@ -198,9 +206,10 @@ impl Drop for Cluster {
     }
 }
 
-fn spawn_dev(folder: &Path) -> Child {
+fn spawn_dev(folder: &Path, options: &[&str]) -> Child {
     let log = File::create(folder.join("dev.log")).unwrap();
     let data = folder.to_str().unwrap();
     let mut command = trefoil(&["dev", "--data", data, "--delete-window", WINDOW]);
+    command.args(options);
     command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
 }

@@ -10,6 +10,7 @@ mod command_line;
 mod crashes;
 mod deletes;
 mod demo;
+mod drills;
 mod handover;
 mod intruders;
 mod key_bag;

@@ -1,0 +1,299 @@
+//! A drill from its first check to its signed report. Healing comes before everything else that may fail.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use tokio::task::JoinHandle;
+use trefoil_drill::timeline::{Reign, Timeline};
+use trefoil_drill::{Abort, Course, Document, DrillFile, End, Facts, Place, Report, Told, Verification};
+use trefoil_protocol::message::admin::ClusterStatus;
+
+use super::field::Field;
+use super::load::Load;
+use super::playbook::{Playbook, Step};
+use super::{keep, preflight, tell, verify};
+use crate::admin::connection::Admin;
+use crate::admin::status::{self, StatusView};
+use crate::dev::Stop;
+use crate::failure::Verdict;
+use crate::local::hands::Deed;
+
+/// How often the conductor looks around.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often the control plane is asked for the state.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+
+/// A drill that is under way.
+struct Conductor<'f> {
+    field: Field,
+    file: &'f DrillFile,
+    id: String,
+    operator: String,
+    began: Instant,
+    course: Course,
+    /// What is broken now, in the file's names.
+    broken: Vec<Deed>,
+    notes: Vec<String>,
+}
+
+/// Conducts a drill.
+pub(crate) async fn conduct(
+    field: Field,
+    file: &DrillFile,
+    text: String,
+    playbook: Playbook,
+    stem: &str,
+    recovery: Duration,
+) -> Verdict<Document> {
+    let mut stop = Stop::listen()?;
+    let (now, operator) = (keep::now(), keep::who(&field.operator)?);
+    let lasts = Duration::from_nanos(file.horizon.0) + recovery;
+    let until = trefoil_drill::WallTime(now.0 + lasts.as_secs());
+    let before = preflight::check(&field, file, &playbook, now, until).await?;
+    let id = format!("{}-{}", now.compact(), plain(stem));
+    let first = field.tenants[0].1.clone();
+    keep::begin(&first, &id, &operator, lasts).await?;
+    let mut conductor = Conductor {
+        field,
+        file,
+        id: id.clone(),
+        operator: operator.clone(),
+        began: Instant::now(),
+        course: Course::default(),
+        broken: Vec::new(),
+        notes: playbook.notes.iter().map(|note| (*note).to_owned()).collect(),
+    };
+    let report = conductor.run(&playbook, text, recovery, before.certified, &mut stop).await;
+    let document = keep::sign(report, &conductor.field.operator)?;
+    let kept = keep::keep(&first, &document).await;
+    if let Err(failure) = kept.and(keep::end(&first).await) {
+        crate::output::note(&format!("the report is not kept in the cluster: {failure}"));
+    }
+    Ok(document)
+}
+
+/// Letters that any key and any name of a file may have.
+fn plain(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).collect()
+}
+
+impl Conductor<'_> {
+    async fn run(
+        &mut self,
+        playbook: &Playbook,
+        text: String,
+        recovery: Duration,
+        certified_before: u64,
+        stop: &mut Stop,
+    ) -> Report {
+        let bar = tell::drill_bar(self.file);
+        let clients = self.field.clients();
+        let wall = keep::now();
+        self.began = Instant::now();
+        let load = Load::start(self.file, &clients, &format!("drill/load/{}", self.id), self.began);
+        let watch = Watch::start(&self.field.operator, self.began);
+        let aborted = self.strike(&playbook.steps, &load, stop, &bar).await;
+        self.heal().await;
+        bar.set_message("healed; the last operations end");
+        let (books, seen) = load.end().await;
+        bar.set_message("waiting until every volume is whole");
+        let healed = Instant::now();
+        let mut found = self.until_whole(recovery).await;
+        found.whole_after_ms = millis(healed.elapsed());
+        let mut timeline = watch.end();
+        bar.finish_and_clear();
+        let bar = tell::verify_bar();
+        for wrong in seen.wrong {
+            verify::take(Some(wrong), &mut found);
+        }
+        verify::verify(&clients, books.clone(), &bar, &mut found).await;
+        bar.finish_and_clear();
+        verify::clear(&clients, &books).await;
+        timeline.errors = seen.errors;
+        let course = Course { samples: seen.samples, ..std::mem::take(&mut self.course) };
+        let status = self.field.admin.status().await;
+        let facts = Facts {
+            horizon: self.file.horizon.0,
+            protections: seen.protections,
+            certified: status.map_or(0, |status| status.certified.saturating_sub(certified_before)),
+            lost: found.lost.len() as u64,
+            ..Facts::default()
+        };
+        let cluster = self.field.operator.cluster.as_str().to_owned();
+        let place = Place::Live { cluster, operator: self.operator.clone(), began: wall };
+        let (id, notes) = (self.id.clone(), std::mem::take(&mut self.notes));
+        let told = Told { id, place, text, aborted, verification: found, notes };
+        Report::of(self.file, &course, timeline, &facts, told)
+    }
+
+    /// Does what is to be done until the horizon. Says why it stopped before, if it did.
+    async fn strike(
+        &mut self,
+        steps: &[Step],
+        load: &Load,
+        stop: &mut Stop,
+        bar: &ProgressBar,
+    ) -> Option<String> {
+        let horizon = Duration::from_nanos(self.file.horizon.0);
+        let mut waiting = steps.iter().peekable();
+        while self.began.elapsed() < horizon {
+            while let Some(step) = waiting.next_if(|step| step.at <= self.began.elapsed()) {
+                bar.println(format!("{:6.1} s  {}", self.began.elapsed().as_secs_f64(), step.what));
+                if let Err(failure) = self.take(step).await {
+                    return Some(failure.message);
+                }
+            }
+            let (answered, failed, silent) = self.so_far(load);
+            bar.set_position(self.began.elapsed().as_secs());
+            bar.set_message(format!("{answered} answered, {failed} without an answer"));
+            if let Some(reason) = over(&self.file.abort, failed, silent) {
+                return Some(reason);
+            }
+            tokio::select! {
+                () = stop.asked() => return Some("somebody interrupted it".to_owned()),
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+        None
+    }
+
+    async fn take(&mut self, step: &Step) -> Verdict {
+        let at = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.course.strikes.push((at, step.what.clone(), step.heals));
+        for deed in &step.deeds {
+            self.note_broken(deed);
+            self.field.act(deed).await?;
+        }
+        Ok(())
+    }
+
+    /// Remembers what has to be healed.
+    fn note_broken(&mut self, deed: &Deed) {
+        match undoing(deed) {
+            Some(undo) => self.broken.push(undo),
+            None => self.broken.retain(|undo| undo != deed),
+        }
+    }
+
+    /// Undoes what was done, the last first. What cannot be undone is told: it is the operator's now.
+    async fn heal(&mut self) {
+        if self.broken.is_empty() {
+            return;
+        }
+        let at = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.course.strikes.push((at, "all is healed".to_owned(), true));
+        while let Some(undo) = self.broken.pop() {
+            if let Err(failure) = self.field.act(&undo).await {
+                let note = format!("NOT HEALED, do it by hand: {failure}");
+                crate::output::note(&note);
+                self.notes.push(note);
+            }
+        }
+    }
+
+    /// How many operations were answered and not, and for how long none was.
+    fn so_far(&self, load: &Load) -> (u64, u64, Duration) {
+        let seen = load.seen();
+        let answered = || seen.samples.iter().filter(|sample| sample.end != End::Failed);
+        let last = answered().map(|sample| sample.ended).max().unwrap_or_default();
+        let count = answered().count() as u64;
+        let silent = self.began.elapsed().saturating_sub(Duration::from_nanos(last));
+        (count, seen.samples.len() as u64 - count, silent)
+    }
+
+    async fn until_whole(&self, recovery: Duration) -> Verification {
+        let whole = |view: &StatusView| view.whole() && view.objects_short_of_copies == 0;
+        let waited = status::wait_until(&self.field.admin, recovery, "every volume to be whole", whole).await;
+        let mut found = Verification { whole: waited.is_ok(), ..Verification::default() };
+        found.unreadable.extend(waited.err().map(|failure| failure.message));
+        found
+    }
+}
+
+/// What takes a deed back; nothing if the deed itself does.
+fn undoing(deed: &Deed) -> Option<Deed> {
+    match deed {
+        Deed::Kill(name) => Some(Deed::Start(name.clone())),
+        Deed::Pause(name) => Some(Deed::Continue(name.clone())),
+        Deed::Cut(link) => Some(Deed::Restore(*link)),
+        Deed::Start(_) | Deed::Continue(_) | Deed::Restore(_) => None,
+    }
+}
+
+/// Why a drill is broken off now.
+fn over(abort: &Abort, failed: u64, silent: Duration) -> Option<String> {
+    if let Some(most) = abort.errors.filter(|most| failed > *most) {
+        return Some(format!("{failed} operations had no answer, `errors` allows {most}"));
+    }
+    let most = abort.outage.filter(|most| silent > Duration::from_nanos(most.0))?;
+    Some(format!("no client had an answer for {} s, `outage` allows {most}", silent.as_secs()))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Asks the control plane again and again what the volumes are like. It has a connection of its own: where it waits,
+/// nothing else does.
+struct Watch {
+    timeline: Arc<Mutex<Timeline>>,
+    task: JoinHandle<()>,
+}
+
+impl Watch {
+    fn start(operator: &trefoil_client::Profile, began: Instant) -> Self {
+        let timeline = Arc::<Mutex<Timeline>>::default();
+        let (shared, admin) = (Arc::clone(&timeline), Admin::new(operator));
+        let task = tokio::spawn(async move {
+            let Ok(admin) = admin else { return };
+            loop {
+                if let Ok(status) = admin.status().await {
+                    look(
+                        &mut shared.lock().unwrap_or_else(PoisonError::into_inner),
+                        &status,
+                        began.elapsed(),
+                    );
+                }
+                tokio::time::sleep(ASK_EVERY).await;
+            }
+        });
+        Self { timeline, task }
+    }
+
+    fn end(self) -> Timeline {
+        self.task.abort();
+        std::mem::take(&mut *self.timeline.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn look(timeline: &mut Timeline, status: &ClusterStatus, since: Duration) {
+    let at = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+    for volume in &status.volumes {
+        timeline.look(volume.volume.0, Reign::of(volume, at), None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thresholds_break_a_drill_off() {
+        let abort =
+            Abort { errors: Some(2), outage: Some(trefoil_drill::Duration(5 * trefoil_drill::SECOND)) };
+        let seconds = Duration::from_secs;
+        assert_eq!(over(&abort, 2, seconds(5)), None);
+        assert!(over(&abort, 3, seconds(0)).is_some_and(|reason| reason.contains("`errors` allows 2")));
+        assert!(over(&abort, 0, seconds(6)).is_some_and(|reason| reason.contains("`outage` allows 5s")));
+        let never = Abort { errors: None, outage: None };
+        assert_eq!(over(&never, u64::MAX, seconds(1_000_000)), None);
+    }
+
+    #[test]
+    fn names_of_reports_are_plain() {
+        assert_eq!(plain("row 01/../\u{e9}.x"), "row_01______x");
+        assert!(undoing(&Deed::Start("a1".to_owned())).is_none());
+    }
+}

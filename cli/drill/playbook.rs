@@ -1,0 +1,232 @@
+//! What a drill does to a cluster, deed by deed, as a pure function of its file: or why it cannot be done to one.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use trefoil_drill::{Action, CrashKind, DrillFile, Fault, Trigger};
+use trefoil_protocol::ids::LinkId;
+
+use crate::failure::Failure;
+use crate::local::hands::Deed;
+
+/// What is noted where the simulator would take power away.
+const POWER: &str =
+    "a cluster keeps its power: where the simulator lets a machine lose power, the process was killed";
+
+/// What is noted where the simulator would change a clock.
+const CLOCKS: &str = "clocks were left as they are: only the simulator sets them";
+
+/// One thing that is done, as one mark of the report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// So long after the clients begin.
+    pub(crate) at: Duration,
+    /// In words.
+    pub(crate) what: String,
+    /// Whether it takes a fault away.
+    pub(crate) heals: bool,
+    /// In the file's names.
+    pub(crate) deeds: Vec<Deed>,
+}
+
+/// Everything that is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Playbook {
+    /// By time.
+    pub(crate) steps: Vec<Step>,
+    /// What the report must say about it.
+    pub(crate) notes: Vec<&'static str>,
+}
+
+/// Who is down, standing still or cut at a moment.
+#[derive(Default)]
+struct Damage {
+    down: BTreeSet<String>,
+    cut: BTreeSet<LinkId>,
+}
+
+impl Playbook {
+    /// What a file means for a cluster.
+    pub(crate) fn of(file: &DrillFile) -> Result<Self, Failure> {
+        for (what, wanted) in [
+            ("fatal", file.expect.fatal),
+            ("stopped", file.expect.stopped),
+            ("power_losses", file.expect.power_losses),
+        ] {
+            if wanted > 0 {
+                return Err(only_simulated(&format!("it expects `{what}`, which nobody sees from outside")));
+            }
+        }
+        let mut timed = Vec::new();
+        for (number, fault) in (1..).zip(&file.plan.faults) {
+            match &fault.trigger {
+                Trigger::At(at) => timed.push((at.0, number, fault)),
+                Trigger::When { mark, .. } => {
+                    let reason = format!("fault {number} waits for `{mark}`, a moment inside of a process");
+                    return Err(only_simulated(&reason));
+                }
+            }
+        }
+        timed.sort_by_key(|(at, number, _)| (*at, *number));
+        let (mut playbook, mut damage) = (Self::default(), Damage::default());
+        for (at, number, fault) in timed {
+            playbook.add(Duration::from_nanos(at), number, fault, &mut damage)?;
+        }
+        playbook.steps.sort_by_key(|step| step.at);
+        Ok(playbook)
+    }
+
+    fn add(
+        &mut self,
+        at: Duration,
+        number: usize,
+        fault: &Fault,
+        damage: &mut Damage,
+    ) -> Result<(), Failure> {
+        let (what, heals) = (fault.action.words(), fault.action.is_healing());
+        let step = |deeds| Step { at, what: what.clone(), heals, deeds };
+        let deeds = match &fault.action {
+            Action::Crash(crash) => {
+                if crash.how == CrashKind::Power {
+                    self.note(POWER);
+                }
+                damage.down.extend(crash.nodes.iter().cloned());
+                crash.nodes.iter().cloned().map(Deed::Kill).collect()
+            }
+            Action::Restart(names) => {
+                let returning: Vec<String> =
+                    damage.down.iter().filter(|name| is_meant(names, name)).cloned().collect();
+                damage.down.retain(|name| !returning.contains(name));
+                returning.into_iter().map(Deed::Start).collect()
+            }
+            Action::Pause(pause) => {
+                let (name, until) = (&pause.node, at + Duration::from_nanos(pause.lasts.0));
+                let (what, deeds) = (format!("goes on: {name}"), vec![Deed::Continue(name.clone())]);
+                self.steps.push(Step { at: until, what, heals: true, deeds });
+                vec![Deed::Pause(name.clone())]
+            }
+            Action::Cut(names) => {
+                let links = links(names, number)?;
+                damage.cut.extend(links.iter().copied());
+                links.into_iter().map(Deed::Cut).collect()
+            }
+            Action::Heal(names) => {
+                let meant = |link: &LinkId| is_meant(names, name_of(*link));
+                let links: Vec<LinkId> = damage.cut.iter().copied().filter(meant).collect();
+                damage.cut.retain(|link| !links.contains(link));
+                links.into_iter().map(Deed::Restore).collect()
+            }
+            Action::Rate(_) | Action::Wall(_) => {
+                self.note(CLOCKS);
+                return Ok(());
+            }
+            other => {
+                let reason = format!("fault {number} is a {}, for which there are no hands", other.kind());
+                return Err(only_simulated(&reason));
+            }
+        };
+        self.steps.push(step(deeds));
+        Ok(())
+    }
+
+    fn note(&mut self, note: &'static str) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// Every server that something is done to.
+    pub(crate) fn servers(&self) -> BTreeSet<String> {
+        let deeds = self.steps.iter().flat_map(|step| &step.deeds);
+        let names = deeds.filter(|deed| !matches!(deed, Deed::Cut(_) | Deed::Restore(_)));
+        names.map(Deed::target).collect()
+    }
+
+    /// Every kind of deed.
+    pub(crate) fn words(&self) -> BTreeSet<&'static str> {
+        self.steps.iter().flat_map(|step| &step.deeds).map(Deed::word).collect()
+    }
+}
+
+fn only_simulated(reason: &str) -> Failure {
+    Failure::refused(format!("this drill cannot run on a cluster: {reason}; `trefoil-sim` runs it"))
+}
+
+fn is_meant(names: &[String], name: &str) -> bool {
+    names.iter().any(|one| one == name || one == "all")
+}
+
+fn links(names: &[String], number: usize) -> Result<Vec<LinkId>, Failure> {
+    let link = |name: &String| LinkId::ALL.into_iter().find(|link| name_of(*link) == name);
+    let all = |name: &String| {
+        link(name).ok_or_else(|| {
+            only_simulated(&format!("fault {number} cuts {name}; hands reach the links x1 and x2"))
+        })
+    };
+    names.iter().map(all).collect()
+}
+
+/// What files call a link.
+fn name_of(link: LinkId) -> &'static str {
+    match link {
+        LinkId::One => "x1",
+        LinkId::Two => "x2",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn playbook(faults: &str) -> Result<Playbook, Failure> {
+        Playbook::of(&DrillFile::parse(&format!("name = \"x\"\nhorizon = \"60s\"\n{faults}")).unwrap())
+    }
+
+    fn deeds(playbook: &Playbook) -> Vec<(u64, Vec<String>)> {
+        let words = |step: &Step| step.deeds.iter().map(ToString::to_string).collect();
+        playbook.steps.iter().map(|step| (step.at.as_secs(), words(step))).collect()
+    }
+
+    #[test]
+    fn faults_become_deeds_in_order_of_time() {
+        let playbook = playbook(
+            "[[fault]]\nat = \"3s\"\npause = { node = \"a1\", for = \"9s\" }\n\
+             [[fault]]\nat = \"5s\"\ncrash = { nodes = [\"b1\", \"b2\"] }\n\
+             [[fault]]\nat = \"8s\"\nrestart = \"all\"\n\
+             [[fault]]\nat = \"9s\"\ncut = [\"x1\", \"x2\"]\n\
+             [[fault]]\nat = \"10s\"\nheal = \"x2\"\n\
+             [[fault]]\nat = \"11s\"\nrate = { node = \"a1\", ppm = 100 }\n",
+        )
+        .unwrap();
+        let lines = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let expected = [
+            (3, lines(&["pause a1"])),
+            (5, lines(&["kill b1", "kill b2"])),
+            (8, lines(&["start b1", "start b2"])),
+            (9, lines(&["cut 1", "cut 2"])),
+            (10, lines(&["restore 2"])),
+            (12, lines(&["continue a1"])),
+        ];
+        assert_eq!(deeds(&playbook), expected);
+        assert_eq!(
+            playbook.steps.iter().map(|step| step.heals).collect::<Vec<_>>(),
+            [false, false, true, false, true, true]
+        );
+        assert_eq!(playbook.notes, [POWER, CLOCKS]);
+        assert_eq!(playbook.servers().into_iter().collect::<Vec<_>>(), ["a1", "b1", "b2"]);
+    }
+
+    #[test]
+    fn what_only_the_simulator_can_do_is_said() {
+        for (fault, reason) in [
+            ("[[fault]]\nat = \"1s\"\nslow = { node = \"a1\", times = 9 }", "fault 1 is a slow disk"),
+            ("[[fault]]\nat = \"1s\"\ncut = \"wa\"", "fault 1 cuts wa"),
+            ("[[fault]]\nwhen = \"peering\"\ncut = \"x1\"", "waits for `peering`"),
+            ("[expect]\nfatal = 1", "expects `fatal`"),
+        ] {
+            let failure = playbook(fault).unwrap_err();
+            assert!(failure.message.contains(reason), "{failure}");
+            assert!(failure.message.ends_with("`trefoil-sim` runs it"), "{failure}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Drills on a real cluster: what they break heals, what they report was measured, and whoever doctors a report is found.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::cluster::{Alone, Cluster};
+use crate::outside::is_whole;
+use crate::program::{Run, run};
+
+const NODE: &str = r#"
+name = "a node is killed and comes back"
+row = 1
+horizon = "22s"
+[topology]
+volumes = 2
+[load]
+think = "50ms"
+[expect]
+goes_on = ["writes", "reads"]
+rto = "15s"
+failed = 0
+[[fault]]
+at = "3s"
+crash = { nodes = ["a2"], how = "process" }
+[[fault]]
+at = "20s"
+restart = "a2"
+"#;
+
+const KILL: &str = r#"crash = { nodes = ["a2"], how = "process" }"#;
+
+const ALWAYS: &str = r#"
+[[blackout]]
+from = "00:00"
+until = "00:00"
+reason = "never"
+"#;
+
+const LINK: &str = r#"
+name = "a link is cut and comes back"
+row = 7
+horizon = "12s"
+[load]
+think = "50ms"
+[expect]
+goes_on = ["writes", "reads"]
+rto = "5s"
+[[fault]]
+at = "3s"
+cut = "x1"
+"#;
+
+fn drill(cluster: &Cluster, name: &str, text: &str) -> (PathBuf, Run) {
+    let file = cluster.path(format!("{name}.toml"));
+    fs::write(&file, text).unwrap();
+    let (data, out) = (cluster.path(""), cluster.path(format!("{name}-reports")));
+    fs::create_dir_all(&out).unwrap();
+    let (file, data) = (file.to_str().unwrap(), data.to_str().unwrap());
+    let done = run(&["--json", "drill", "run", file, "--data", data, "--out", out.to_str().unwrap()]);
+    (out, done)
+}
+
+fn verify(cluster: &Cluster, report: &str) -> Run {
+    cluster.operator(&["drill", "verify", report])
+}
+
+/// The one file of a folder that ends so.
+fn only(folder: &PathBuf, ending: &str) -> PathBuf {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut found = entries.filter(|path| path.extension().is_some_and(|known| known == ending));
+    let one = found.next().unwrap();
+    assert_eq!(found.next(), None);
+    one
+}
+
+#[track_caller]
+fn nothing_is_wrong(report: &Value) {
+    assert_eq!(report["outcome"]["word"], "held", "{report}");
+    assert_eq!(report["rpo_lost"], 0);
+    let verification = &report["verification"];
+    assert_eq!(verification["whole"], true);
+    let (objects, copies) =
+        (verification["objects"].as_u64().unwrap(), verification["copies"].as_u64().unwrap());
+    assert!(objects > 10 && copies > 10 && copies % 3 == 0, "{objects} objects, {copies} copies");
+}
+
+#[test]
+fn drills_break_heal_measure_and_sign() {
+    let cluster = Alone::start_relayed("drills");
+
+    let (out, done) = drill(&cluster, "node", NODE);
+    let document = done.held().json();
+    let report = &document["report"];
+    nothing_is_wrong(report);
+    let marks = report["marks"].as_array().unwrap();
+    assert_eq!(marks.len(), 2, "a kill and a start: {marks:?}");
+    let pause = marks[0]["pause_ms"].as_u64().unwrap();
+    assert!((1_000..=15_000).contains(&pause), "the lease of the dead node was waited out: {pause} ms");
+    assert_eq!(report["rto_ms"].as_u64(), Some(pause));
+    let page = fs::read_to_string(only(&out, "html")).unwrap();
+    assert!(page.contains("process death: a2") && page.contains("Signed by operator/admin."));
+
+    let file = only(&out, "json");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(!text.contains("PRIVATE"), "a report shows no key");
+    assert_eq!(verify(&cluster, file.to_str().unwrap()).held().json()["signer"], "operator/admin");
+    let doctored = cluster.path("doctored.json");
+    fs::write(&doctored, text.replace("\"rpo_lost\": 0", "\"rpo_lost\": 1")).unwrap();
+    assert_eq!(verify(&cluster, doctored.to_str().unwrap()).code, 6, "not what was signed");
+
+    // Nobody heals this one but the drill itself: its file says nothing of it.
+    let (_, done) = drill(&cluster, "link", LINK);
+    let document = done.held().json();
+    nothing_is_wrong(&document["report"]);
+    let marks = document["report"]["marks"].as_array().unwrap();
+    assert_eq!((&marks[1]["what"], &marks[1]["heals"]), (&"all is healed".into(), &true.into()));
+    cluster.wait_for("both links to carry", |status| {
+        is_whole(status) && status["links"].as_array().unwrap().iter().all(|link| link["state"] == "up")
+    });
+
+    let listed = cluster.plain("acme", &["drill", "list"]).held();
+    assert_eq!(listed.text().lines().count(), 2, "{}", listed.text());
+    let id = file.file_stem().unwrap().to_str().unwrap();
+    let fetched = cluster.tenant("acme", &["drill", "report", id]).held().json();
+    assert_eq!(fetched["report"]["id"], id);
+    cluster.nothing_panicked();
+}
+
+#[test]
+fn a_drill_that_cannot_be_run_says_why_and_breaks_nothing() {
+    let cluster = Alone::start("no-drills");
+    for (name, text, code, reason) in [
+        ("typo", NODE.replace("crash", "crush"), 2, "line 15"),
+        ("early", format!("{NODE}{ALWAYS}"), 4, "(never)"),
+        ("nobody", NODE.replace("\"a2\"", "\"a9\""), 4, "a9, which is none of a1"),
+        ("voters", NODE.replace("volumes = 2", "voters = 5"), 4, "needs 5 voters"),
+        ("strict", NODE.replace("volumes = 2", "strict = true"), 4, "for tenants that are strict"),
+        ("disk", NODE.replace(KILL, "lose-disk = \"a2\""), 4, "`trefoil-sim` runs it"),
+        ("link", LINK.to_owned(), 4, "--relay"),
+    ] {
+        let (out, done) = drill(&cluster, name, &text);
+        assert_eq!(done.code, code, "{name}: {}", done.stderr);
+        assert!(done.stderr.contains(reason), "{name}: {}", done.stderr);
+        assert_eq!(fs::read_dir(out).unwrap().count(), 0, "{name} left a report");
+    }
+    // No client has an answer while a lease is waited out: the drill ends early, and heals.
+    let impatient = format!("{NODE}[abort]\noutage = \"1s\"\n");
+    let (_, done) = drill(&cluster, "impatient", &impatient);
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    let report = &done.json()["report"];
+    assert_eq!(report["outcome"]["word"], "aborted", "{report}");
+    assert_eq!(report["marks"][1]["what"], "all is healed");
+    assert_eq!(report["verification"]["lost"], Value::Array(vec![]));
+    assert!(is_whole(&cluster.status().unwrap()));
+    cluster.nothing_panicked();
+}
