@@ -9,6 +9,7 @@ use trefoil_drill::timeline::{Reign, Timeline};
 use trefoil_drill::{Abort, Course, Document, DrillFile, End, Facts, Place, Report, Told, Verification};
 use trefoil_protocol::message::admin::ClusterStatus;
 
+use super::errands::Errands;
 use super::field::Field;
 use super::load::Load;
 use super::playbook::{Playbook, Step};
@@ -35,6 +36,7 @@ struct Conductor<'f> {
     course: Course,
     /// What is broken now, in the file's names.
     broken: Vec<Deed>,
+    errands: Errands,
     notes: Vec<String>,
 }
 
@@ -55,6 +57,7 @@ pub(crate) async fn conduct(
     let id = format!("{}-{}", now.compact(), plain(stem));
     let first = field.tenants[0].1.clone();
     keep::begin(&first, &id, &operator, lasts).await?;
+    let errands = Errands::new(&file.operator, Admin::new(&field.operator)?);
     let mut conductor = Conductor {
         field,
         file,
@@ -63,6 +66,7 @@ pub(crate) async fn conduct(
         began: Instant::now(),
         course: Course::default(),
         broken: Vec::new(),
+        errands,
         notes: playbook.notes.iter().map(|note| (*note).to_owned()).collect(),
     };
     let report = conductor.run(&playbook, text, recovery, before.certified, &mut stop).await;
@@ -114,11 +118,14 @@ impl Conductor<'_> {
         timeline.errors = seen.errors;
         let course = Course { samples: seen.samples, ..std::mem::take(&mut self.course) };
         let status = self.field.admin.status().await;
+        let (handovers, longest_pause_ms) = self.errands.measured();
         let facts = Facts {
             horizon: self.file.horizon.0,
             protections: seen.protections,
             certified: status.map_or(0, |status| status.certified.saturating_sub(certified_before)),
             lost: found.lost.len() as u64,
+            handovers,
+            longest_pause_ms,
             ..Facts::default()
         };
         let cluster = self.field.operator.cluster.as_str().to_owned();
@@ -145,6 +152,10 @@ impl Conductor<'_> {
                     return Some(failure.message);
                 }
             }
+            if let Some(begun) = self.errands.go_on(self.now()).await {
+                bar.println(format!("{:6.1} s  {begun}", self.began.elapsed().as_secs_f64()));
+                self.course.strikes.push((self.now(), begun, false));
+            }
             let (answered, failed, silent) = self.so_far(load);
             bar.set_position(self.began.elapsed().as_secs());
             bar.set_message(format!("{answered} answered, {failed} without an answer"));
@@ -156,11 +167,17 @@ impl Conductor<'_> {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }
-        None
+        let undone = || "the operator's plans were not carried out before the horizon".to_owned();
+        (!self.errands.is_done()).then(undone)
+    }
+
+    /// Nanoseconds since the clients began.
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     async fn take(&mut self, step: &Step) -> Verdict {
-        let at = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let at = self.now();
         self.course.strikes.push((at, step.what.clone(), step.heals));
         for deed in &step.deeds {
             self.note_broken(deed);
@@ -182,7 +199,7 @@ impl Conductor<'_> {
         if self.broken.is_empty() {
             return;
         }
-        let at = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let at = self.now();
         self.course.strikes.push((at, "all is healed".to_owned(), true));
         while let Some(undo) = self.broken.pop() {
             if let Err(failure) = self.field.act(&undo).await {

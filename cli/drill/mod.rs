@@ -6,6 +6,7 @@
 mod book;
 mod command;
 mod conduct;
+mod errands;
 mod field;
 mod keep;
 mod load;

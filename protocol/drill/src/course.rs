@@ -178,7 +178,8 @@ impl Course {
     pub fn longest_return(&self, horizon: u64) -> u64 {
         let healings = (0..).zip(&self.strikes).filter(|(_, (at, _, heals))| *heals && *at < horizon);
         let returned = healings.flat_map(|(place, (at, _, _)): (usize, _)| {
-            let until = self.strikes.get(place + 1).map_or(u64::MAX, |(next, _, _)| *next);
+            let next = self.strikes.get(place + 1).map(|(next, _, _)| *next);
+            let until = next.filter(|next| *next < horizon).unwrap_or(u64::MAX);
             let over = self.samples.iter().filter(|sample| sample.is_held_up());
             over.filter(move |sample| (*at..until).contains(&sample.ended))
                 .map(move |sample| sample.ended - at)

@@ -24,8 +24,8 @@ use toml::Spanned;
 use crate::clock_time::Blackout;
 use crate::duration::{Duration, MILLISECOND, SECOND};
 use crate::expect::Expect;
-use crate::operator::{self, Errand};
 use crate::fault::{FaultPlan, FaultTable, PlanError, Trigger, plan_of};
+use crate::operator::{self, Errand};
 
 /// The last row of the decision table.
 const ROWS: u8 = 22;
@@ -352,7 +352,10 @@ heal = "all"
             ("name = \"x\"\nhorizon = \"soon\"", ["line 2", "write a whole number and one of"]),
             ("name = \"x\"\nrow = 23", ["row = 23", "1 to 22"]),
             ("name = \"x\"\n[load]\nkeys = 0", ["does nothing", "at least one tenant"]),
-            ("name = \"x\"\n[[operator]]\nat = \"1s\"\nverbs = [\"fly a\"]", ["\"fly a\"", "write `failover DC`"]),
+            (
+                "name = \"x\"\n[[operator]]\nat = \"1s\"\nverbs = [\"fly a\"]",
+                ["\"fly a\"", "write `failover DC`"],
+            ),
             ("name = \"x\"\n[load]\nclient = 3", ["line 3", "unknown field `client`"]),
             ("name = \"x\"\n[expect]\ngoes_on = [\"write\"]", ["line 3", "`writes`"]),
             ("name = \"x\"\n[[fault]]\nat = \"1s\"\ncutt = \"x1\"", ["line 4", "cutt"]),

@@ -31,12 +31,13 @@ fn once() -> u32 {
     1
 }
 
-/// Reads what the operator is to do.
-///
-/// # Errors
-/// With the words that mean nothing.
-pub fn verb(text: &str) -> Result<Verb, String> {
-    let unknown = || format!("{text:?} is nothing that an operator can do; write `failover DC`, `failback DC`, `drain NODE`, `restore NODE` or `rebalance`");
+/// Reads what the operator is to do, or says what means nothing.
+pub(crate) fn verb(text: &str) -> Result<Verb, String> {
+    let unknown = || {
+        format!(
+            "{text:?} is nothing that an operator can do; write `failover DC`, `failback DC`, `drain NODE`, `restore NODE` or `rebalance`"
+        )
+    };
     let mut words = text.split(' ');
     let (Some(verb), whom) = (words.next(), words.next()) else { return Err(unknown()) };
     let dc = || whom.and_then(|dc| dc.parse().ok()).ok_or_else(unknown);
@@ -83,7 +84,8 @@ impl Operator {
         let mut agenda = Vec::new();
         for errand in errands {
             let read = |text: &String| (text.clone(), verb(text).expect("a file's verbs are checked"));
-            let all = errand.verbs.iter().map(read).collect::<Vec<_>>().repeat(errand.times as usize);
+            let all: Vec<(String, Verb)> = errand.verbs.iter().map(read).collect();
+            let all = (0..errand.times).flat_map(|_| all.clone());
             let times = (0..).map(|count: u64| began + errand.at.0 + count * errand.every.0);
             agenda.extend(times.zip(all).map(|(at, (text, verb))| (at, text, verb)));
         }

@@ -10,7 +10,7 @@ mod links;
 pub mod message;
 #[cfg(feature = "mutants")]
 pub mod mutants;
-pub pub mod oracle;
+pub mod oracle;
 pub mod process;
 pub mod roster;
 pub mod run;
