@@ -51,6 +51,7 @@ impl Playbook {
         for (what, wanted) in [
             ("fatal", file.expect.fatal),
             ("stopped", file.expect.stopped),
+            ("joined_again", file.expect.joined_again),
             ("power_losses", file.expect.power_losses),
         ] {
             if wanted > 0 {

@@ -61,6 +61,8 @@ pub struct Expect {
     pub fatal: u64,
     /// So many simulated volumes stopped by name at least.
     pub stopped: u64,
+    /// So often a suspect store joined again at least, in the simulator.
+    pub joined_again: u64,
     /// So many simulated machines lost power at an operation of their disks at least.
     pub power_losses: u64,
     /// A simulated volume that has all that it needs is served after this long.
@@ -89,6 +91,8 @@ pub struct Facts {
     pub longest_pause_ms: u64,
     /// Simulated volumes that stopped by name.
     pub stopped: u64,
+    /// How often a suspect store joined again, in the simulator.
+    pub joined_again: u64,
     /// Simulated processes that ended themselves.
     pub fatal: u64,
     /// Simulated machines that lost power at an operation of their disks.
@@ -143,6 +147,7 @@ impl Expect {
             ("deletes certified", facts.certified, self.certified),
             ("machines that lost power at their disks", facts.power_losses, self.power_losses),
             ("volumes that stopped by name", facts.stopped, self.stopped),
+            ("suspect stores that joined again", facts.joined_again, self.joined_again),
             ("processes that ended themselves", facts.fatal, self.fatal),
         ] {
             verdicts.extend((least > 0).then(|| at_least(what, got, least)));

@@ -131,6 +131,7 @@ fn facts_of(report: &Report, setting: &Setting) -> Facts {
         handovers: report.handovers,
         longest_pause_ms: report.longest_pause,
         stopped: report.stopped,
+        joined_again: report.joined_again,
         power_losses: report.power_losses,
         lost: lost.count() as u64,
     }
