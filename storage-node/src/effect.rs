@@ -5,7 +5,7 @@
 //! which they are given.
 
 use bytes::Bytes;
-use trefoil_engine::{Disk, EraseJob, ReadJob, RotationJob, SyncJob, VerifyJob, WipeJob};
+use trefoil_engine::{Disk, EraseJob, ReadJob, RotationJob, ScrubJob, SyncJob, VerifyJob, WipeJob};
 use trefoil_protocol::ids::{NodeId, VolumeId};
 use trefoil_protocol::message::control::ControlRequest;
 use trefoil_protocol::message::peer::PeerMessage;
@@ -43,6 +43,14 @@ pub enum Notice {
     /// A volume is stopped.
     #[error(transparent)]
     Stopped(Stop),
+    /// A scrub found damage, which is mended from peers.
+    #[error("volume {volume}: a scrub found {faults} damaged places")]
+    Damaged {
+        /// The volume.
+        volume: VolumeId,
+        /// How many places.
+        faults: usize,
+    },
     /// The store is suspect and is read from end to end before it joins again.
     #[error("the store is suspect ({reason}): all of its {volumes} volumes are read before it joins again")]
     Verifying {
@@ -168,6 +176,14 @@ pub enum Effect<D: Disk> {
         volume: VolumeId,
         /// The job.
         job: VerifyJob<D>,
+    },
+    /// Read a stretch of a volume and check it, on a disk thread, behind everything that somebody waits
+    /// for, and report [`crate::Event::Scrubbed`]. At most one of a node is under way.
+    Scrub {
+        /// The volume.
+        volume: VolumeId,
+        /// The job.
+        job: ScrubJob<D>,
     },
     /// Tell the operator, in this node's log.
     Notice(Notice),

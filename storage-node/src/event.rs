@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use trefoil_engine::{
-    BagError, Disk, EraseError, EraseReport, ReadError, Rotated, ScrubReport, SyncError, SyncTicket,
-    VerifyError, WipeError,
+    BagError, Disk, EraseError, EraseReport, ReadError, Rotated, ScanError, ScrubReport, Scrubbed, SyncError,
+    SyncTicket, VerifyError, WipeError,
 };
 use trefoil_protocol::ids::{NodeId, PrincipalId, TenantId, VolumeId};
 use trefoil_protocol::message::control::{ControlAnswer, LinkReport};
@@ -120,6 +120,13 @@ pub enum Event<D: Disk> {
         volume: VolumeId,
         /// What was found.
         result: Result<ScrubReport, VerifyError>,
+    },
+    /// A stretch of a volume was read.
+    Scrubbed {
+        /// The volume.
+        volume: VolumeId,
+        /// What it held.
+        result: Result<Scrubbed, ScanError>,
     },
     /// How the links to the other data centres look now; only told on, for status.
     Links(Vec<LinkReport>),

@@ -13,6 +13,7 @@ pub mod outbox;
 pub mod pace;
 mod quarantine;
 pub mod retire;
+mod scrubbing;
 pub mod session;
 #[cfg(feature = "shell")]
 pub mod shell;
@@ -25,6 +26,7 @@ pub use effect::{Effect, Fatal, Lane, Notice};
 pub use event::{ControlTicket, ControlUnreachable, Event, ReadTicket, RequestId, VerifiedPrincipal};
 pub use node::{NodeCore, StartError};
 pub use pace::Pace;
+pub use scrubbing::ScrubState;
 pub use session::NodeSettings;
 
 /// Bytes of one upload that a client may have sent and the core has not yet taken over.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use trefoil_engine::superblock::SuperblockError;
 use trefoil_engine::{
-    Disk, DiskError, OpenError, Owner, SegmentLayout, Store, StoreError, SyncError, SyncTicket,
-    VolumeSecrets, WipeError,
+    Disk, DiskError, OpenError, Owner, ScanError, Scrubbed, SegmentLayout, Store, StoreError, SyncError,
+    SyncTicket, VolumeSecrets, WipeError,
 };
 use trefoil_protocol::config::VolumeConfig;
 use trefoil_protocol::ids::{NodeId, TenantId, VolumeId};
@@ -30,6 +30,7 @@ use crate::lease::Lease;
 use crate::outbox::{Context, Identity, Outbox};
 use crate::quarantine::Quarantine;
 use crate::retire::Retirement;
+use crate::scrubbing::{ScrubState, Scrubbing};
 use crate::session::{Answered, Known, NodeSettings, Session};
 use crate::view::View;
 use crate::volume::holding::Holding;
@@ -85,6 +86,7 @@ pub struct NodeCore<D: Disk> {
     /// Opened at the start; their configurations are not known yet.
     unconfigured: BTreeMap<VolumeId, Holding<D>>,
     retirement: Retirement,
+    scrubbing: Scrubbing,
     streams: BTreeMap<RequestId, VolumeId>,
     out: Outbox<D>,
     last_step: BootTime,
@@ -131,6 +133,7 @@ impl<D: Disk> NodeCore<D> {
             wakeups: Wakeups::default(),
             unconfigured,
             retirement: Retirement::default(),
+            scrubbing: Scrubbing::default(),
             streams: BTreeMap::new(),
             out: Outbox::new(entropy),
             last_step: now,
@@ -183,6 +186,7 @@ impl<D: Disk> NodeCore<D> {
         match event {
             Event::Wakeup => self.wake(now),
             Event::Verified { .. } => {}
+            Event::Scrubbed { volume, result } => self.stretch_read(volume, result, now),
             Event::Peer { from, message, bulk } => self.peer(from, message, bulk, now),
             Event::Request { request, principal, body, bulk } => {
                 self.request(request, principal, body, bulk, now);
@@ -210,6 +214,27 @@ impl<D: Disk> NodeCore<D> {
             self.session.renew_soon();
         }
         self.ask(now);
+        if let Some((volume, job)) = self.scrubbing.begin(&self.volumes, now) {
+            self.out.push(Effect::Scrub { volume, job });
+        }
+    }
+
+    /// A stretch of a volume was read: what is damaged is mended like anything else.
+    fn stretch_read(&mut self, volume: VolumeId, result: Result<Scrubbed, ScanError>, now: BootTime) {
+        let held = self.volumes.values().map(|replica| replica.holding().log().bytes()).sum();
+        let period = self.session.pace().scrub_every;
+        let (Ok(scrubbed), true) = (&result, self.volumes.contains_key(&volume)) else {
+            self.scrubbing.broken_off(now);
+            // A volume that was wiped meanwhile reads as anything.
+            return match result {
+                Err(error) if self.volumes.contains_key(&volume) => self.out.fail_store(error),
+                _ => {}
+            };
+        };
+        self.scrubbing.read(volume, scrubbed.end, scrubbed.bytes, held, period, now);
+        let mut faults = 0;
+        self.with_volume(volume, now, |replica, cx| faults = replica.scrubbed(scrubbed, cx));
+        self.scrubbing.found(faults);
     }
 
     /// When to call [`Self::step`] with [`Event::Wakeup`] at the latest.
@@ -220,6 +245,7 @@ impl<D: Disk> NodeCore<D> {
         }
         let session = self.session.next_wakeup();
         let soonest = self.wakeups.next().map_or(session, |volumes| volumes.min(session));
+        let soonest = self.scrubbing.next_wakeup().map_or(soonest, |scrub| scrub.min(soonest));
         let soonest = if self.arrivals.is_empty() { soonest } else { self.last_step };
         Some(soonest.max(self.last_step + TICK))
     }
@@ -247,6 +273,11 @@ impl<D: Disk> NodeCore<D> {
     pub fn serves(&self, volume: VolumeId, now: BootTime) -> bool {
         let covered = |replica: &Replica<D>| self.lease.covers(replica.config(), now);
         self.volumes.get(&volume).is_some_and(|replica| replica.is_serving() && covered(replica))
+    }
+
+    /// How far the scrub of this node is.
+    pub fn scrubbed(&self, now: BootTime) -> ScrubState {
+        self.scrubbing.report(now)
     }
 
     /// What this node knows of the cluster.

@@ -12,10 +12,17 @@ pub struct Pace {
     /// So many keys of a volume move at once, however young they are. A bag is written anew as a
     /// whole, so a large one waits for an eighth of its own number.
     pub keys_move_count: usize,
+    /// Every durable byte is read and checked once in this time, if a tenth of the disk's time is enough
+    /// for it.
+    pub scrub_every: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { keys_move_after: Duration::from_secs(3600), keys_move_count: 1024 }
+        Self {
+            keys_move_after: Duration::from_secs(3600),
+            keys_move_count: 1024,
+            scrub_every: Duration::from_secs(7 * 24 * 3600),
+        }
     }
 }

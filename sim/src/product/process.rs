@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use trefoil_engine::{
-    BagError, EraseError, EraseJob, EraseReport, ReadError, ReadJob, Rotated, RotationJob, ScrubReport,
-    SegmentLayout, Store, StoreError, SyncError, SyncJob, SyncTicket, VerifyError, VerifyJob, WipeError,
-    WipeJob,
+    BagError, EraseError, EraseJob, EraseReport, ReadError, ReadJob, Rotated, RotationJob, ScanError,
+    ScrubJob, ScrubReport, Scrubbed, SegmentLayout, Store, StoreError, SyncError, SyncJob, SyncTicket,
+    VerifyError, VerifyJob, WipeError, WipeJob,
 };
 use trefoil_placement::custodian::Keyring;
 use trefoil_placement::{Caution, Placement, Settings};
@@ -36,7 +36,11 @@ const LAYOUT: SegmentLayout = SegmentLayout {
 };
 
 /// Keys move to the bag while a run lasts.
-const PACE: Pace = Pace { keys_move_after: Duration::from_secs(2), keys_move_count: 16 };
+const PACE: Pace = Pace {
+    keys_move_after: Duration::from_secs(2),
+    keys_move_count: 16,
+    scrub_every: Duration::from_secs(10),
+};
 
 /// Few entries: a run of seconds meets snapshots.
 const COMPACT_AFTER: usize = 40;
@@ -81,6 +85,8 @@ pub enum Job {
     Rotate(VolumeId, Box<RotationJob<SimDisk>>),
     /// Overwrite a whole volume.
     Wipe(VolumeId, WipeJob<SimDisk>),
+    /// Read a stretch of a volume.
+    Scrub(VolumeId, ScrubJob<SimDisk>),
     /// Read everything of a suspect store's volume.
     Verify(VolumeId, VerifyJob<SimDisk>),
 }
@@ -98,6 +104,8 @@ pub enum Done {
     Rotated(VolumeId, Result<Rotated<SimDisk>, BagError>),
     /// The volume is gone.
     Wiped(VolumeId, Result<(), WipeError>),
+    /// What the stretch held.
+    Scrubbed(VolumeId, Result<Scrubbed, ScanError>),
     /// What was read.
     Verified(VolumeId, Result<ScrubReport, VerifyError>),
 }

@@ -112,6 +112,7 @@ impl Storage {
             Done::Erased(volume, result) => Event::Erased { volume, result },
             Done::Rotated(volume, result) => Event::Rotated { volume, result },
             Done::Wiped(volume, result) => Event::Wiped { volume, result },
+            Done::Scrubbed(volume, result) => Event::Scrubbed { volume, result },
             Done::Verified(volume, result) => Event::Verified { volume, result },
         };
         self.feed(now, event, outputs);
@@ -228,6 +229,7 @@ impl Storage {
                 outputs.push(Output::Work(Job::Rotate(volume, Box::new(job))));
             }
             Effect::Wipe { volume, job } => outputs.push(Output::Work(Job::Wipe(volume, job))),
+            Effect::Scrub { volume, job } => outputs.push(Output::Work(Job::Scrub(volume, job))),
             Effect::Verify { volume, job } => outputs.push(Output::Work(Job::Verify(volume, job))),
             Effect::Notice(notice) => outputs.push(Output::Observe(Seen::Noticed(notice))),
             Effect::Fatal(reason) => {
@@ -365,6 +367,7 @@ pub(super) fn run(job: Job) -> Done {
         Job::Erase(volume, job) => Done::Erased(volume, job.run()),
         Job::Rotate(volume, job) => Done::Rotated(volume, job.run()),
         Job::Wipe(volume, job) => Done::Wiped(volume, job.run()),
+        Job::Scrub(volume, job) => Done::Scrubbed(volume, job.run()),
         Job::Verify(volume, job) => Done::Verified(volume, job.run()),
     }
 }

@@ -62,6 +62,16 @@ impl<'a, F: DiskFile> Scan<'a, F> {
         Scan { window: Window { file, length, start: 0, bytes: Vec::new() }, segment, scope, at: 0 }
     }
 
+    /// Goes on at a place where a frame begins.
+    pub(crate) fn from(file: &'a F, at: Position, end: u64, scope: &'a Scope) -> Self {
+        Scan { at: at.offset, ..Self::new(file, at.segment, end, scope) }
+    }
+
+    /// How far it is.
+    pub(crate) fn offset(&self) -> u64 {
+        self.at
+    }
+
     /// The next thing found, in the order of the file.
     pub(crate) fn next(&mut self) -> Result<Option<Found>, ScanError> {
         let Some(header) = self.header_at(self.at)? else {

@@ -429,6 +429,11 @@ impl<D: Disk> VolumeLog<D> {
         self.healing.retain(|_, place| *place >= covered.end);
     }
 
+    /// Bytes of the segments that hold frames.
+    pub fn bytes(&self) -> u64 {
+        self.segments.files.values().map(|segment| segment.used).sum()
+    }
+
     /// Syncs what is staged on this thread.
     ///
     /// # Panics

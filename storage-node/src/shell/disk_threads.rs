@@ -8,7 +8,7 @@ use std::thread;
 
 use tokio::sync::mpsc::UnboundedSender;
 use trefoil_engine::disk::file::FileDisk;
-use trefoil_engine::{EraseJob, ReadJob, RotationJob, SyncJob, VerifyJob, WipeJob};
+use trefoil_engine::{EraseJob, ReadJob, RotationJob, ScrubJob, SyncJob, VerifyJob, WipeJob};
 use trefoil_protocol::ids::VolumeId;
 
 use super::Event;
@@ -28,6 +28,7 @@ enum Job {
     Rotate(VolumeId, RotationJob<FileDisk>),
     Wipe(VolumeId, WipeJob<FileDisk>),
     Verify(VolumeId, VerifyJob<FileDisk>),
+    Scrub(VolumeId, ScrubJob<FileDisk>),
 }
 
 /// Where to leave work for the disk. Dropped, its threads end once the queues are empty.
@@ -72,6 +73,11 @@ impl DiskThreads {
         send(&self.erases, Job::Wipe(volume, job));
     }
 
+    /// Queues a stretch of a scrub.
+    pub(super) fn scrub(&self, volume: VolumeId, job: ScrubJob<FileDisk>) {
+        send(&self.erases, Job::Scrub(volume, job));
+    }
+
     /// Queues the reading of a suspect store's volume.
     pub(super) fn verify(&self, volume: VolumeId, job: VerifyJob<FileDisk>) {
         send(&self.reads, Job::Verify(volume, job));
@@ -107,6 +113,7 @@ fn work(jobs: &Mutex<Receiver<Job>>, events: &UnboundedSender<Event>) {
             Ok(Job::Erase(volume, job)) => Event::Erased { volume, result: job.run() },
             Ok(Job::Rotate(volume, job)) => Event::Rotated { volume, result: job.run() },
             Ok(Job::Wipe(volume, job)) => Event::Wiped { volume, result: job.run() },
+            Ok(Job::Scrub(volume, job)) => Event::Scrubbed { volume, result: job.run() },
             Ok(Job::Verify(volume, job)) => Event::Verified { volume, result: job.run() },
             Err(_) => return,
         };

@@ -107,6 +107,7 @@ impl Driver {
             Effect::Erase { volume, job } => self.disk.erase(volume, job),
             Effect::Rotate { volume, job } => self.disk.rotate(volume, job),
             Effect::Wipe { volume, job } => self.disk.wipe(volume, job),
+            Effect::Scrub { volume, job } => self.disk.scrub(volume, job),
             Effect::Verify { volume, job } => self.disk.verify(volume, job),
             Effect::Notice(notice) => log(&notice),
             Effect::Fatal(fatal) => {
@@ -129,6 +130,7 @@ impl Driver {
 fn log(notice: &Notice) {
     match notice {
         Notice::Stopped(_) => tracing::error!(%notice, "this node needs somebody to look"),
+        Notice::Damaged { .. } => tracing::warn!(%notice, "it is mended from peers"),
         Notice::Verifying { .. } | Notice::Verified { .. } => tracing::warn!(%notice, "suspect store"),
     }
 }

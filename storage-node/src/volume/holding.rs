@@ -11,7 +11,8 @@ use trefoil_engine::index::{ObjectVersion, VersionState};
 use trefoil_engine::superblock::SuperblockError;
 use trefoil_engine::{
     Disk, EraseReport, EraseTarget, Index, PayloadState, RecordFault, RecordReadError, RecoveryReport,
-    Rotated, RotationJob, ScrubFault, ScrubReport, StageError, SyncError, SyncJob, SyncTicket, Tail, Volume,
+    Rotated, RotationJob, ScrubFault, ScrubReport, Scrubbed, StageError, SyncError, SyncJob, SyncTicket,
+    Tail, Volume,
 };
 use trefoil_protocol::ids::{Epoch, Hash, Lsn, UploadId, VersionId};
 use trefoil_protocol::message::peer::{LogPoint, StoreReport};
@@ -353,29 +354,38 @@ impl<D: Disk> Holding<D> {
 
     /// A scrub found damage: what it names does not count any more, and is asked for like anything else
     /// that is missing.
-    pub fn take_faults(&mut self, report: &ScrubReport, now: BootTime) -> Result<(), SuperblockError> {
-        self.volume.log.take_faults(report);
-        for fault in &report.faults {
+    fn take_faults(&mut self, faults: &[ScrubFault], now: BootTime) -> Result<(), SuperblockError> {
+        for fault in faults {
             match fault {
                 ScrubFault::Leaf { upload, index } => self.leaf_is_damaged(*upload, *index, now),
                 ScrubFault::Root { version } => self.root_differs(*version, now),
                 ScrubFault::Slot { .. } => self.volume.write_slots_again()?,
-                // A bag that does not open was noticed when it was opened; loose leaves have no record
-                // that would ask for them; what is no frame is known to whoever erases.
-                ScrubFault::Record { .. }
-                | ScrubFault::LooseLeaf { .. }
-                | ScrubFault::Frame { .. }
-                | ScrubFault::Bag => {}
+                ScrubFault::Bag => self.keys.bag_is_damaged(),
+                // The log knows records; loose leaves have no record that would ask for them; what is no
+                // frame is known to whoever erases.
+                ScrubFault::Record { .. } | ScrubFault::LooseLeaf { .. } | ScrubFault::Frame { .. } => {}
             }
         }
         Ok(())
+    }
+
+    /// A stretch of the log was read; how many places of it, or, with its first stretch, of the superblock
+    /// and the key bag, are damaged.
+    pub fn scrubbed(&mut self, scrubbed: &Scrubbed, now: BootTime) -> Result<usize, SuperblockError> {
+        let mut faults = self.volume.log.scrubbed(scrubbed);
+        if scrubbed.is_first() {
+            faults.extend(self.volume.check_fixed_files()?);
+        }
+        self.take_faults(&faults, now)?;
+        Ok(faults.len())
     }
 
     /// The store was suspect: its log is compared with those of its peers before it counts, however
     /// whole it looks.
     pub fn doubt(&mut self, report: &ScrubReport, now: BootTime) -> Result<(), SuperblockError> {
         self.verified = false;
-        self.take_faults(report, now)
+        self.volume.log.take_faults(report);
+        self.take_faults(&report.faults, now)
     }
 
     /// The bytes of a version are whole, and not the version's.

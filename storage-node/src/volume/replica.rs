@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use trefoil_engine::{Disk, EraseError, EraseReport, ReadError, RecordReadError, SyncError, SyncTicket};
+use trefoil_engine::{
+    Disk, EraseError, EraseReport, ReadError, RecordReadError, Scrubbed, SyncError, SyncTicket,
+};
 use trefoil_protocol::config::{Member as Membership, MemberState, VolumeConfig};
 use trefoil_protocol::deletion::SignedEraseReceipt;
 use trefoil_protocol::ids::{Epoch, Incarnation, Lsn, StoreId, UploadId, VolumeId};
@@ -471,6 +473,21 @@ impl<D: Disk> Replica<D> {
         self.mending.answered(store, after, &records);
         let outcome = mend(&mut self.holding, records, cx.now);
         self.followed(outcome, cx);
+    }
+
+    /// A stretch of the log was read; how much damage was found.
+    pub fn scrubbed(&mut self, scrubbed: &Scrubbed, cx: &mut Context<'_, D>) -> u64 {
+        let found = self.holding.scrubbed(scrubbed, cx.now);
+        let faults = found.unwrap_or_else(|error| {
+            cx.out.fail_store(error);
+            0
+        });
+        if faults > 0 {
+            let volume = self.config.volume;
+            cx.out.push(Effect::Notice(Notice::Damaged { volume, faults }));
+            self.settle(cx);
+        }
+        faults as u64
     }
 
     /// The control plane answered something that this volume asked.

@@ -15,7 +15,11 @@ use crate::cluster::{Cluster, LAYOUT, TENANT, VOLUME, member, node, object, stor
 
 const NODES: [&str; 3] = ["a1", "a2", "b1"];
 const MINUTE: Duration = Duration::from_secs(60);
-const PACE: Pace = Pace { keys_move_after: Duration::from_secs(5), keys_move_count: 1000 };
+const PACE: Pace = Pace {
+    keys_move_after: Duration::from_secs(5),
+    keys_move_count: 1000,
+    scrub_every: Duration::from_secs(7 * 24 * 3600),
+};
 const WINDOW_MS: u64 = 20_000;
 
 fn wrapped(version: u8) -> [u8; 40] {

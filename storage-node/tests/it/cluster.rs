@@ -49,6 +49,7 @@ enum Delivery {
     Erase(NodeId, u64, VolumeId, trefoil_engine::EraseJob<FaultDisk>),
     Wipe(NodeId, u64, VolumeId, trefoil_engine::WipeJob<FaultDisk>),
     Rotate(NodeId, u64, VolumeId, trefoil_engine::RotationJob<FaultDisk>),
+    Scrub(NodeId, u64, VolumeId, trefoil_engine::ScrubJob<FaultDisk>),
     Verify(NodeId, u64, VolumeId, trefoil_engine::VerifyJob<FaultDisk>),
 }
 
@@ -409,6 +410,11 @@ impl Cluster {
                     self.step(node, Event::Wiped { volume, result: job.run() });
                 }
             }
+            Delivery::Scrub(node, life, volume, job) => {
+                if self.is_alive(node, life) {
+                    self.step(node, Event::Scrubbed { volume, result: job.run() });
+                }
+            }
             Delivery::Verify(node, life, volume, job) => {
                 if self.is_alive(node, life) {
                     self.step(node, Event::Verified { volume, result: job.run() });
@@ -506,6 +512,7 @@ impl Cluster {
             Effect::Erase { volume, job } => self.schedule(HOP, Delivery::Erase(from, life, volume, job)),
             Effect::Wipe { volume, job } => self.schedule(HOP, Delivery::Wipe(from, life, volume, job)),
             Effect::Rotate { volume, job } => self.schedule(HOP, Delivery::Rotate(from, life, volume, job)),
+            Effect::Scrub { volume, job } => self.schedule(HOP, Delivery::Scrub(from, life, volume, job)),
             Effect::Verify { volume, job } => {
                 self.schedule(self.verifying_takes, Delivery::Verify(from, life, volume, job));
             }

@@ -11,5 +11,6 @@ mod orders;
 mod placement;
 mod purging;
 mod replication;
+mod scrubbing;
 mod separation;
 mod suspect;

@@ -329,7 +329,7 @@ impl Driver<Process> for Oracle {
                 self.stopped.insert(volume);
             }
             Seen::Noticed(Notice::Verified { .. }) => self.joined_again += 1,
-            Seen::Noticed(Notice::Verifying { .. }) => {}
+            Seen::Noticed(Notice::Verifying { .. } | Notice::Damaged { .. }) => {}
             Seen::Fatal(reason) => {
                 self.fatal.push(format!("{}: {reason}", view.nodes[usize::from(node.0)].name()))
             }
