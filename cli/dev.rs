@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config;
 use crate::failure::{Failure, Verdict};
 use crate::local::hands::Hands;
-use crate::local::{LocalCluster, Relay};
+use crate::local::{LocalCluster, Relay, Voters};
 use crate::output::{self, Format};
 use crate::quantity;
 use crate::serve;
@@ -33,6 +33,9 @@ pub(crate) struct DevArguments {
     /// Carry the links between the data centres over a relay, so that a drill can cut them
     #[arg(long)]
     relay: bool,
+    /// How many processes keep the control plane's log; 1 unless the cluster exists
+    #[arg(long, value_name = "NUMBER")]
+    voters: Option<Voters>,
 }
 
 #[derive(Serialize)]
@@ -53,7 +56,7 @@ pub(crate) fn run(arguments: &DevArguments, format: Format) -> Verdict {
 
 async fn keep(arguments: &DevArguments, format: Format) -> Verdict {
     let mut stop = Stop::listen()?;
-    let (layout, plan) = LocalCluster::plan(&arguments.data, arguments.delete_window)?;
+    let (layout, plan) = LocalCluster::plan(&arguments.data, arguments.delete_window, arguments.voters)?;
     let relay = if arguments.relay { Some(Relay::open(&plan).await?) } else { None };
     let detours = |node: &str| relay.as_ref().map_or_else(Vec::new, |relay| relay.detours(node));
     let mut cluster = LocalCluster::prepare(layout, plan, detours)?;
@@ -87,7 +90,7 @@ async fn watch(cluster: &mut LocalCluster, hands: &mut Hands, stop: &mut Stop) {
             () = tokio::time::sleep(Duration::from_millis(500)) => {}
         }
         for (name, how) in cluster.processes.reap() {
-            let verb = if name == cluster.plan.placement.id { "placement" } else { "storage-node" };
+            let verb = if cluster.plan.is_placement(&name) { "placement" } else { "storage-node" };
             let root = cluster.layout.root().display();
             output::note(&format!(
                 "{name} ended with {how}; start it with: trefoil {verb} --config {root}/{name}/config.toml"

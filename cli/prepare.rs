@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::failure::Verdict;
-use crate::local::LocalCluster;
+use crate::local::{LocalCluster, Voters};
 use crate::output::{self, Format};
 
 /// Arguments of `prepare`.
@@ -16,6 +16,9 @@ pub(crate) struct PrepareArguments {
     /// The cluster's folder; its plan is DIR/cluster.toml, and one for this machine is written if there is none
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
+    /// How many processes keep the control plane's log; 1 unless there is a plan
+    #[arg(long, value_name = "NUMBER")]
+    voters: Option<Voters>,
 }
 
 #[derive(Serialize)]
@@ -27,7 +30,7 @@ struct Prepared {
 
 /// Writes the folder.
 pub(crate) fn run(arguments: &PrepareArguments, format: Format) -> Verdict {
-    let (layout, plan) = LocalCluster::plan(&arguments.data, None)?;
+    let (layout, plan) = LocalCluster::plan(&arguments.data, None, arguments.voters)?;
     let local = LocalCluster::prepare(layout, plan, |_| Vec::new())?;
     let configuration = |name: &String| local.layout.configuration(name).display().to_string();
     let prepared = Prepared {
@@ -36,7 +39,7 @@ pub(crate) fn run(arguments: &PrepareArguments, format: Format) -> Verdict {
         configurations: local.servers().iter().map(configuration).collect(),
     };
     output::note(
-        "a server needs its own folder, ca/ca.pem and, if it is a placement process, keys/; keep ca/ca.key to yourself",
+        "a server needs its own folder, ca/ca.pem and, if it is a placement process but no witness, keys/; keep ca/ca.key to yourself",
     );
     format.answer(&prepared, |prepared| prepared.configurations.join("\n"));
     Ok(())

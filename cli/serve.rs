@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use tokio::runtime::{Builder, Runtime};
 use tracing::Level;
 use trefoil_placement::Caution;
-use trefoil_placement::shell::Settings as PlacementSettings;
+use trefoil_placement::shell::{KeySettings, Settings as PlacementSettings};
 use trefoil_protocol::config::LinkAddress;
 use trefoil_protocol::ids::LinkId;
 use trefoil_storage_node::Pace;
@@ -47,6 +47,9 @@ pub(crate) struct PlacementArguments {
     /// The file with the passphrase of the master key [default: the configuration's, else TREFOIL_PASSPHRASE]
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
+    /// Make the keys that several voters share, and end
+    #[arg(long)]
+    make_keys: bool,
 }
 
 /// Runs a storage node.
@@ -107,31 +110,50 @@ fn pace(file: &NodeFile) -> Verdict<Pace> {
 
 /// Runs a placement process.
 pub(crate) fn placement(arguments: &PlacementArguments) -> Verdict {
-    let PlacementArguments { serve: arguments, passphrase_file } = arguments;
+    let PlacementArguments { serve: arguments, passphrase_file, make_keys } = arguments;
     let file = PlacementFile::read(&arguments.config)?;
-    let passphrase = passphrase(passphrase_file.as_deref().or(file.passphrase_file.as_deref()))?;
-    let mut caution = Caution::default();
-    if let Some(time) = &file.restore_after {
-        caution.restore_after = quantity::duration(time).map_err(Failure::usage)?;
+    let settings = placement_settings(file, passphrase_file.as_deref())
+        .map_err(|failure| failure.within(arguments.config.display()))?;
+    if *make_keys {
+        let keys = settings.keys.ok_or_else(|| Failure::usage("the witness holds no keys"))?;
+        return trefoil_placement::shell::make_keys(&keys).map_err(Failure::failed);
     }
-    let settings = PlacementSettings {
-        site: file.dc.parse().map_err(|error| Failure::usage(error).within(arguments.config.display()))?,
-        cluster: file.cluster,
-        id: file.id,
-        data: file.data,
-        listen: file.listen,
-        tenant_listen: file.tenant_listen,
-        master: file.master,
-        caution,
-        passphrase: passphrase.into(),
-        trust: file.trust,
-        certificate: file.certificate,
-        key: file.key,
-    };
     let _occupied = begin(arguments)?;
     runtime()?.block_on(async {
         let mut stop = Stop::listen()?;
         trefoil_placement::shell::run(settings, stop.asked()).await.map_err(Failure::failed)
+    })
+}
+
+fn placement_settings(file: PlacementFile, passphrase_file: Option<&Path>) -> Verdict<PlacementSettings> {
+    let voters = file.council()?;
+    let own = voters.iter().find(|entry| entry.name.as_str() == file.id);
+    let own = *own.expect("the council has this process in it");
+    let keys = match (own.witness, file.master) {
+        (false, Some(master)) => {
+            let passphrase = passphrase(passphrase_file.or(file.passphrase_file.as_deref()))?.into();
+            Some(KeySettings { master, passphrase })
+        }
+        (false, None) => return Err(Failure::usage("`master` must name the sealed keys of a voter")),
+        (true, None) => None,
+        (true, Some(_)) => return Err(Failure::usage("`master` has no place at a witness: it holds no key")),
+    };
+    let mut caution = Caution::default();
+    if let Some(time) = &file.restore_after {
+        caution.restore_after = quantity::duration(time).map_err(Failure::usage)?;
+    }
+    Ok(PlacementSettings {
+        cluster: file.cluster,
+        voter: own.voter,
+        voters,
+        data: file.data,
+        listen: file.listen,
+        tenant_listen: file.tenant_listen,
+        keys,
+        caution,
+        trust: file.trust,
+        certificate: file.certificate,
+        key: file.key,
     })
 }
 

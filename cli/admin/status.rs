@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use trefoil_protocol::config::{MemberState, NodeState, Protection, SingleDcPolicy, VolumeConfig};
 use trefoil_protocol::ids::LinkId;
-use trefoil_protocol::message::admin::{ClusterStatus, DebtView};
+use trefoil_protocol::message::admin::{ClusterStatus, DebtView, VoterStatus};
 
 use super::connection::Admin;
 use super::tenant::Policy;
@@ -41,6 +41,8 @@ pub(crate) struct StatusView {
     pub(crate) objects_short_of_copies: u64,
     /// Storage nodes.
     pub(crate) nodes: Vec<NodeView>,
+    /// The control plane's voters, as its leader sees them.
+    pub(crate) voters: Vec<VoterView>,
     /// The two links.
     pub(crate) links: Vec<LinkView>,
     /// Volumes.
@@ -88,6 +90,18 @@ pub(crate) struct NodeView {
     pub(crate) pid: u32,
 }
 
+/// A voter of the control plane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct VoterView {
+    pub(crate) id: String,
+    pub(crate) dc: String,
+    /// `leader`, `follower` or `witness`.
+    pub(crate) role: &'static str,
+    pub(crate) reachable: bool,
+    /// How far its log is known to go.
+    pub(crate) log: u64,
+}
+
 /// A link between the data centres: `up`, `degraded`, `cut` or `unknown`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct LinkView {
@@ -123,12 +137,14 @@ impl StatusView {
         let linked = links.iter().all(|link| matches!(link.state, "up" | "unknown"));
         let up = status.nodes.iter().all(|node| node.state == NodeState::Up);
         let whole = volumes.iter().all(VolumeView::whole);
+        let heard = status.voters.iter().all(|voter| voter.reachable);
         Self {
-            healthy: whole && both && up && linked && objects_short_of_copies == 0,
+            healthy: whole && both && up && heard && linked && objects_short_of_copies == 0,
             protection: if both { Protection::BothDcs } else { Protection::SingleDc }.reported(),
             objects: status.statistics.iter().map(|volume| volume.objects).sum(),
             objects_short_of_copies,
             nodes: status.nodes.iter().map(node_view).collect(),
+            voters: status.voters.iter().map(voter_view).collect(),
             links,
             volumes,
             certified: status.certified,
@@ -173,6 +189,10 @@ impl StatusView {
                 .iter()
                 .map(|n| vec![n.id.clone(), n.dc.clone(), n.state.to_owned(), n.pid.to_string()]),
         );
+        let voters = output::table(
+            &["VOTER", "DC", "ROLE", "REACHABLE", "LOG"],
+            self.voters.iter().map(VoterView::row),
+        );
         let links = output::table(
             &["LINK", "STATE"],
             self.links.iter().map(|link| vec![link.id.to_string(), link.state.to_owned()]),
@@ -184,7 +204,7 @@ impl StatusView {
         let risks = self.risks();
         format!(
             "{verdict}: {}, {} short of a copy, protection {}, {} certified\n{risks}\n\
-             {nodes}\n\n{links}\n\n{volumes}",
+             {nodes}\n\n{voters}\n\n{links}\n\n{volumes}",
             output::counted(self.objects, "object"),
             self.objects_short_of_copies,
             self.protection,
@@ -227,6 +247,19 @@ impl DebtLine {
             "debt in volume {} of {}: {objects} have waited {age} for a copy in the other data centre",
             self.volume, self.tenant
         )
+    }
+}
+
+impl VoterView {
+    fn row(&self) -> Vec<String> {
+        let reachable = if self.reachable { "yes" } else { "no" };
+        vec![
+            self.id.clone(),
+            self.dc.clone(),
+            self.role.to_owned(),
+            reachable.to_owned(),
+            self.log.to_string(),
+        ]
     }
 }
 
@@ -312,6 +345,21 @@ fn node_view(node: &trefoil_protocol::config::NodeEntry) -> NodeView {
     NodeView { id: node.node.to_string(), dc: node.dc.to_string(), state: node.state.name(), pid: node.pid }
 }
 
+fn voter_view(voter: &VoterStatus) -> VoterView {
+    let role = match (voter.leads, voter.entry.witness) {
+        (true, _) => "leader",
+        (false, true) => "witness",
+        (false, false) => "follower",
+    };
+    VoterView {
+        id: voter.entry.name.to_string(),
+        dc: voter.entry.dc.to_string(),
+        role,
+        reachable: voter.reachable,
+        log: voter.matched,
+    }
+}
+
 fn volume_view(status: &ClusterStatus, volume: &VolumeConfig) -> VolumeView {
     let members = |state: MemberState| -> Vec<String> {
         let members = volume.members.iter().filter(|member| member.state == state);
@@ -386,8 +434,8 @@ pub(crate) async fn wait_until(
 
 #[cfg(test)]
 mod tests {
-    use trefoil_protocol::config::Member;
-    use trefoil_protocol::ids::{ConfigIndex, Epoch, Lsn, StoreId, TenantId, VolumeId};
+    use trefoil_protocol::config::{Member, VoterEntry};
+    use trefoil_protocol::ids::{ConfigIndex, Epoch, Lsn, StoreId, TenantId, VolumeId, VoterId};
     use trefoil_protocol::message::admin::AtRiskView;
     use trefoil_protocol::message::control::{ExposureCount, LinkReport, VolumeStatistics};
     use trefoil_protocol::time::{CpTime, Millis};
@@ -493,6 +541,33 @@ mod tests {
         );
         status.volumes[0].primary = None;
         assert_eq!(line(&status).known, "at_most", "the primary that counted is gone");
+    }
+
+    #[test]
+    fn r039_a_voter_that_is_not_heard_is_told() {
+        let mut status = cluster();
+        let voter = |name: &str, dc: &str, witness: bool| {
+            let name = name.parse().unwrap();
+            let address = "127.0.0.1:7000".parse().unwrap();
+            let entry = VoterEntry {
+                voter: VoterId::of(name),
+                name,
+                dc: dc.parse().unwrap(),
+                witness,
+                control: address,
+                tenants: address,
+            };
+            VoterStatus { entry, leads: dc == "a", reachable: true, matched: 7 }
+        };
+        status.voters = vec![voter("p-a1", "a", false), voter("p-b1", "b", false), voter("w1", "w", true)];
+        let roles = |view: &StatusView| view.voters.iter().map(|voter| voter.role).collect::<Vec<_>>();
+        let view = StatusView::of(&status);
+        assert!(view.healthy);
+        assert_eq!(roles(&view), ["leader", "follower", "witness"]);
+        status.voters[2].reachable = false;
+        let view = StatusView::of(&status);
+        assert!(!view.healthy && view.whole());
+        assert!(view.text().contains("w1"));
     }
 
     #[test]

@@ -13,8 +13,8 @@ pub(crate) struct ClusterFile {
     pub(crate) cluster: String,
     /// How long its tenants can undo a delete.
     pub(crate) delete_window: String,
-    /// The placement process.
-    pub(crate) placement: PlacementPlan,
+    /// The placement processes, the control plane's voters.
+    pub(crate) placement: Vec<PlacementPlan>,
     /// The storage nodes.
     pub(crate) nodes: Vec<NodePlan>,
     /// The tenants, once they are made.
@@ -22,7 +22,7 @@ pub(crate) struct ClusterFile {
     pub(crate) tenants: Vec<TenantPlan>,
 }
 
-/// The placement process.
+/// A placement process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PlacementPlan {
@@ -34,6 +34,21 @@ pub(crate) struct PlacementPlan {
     pub(crate) listen: SocketAddr,
     /// Tenant plane: the custodian.
     pub(crate) tenant_listen: SocketAddr,
+    /// Whether it only keeps the log and holds no key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) witness: bool,
+}
+
+impl ClusterFile {
+    /// Whether a server of this name is a placement process.
+    pub(crate) fn is_placement(&self, name: &str) -> bool {
+        self.placement.iter().any(|voter| voter.id == name)
+    }
+
+    /// The placement processes that hold keys.
+    pub(crate) fn keepers(&self) -> impl Iterator<Item = &PlacementPlan> {
+        self.placement.iter().filter(|voter| !voter.witness)
+    }
 }
 
 /// A storage node.

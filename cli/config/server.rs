@@ -1,12 +1,15 @@
 //! The configuration of a storage node and of a placement process.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
+use trefoil_protocol::config::VoterEntry;
+use trefoil_protocol::ids::{NodeId, VoterId};
 
 use super::{beside, load};
-use crate::failure::Verdict;
+use crate::failure::{Failure, Verdict};
 use crate::quantity;
 
 /// Where a node listens on one of the two links.
@@ -66,6 +69,24 @@ pub(crate) struct NodeFile {
     pub(crate) detours: Vec<DetourTable>,
 }
 
+/// One who keeps the control plane's log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VoterTable {
+    /// Its id; also in its certificate.
+    pub(crate) id: String,
+    /// Its site.
+    pub(crate) dc: String,
+    /// Where nodes, operators and other voters find it.
+    pub(crate) control: SocketAddr,
+    /// Where tenants find its custodian; a witness has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tenants: Option<SocketAddr>,
+    /// Whether it only keeps the log and holds no key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) witness: bool,
+}
+
 /// A placement process's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,8 +103,9 @@ pub(crate) struct PlacementFile {
     pub(crate) listen: SocketAddr,
     /// Where tenants find the custodian.
     pub(crate) tenant_listen: SocketAddr,
-    /// The sealed master key.
-    pub(crate) master: PathBuf,
+    /// The sealed keys that all voters but the witness share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) master: Option<PathBuf>,
     /// How long a data centre must be back, without a doubt, before it is relied on again; a minute
     /// unless it says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,6 +119,10 @@ pub(crate) struct PlacementFile {
     pub(crate) certificate: PathBuf,
     /// Its key.
     pub(crate) key: PathBuf,
+    /// Everybody who keeps the log when the cluster is made, this process too; the same list for each.
+    /// Without, this process keeps it alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) voters: Vec<VoterTable>,
 }
 
 impl NodeFile {
@@ -114,12 +140,61 @@ impl PlacementFile {
     /// Reads a configuration; its paths become relative to the working folder.
     pub(crate) fn read(path: &Path) -> Verdict<Self> {
         let mut file: Self = load(path)?;
-        let passphrase = file.passphrase_file.as_mut();
-        let own = [&mut file.data, &mut file.master, &mut file.trust, &mut file.certificate, &mut file.key];
-        for inner in own.into_iter().chain(passphrase) {
+        let secrets = file.passphrase_file.as_mut().into_iter().chain(file.master.as_mut());
+        let own = [&mut file.data, &mut file.trust, &mut file.certificate, &mut file.key];
+        for inner in own.into_iter().chain(secrets) {
             *inner = beside(path, inner);
         }
         Ok(file)
+    }
+
+    /// Everybody who keeps the log, this process first if it is alone.
+    pub(crate) fn council(&self) -> Verdict<Vec<VoterEntry>> {
+        if self.voters.is_empty() {
+            let alone = VoterTable {
+                id: self.id.clone(),
+                dc: self.dc.clone(),
+                control: self.listen,
+                tenants: Some(self.tenant_listen),
+                witness: false,
+            };
+            return Ok(vec![alone.entry()?]);
+        }
+        let entries: Vec<VoterEntry> = self.voters.iter().map(VoterTable::entry).collect::<Verdict<_>>()?;
+        let distinct: BTreeSet<VoterId> = entries.iter().map(|entry| entry.voter).collect();
+        let keepers = entries.iter().filter(|entry| !entry.witness).count();
+        let own = entries.iter().find(|entry| entry.name.as_str() == self.id);
+        let wrong = if distinct.len() < entries.len() {
+            "voters: an id stands there twice"
+        } else if entries.len().is_multiple_of(2) {
+            "voters: an even number is no safer than one less; give 1, 3 or 5"
+        } else if keepers == 0 {
+            "voters: at least one of them must hold keys"
+        } else if own.is_none_or(|own| own.dc.as_str() != self.dc) {
+            "voters: this process (`id`, `dc`) is not among them"
+        } else {
+            return Ok(entries);
+        };
+        Err(Failure::usage(wrong))
+    }
+}
+
+impl VoterTable {
+    fn entry(&self) -> Verdict<VoterEntry> {
+        let name: NodeId = self.id.parse().map_err(Failure::usage)?;
+        if self.tenants.is_none() && !self.witness {
+            return Err(Failure::usage(format!(
+                "voters: {name} needs `tenants`, where its custodian listens"
+            )));
+        }
+        Ok(VoterEntry {
+            voter: VoterId::of(name),
+            name,
+            dc: self.dc.parse().map_err(Failure::usage)?,
+            witness: self.witness,
+            control: self.control,
+            tenants: self.tenants.unwrap_or(self.control),
+        })
     }
 }
 

@@ -64,7 +64,7 @@ impl Show {
     /// The control plane's only process dies and is started again.
     pub(super) async fn restart_placement(&mut self, report: &mut Report) -> Verdict {
         report.begin("The placement process is killed under load and started again");
-        let name = self.cluster.plan.placement.id.clone();
+        let name = self.cluster.plan.placement[0].id.clone();
         let load = self.load().await;
         let fault = Instant::now();
         let ended = self.cluster.processes.kill(&[&name])?;

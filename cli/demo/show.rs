@@ -77,7 +77,7 @@ impl Show {
     pub(super) async fn open(arguments: &DemoArguments, folder: &Path, report: &mut Report) -> Verdict<Self> {
         let input = input(arguments.input.as_deref())?;
         let began = Instant::now();
-        let (layout, plan) = LocalCluster::plan(folder, Some(arguments.delete_window))?;
+        let (layout, plan) = LocalCluster::plan(folder, Some(arguments.delete_window), None)?;
         let relay = Relay::open(&plan).await?;
         let mut cluster = LocalCluster::prepare(layout, plan, |node| relay.detours(node))?;
         report.say("starting seven processes");
@@ -170,8 +170,13 @@ impl Show {
             (PLAINTEXT, &small.plaintext),
         ]);
         let pids = self.cluster.processes.pids();
-        let servers =
-            self.cluster.plan.nodes.iter().map(|node| &node.id).chain([&self.cluster.plan.placement.id]);
+        let servers = self
+            .cluster
+            .plan
+            .nodes
+            .iter()
+            .map(|node| &node.id)
+            .chain(self.cluster.plan.placement.iter().map(|voter| &voter.id));
         let places: Vec<Place> = servers
             .map(|name| Place {
                 name: name.clone(),

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use trefoil_client::shell::{Padding, ProfileFile, ProfileRole};
+use trefoil_placement::shell::{KeySettings, make_keys as make};
 
-use crate::config::cluster::{ClusterFile, NodePlan};
-use crate::config::server::{DetourTable, LinkTable, NodeFile, PlacementFile};
+use crate::config::cluster::{ClusterFile, NodePlan, PlacementPlan};
+use crate::config::server::{DetourTable, LinkTable, NodeFile, PlacementFile, VoterTable};
 use crate::config::{store, write_whole};
 use crate::failure::{Failure, Verdict, at};
 
@@ -112,38 +113,61 @@ pub(super) fn write_secrets(layout: &Layout) -> Verdict {
     write_whole(&path, text.as_bytes(), 0o600)
 }
 
+/// Makes the keys that several voters share, once.
+pub(super) fn make_keys(layout: &Layout) -> Verdict {
+    let path = layout.keys().join("passphrase");
+    let passphrase = fs::read_to_string(&path).map_err(at(&path))?.trim().to_owned().into();
+    let keys = KeySettings { master: layout.keys().join("master.sealed"), passphrase };
+    if keys.master.exists() { Ok(()) } else { make(&keys).map_err(Failure::failed) }
+}
+
 /// Writes every server's configuration.
 pub(super) fn write_configurations(
     layout: &Layout,
     plan: &ClusterFile,
     detours: impl Fn(&str) -> Vec<DetourTable>,
 ) -> Verdict {
-    let servers = plan.nodes.iter().map(|node| &node.id).chain([&plan.placement.id]);
-    for server in servers {
+    let voters = plan.placement.iter().map(|voter| &voter.id);
+    for server in plan.nodes.iter().map(|node| &node.id).chain(voters) {
         let data = layout.data(server);
         fs::create_dir_all(&data).map_err(at(&data))?;
     }
-    store(&layout.configuration(&plan.placement.id), &placement(plan))?;
+    for voter in &plan.placement {
+        store(&layout.configuration(&voter.id), &placement(plan, voter))?;
+    }
     for node in &plan.nodes {
         store(&layout.configuration(&node.id), &storage_node(plan, node, detours(&node.id)))?;
     }
     Ok(())
 }
 
-fn placement(plan: &ClusterFile) -> PlacementFile {
+fn placement(plan: &ClusterFile, voter: &PlacementPlan) -> PlacementFile {
+    let secret = |path: &str| (!voter.witness).then(|| path.into());
+    let several = plan.placement.len() > 1;
     PlacementFile {
         cluster: plan.cluster.clone(),
-        id: plan.placement.id.clone(),
-        dc: plan.placement.dc.clone(),
+        id: voter.id.clone(),
+        dc: voter.dc.clone(),
         data: "data".into(),
-        listen: plan.placement.listen,
-        tenant_listen: plan.placement.tenant_listen,
+        listen: voter.listen,
+        tenant_listen: voter.tenant_listen,
         restore_after: Some(RESTORE_AFTER.to_owned()),
-        master: "../keys/master.sealed".into(),
-        passphrase_file: Some("../keys/passphrase".into()),
+        master: secret("../keys/master.sealed"),
+        passphrase_file: secret("../keys/passphrase"),
         trust: "../ca/ca.pem".into(),
         certificate: "identity.pem".into(),
         key: "identity.pem".into(),
+        voters: plan.placement.iter().filter(|_| several).map(table).collect(),
+    }
+}
+
+fn table(voter: &PlacementPlan) -> VoterTable {
+    VoterTable {
+        id: voter.id.clone(),
+        dc: voter.dc.clone(),
+        control: voter.listen,
+        tenants: (!voter.witness).then_some(voter.tenant_listen),
+        witness: voter.witness,
     }
 }
 
@@ -156,7 +180,7 @@ fn storage_node(plan: &ClusterFile, node: &NodePlan, detours: Vec<DetourTable>) 
         rack: node.rack.clone(),
         data: "data".into(),
         capacity: CAPACITY,
-        placement: vec![plan.placement.listen],
+        placement: plan.placement.iter().map(|voter| voter.listen).collect(),
         trust: "../ca/ca.pem".into(),
         certificate: "identity.pem".into(),
         key: "identity.pem".into(),
@@ -174,7 +198,7 @@ pub(super) fn admin_profile(plan: &ClusterFile) -> ProfileFile {
         tenant: None,
         dc: None,
         padding: Padding::None,
-        endpoints: vec![plan.placement.listen.to_string()],
+        endpoints: plan.placement.iter().map(|voter| voter.listen.to_string()).collect(),
         trust: "ca/ca.pem".to_owned(),
         certificate: String::new(),
         key: String::new(),
@@ -184,7 +208,7 @@ pub(super) fn admin_profile(plan: &ClusterFile) -> ProfileFile {
 /// A tenant's profile, but for its certificate.
 pub(super) fn tenant_profile(plan: &ClusterFile, tenant: &str) -> ProfileFile {
     let nodes = plan.nodes.iter().map(|node| node.links[0]);
-    let endpoints = std::iter::once(plan.placement.tenant_listen).chain(nodes);
+    let endpoints = plan.keepers().map(|voter| voter.tenant_listen).chain(nodes);
     ProfileFile {
         cluster: plan.cluster.clone(),
         role: ProfileRole::Tenant,

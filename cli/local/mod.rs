@@ -14,16 +14,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use trefoil_client::{Profile, Trust};
-use trefoil_protocol::ids::{PrincipalId, TenantId, TenantName};
+use trefoil_protocol::ids::{PrincipalId, PublicKey, TenantId, TenantName};
 use trefoil_transport::{Authority, Identity};
 
 pub(crate) use self::files::Layout;
+pub(crate) use self::plan::Voters;
 pub(crate) use self::processes::{Processes, occupy};
 pub(crate) use self::relay::{Relay, Traffic};
 use crate::admin::connection::Admin;
 use crate::admin::status::{self, StatusView};
 use crate::admin::{principal, tenant};
-use crate::config::cluster::{ClusterFile, TenantPlan};
+use crate::config::cluster::{ClusterFile, PlacementPlan, TenantPlan};
 use crate::config::server::DetourTable;
 use crate::config::{load, store};
 use crate::failure::{Failure, Verdict, at};
@@ -51,10 +52,14 @@ pub(crate) struct LocalCluster {
 
 impl LocalCluster {
     /// Finds the plan of the cluster in `folder`, or makes one.
-    pub(crate) fn plan(folder: &Path, window: Option<Duration>) -> Verdict<(Layout, ClusterFile)> {
+    pub(crate) fn plan(
+        folder: &Path,
+        window: Option<Duration>,
+        voters: Option<Voters>,
+    ) -> Verdict<(Layout, ClusterFile)> {
         fs::create_dir_all(folder).map_err(at(folder))?;
         let layout = Layout::new(fs::canonicalize(folder).map_err(at(folder))?);
-        let plan = find_or_make_plan(&layout, window)?;
+        let plan = find_or_make_plan(&layout, window, voters)?;
         Ok((layout, plan))
     }
 
@@ -68,6 +73,9 @@ impl LocalCluster {
         let cluster = plan.cluster.parse().map_err(Failure::usage)?;
         let authority = Authority::load_or_create(&layout.authority(), &cluster).map_err(Failure::failed)?;
         files::write_secrets(&layout)?;
+        if plan.placement.len() > 1 {
+            files::make_keys(&layout)?;
+        }
         files::write_configurations(&layout, &plan, detours)?;
         let local = Self { layout, plan, authority, processes: Processes::default() };
         local.issue_certificates()?;
@@ -76,8 +84,10 @@ impl LocalCluster {
 
     /// Gives every server and every profile a certificate for the next day.
     pub(crate) fn issue_certificates(&self) -> Verdict {
-        let placement = Identity::placement(&self.plan.placement.id).map_err(Failure::usage)?;
-        principal::issue(&self.authority, &placement, &self.layout.identity(&self.plan.placement.id))?;
+        for voter in &self.plan.placement {
+            let identity = Identity::placement(&voter.id).map_err(Failure::usage)?;
+            principal::issue(&self.authority, &identity, &self.layout.identity(&voter.id))?;
+        }
         for node in &self.plan.nodes {
             let identity = Identity::node(&node.id).map_err(Failure::usage)?;
             principal::issue(&self.authority, &identity, &self.layout.identity(&node.id))?;
@@ -98,7 +108,7 @@ impl LocalCluster {
     /// The names of all servers, placement first.
     pub(crate) fn servers(&self) -> Vec<String> {
         let nodes = self.plan.nodes.iter().map(|node| node.id.clone());
-        std::iter::once(self.plan.placement.id.clone()).chain(nodes).collect()
+        self.plan.placement.iter().map(|voter| voter.id.clone()).chain(nodes).collect()
     }
 
     /// Starts every server that does not run, placement first. Must be called on the main thread:
@@ -125,7 +135,7 @@ impl LocalCluster {
 
     /// Starts one server. Must be called on the main thread.
     pub(crate) fn start(&mut self, name: &str) -> Verdict {
-        let verb = if name == self.plan.placement.id { "placement" } else { "storage-node" };
+        let verb = if self.plan.is_placement(name) { "placement" } else { "storage-node" };
         self.processes.start(&self.layout, name, verb)
     }
 
@@ -162,12 +172,13 @@ impl LocalCluster {
     }
 
     fn write_trust(&self) -> Verdict {
-        let path = self.layout.data(&self.plan.placement.id).join("signing.pub");
-        let text = fs::read_to_string(&path).map_err(at(&path))?;
-        let key =
-            text.trim().parse().map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
-        let trust =
-            Trust { cluster: self.plan.cluster.clone(), placement_keys: BTreeSet::from([key]), signers: 1 };
+        let key = |voter: &PlacementPlan| {
+            let path = self.layout.data(&voter.id).join("signing.pub");
+            let text = fs::read_to_string(&path).map_err(at(&path))?;
+            text.trim().parse().map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
+        };
+        let keys = self.plan.keepers().map(key).collect::<Verdict<BTreeSet<PublicKey>>>()?;
+        let trust = Trust { cluster: self.plan.cluster.clone(), placement_keys: keys, signers: 1 };
         crate::config::write_whole(&self.layout.trust(), trust.to_toml().as_bytes(), 0o644)
     }
 
@@ -177,10 +188,14 @@ impl LocalCluster {
     }
 }
 
-fn find_or_make_plan(layout: &Layout, window: Option<Duration>) -> Verdict<ClusterFile> {
+fn find_or_make_plan(
+    layout: &Layout,
+    window: Option<Duration>,
+    voters: Option<Voters>,
+) -> Verdict<ClusterFile> {
     let path = layout.plan();
     if !path.exists() {
-        let plan = plan::new(window.unwrap_or(WINDOW_DEFAULT))?;
+        let plan = plan::new(window.unwrap_or(WINDOW_DEFAULT), voters.unwrap_or(Voters::One))?;
         store(&path, &plan)?;
         return Ok(plan);
     }
@@ -192,6 +207,10 @@ fn find_or_make_plan(layout: &Layout, window: Option<Duration>) -> Verdict<Clust
             "{path}: this cluster's delete window is {}; a tenant's window does not change",
             plan.delete_window
         )));
+    }
+    if voters.is_some_and(|voters| voters.count() != plan.placement.len()) {
+        let (path, voters) = (path.display(), plan.placement.len());
+        return Err(Failure::usage(format!("{path}: this cluster has {voters} voters")));
     }
     Ok(plan)
 }

@@ -1,5 +1,5 @@
 //! The plan of a new local cluster: six nodes in two data centres, one placement process at a third
-//! site, and ports that are free and stay so.
+//! site or three or five of them at all three, and ports that are free and stay so.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -15,15 +15,49 @@ const NODES_EACH: usize = 3;
 /// client sits on a stopped node's port.
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
+/// How many processes keep the control plane's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Voters {
+    /// `w1`, with keys.
+    #[value(name = "1")]
+    One,
+    /// One in each data centre, and the witness `w1`.
+    #[value(name = "3")]
+    Three,
+    /// Two in each data centre, and the witness `w1`.
+    #[value(name = "5")]
+    Five,
+}
+
+impl Voters {
+    /// Names and sites; whoever is at the third site beside others is the witness.
+    fn places(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::One => &[("w1", "w")],
+            Self::Three => &[("p-a1", "a"), ("p-b1", "b"), ("w1", "w")],
+            Self::Five => &[("p-a1", "a"), ("p-a2", "a"), ("p-b1", "b"), ("p-b2", "b"), ("w1", "w")],
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn count(self) -> usize {
+        self.places().len()
+    }
+}
+
 /// Plans a cluster.
-pub(super) fn new(window: Duration) -> Verdict<ClusterFile> {
+pub(super) fn new(window: Duration, voters: Voters) -> Verdict<ClusterFile> {
     let mut ports = Ports::choose()?;
-    let placement = PlacementPlan {
-        id: "w1".to_owned(),
-        dc: "w".to_owned(),
-        listen: ports.next()?,
-        tenant_listen: ports.next()?,
-    };
+    let mut placement = Vec::new();
+    for (id, dc) in voters.places() {
+        placement.push(PlacementPlan {
+            id: (*id).to_owned(),
+            dc: (*dc).to_owned(),
+            listen: ports.next()?,
+            tenant_listen: ports.next()?,
+            witness: voters != Voters::One && *dc == "w",
+        });
+    }
     let mut nodes = Vec::new();
     for dc in ["a", "b"] {
         for number in 1..=NODES_EACH {
@@ -71,14 +105,17 @@ mod tests {
 
     #[test]
     fn a_plan_has_three_nodes_in_each_data_centre_and_no_port_twice() {
-        let plan = new(Duration::from_secs(5)).unwrap();
+        let plan = new(Duration::from_secs(5), Voters::Five).unwrap();
         let count = |dc| plan.nodes.iter().filter(|node| node.dc == dc).count();
         assert_eq!((count("a"), count("b"), plan.nodes.len()), (3, 3, 6));
         let nodes = plan.nodes.iter().flat_map(|node| node.links);
-        let all: Vec<SocketAddr> =
-            nodes.chain([plan.placement.listen, plan.placement.tenant_listen]).collect();
+        let voters = plan.placement.iter().flat_map(|voter| [voter.listen, voter.tenant_listen]);
+        let all: Vec<SocketAddr> = nodes.chain(voters).collect();
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(all.len(), distinct.len());
         assert_eq!(plan.delete_window, "5s");
+        assert_eq!((plan.placement.len(), plan.keepers().count()), (5, 4));
+        let alone = new(Duration::from_secs(5), Voters::One).unwrap();
+        assert_eq!((alone.placement.len(), alone.keepers().count()), (1, 1), "one alone holds the keys");
     }
 }

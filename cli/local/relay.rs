@@ -207,7 +207,7 @@ mod tests {
 
     fn plan() -> ClusterFile {
         let folder = std::env::temp_dir().join(format!("trefoil-relay-{}", std::process::id()));
-        let (_, plan) = crate::local::LocalCluster::plan(&folder, None).unwrap();
+        let (_, plan) = crate::local::LocalCluster::plan(&folder, None, None).unwrap();
         std::fs::remove_dir_all(folder).unwrap();
         plan
     }

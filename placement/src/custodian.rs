@@ -1,10 +1,11 @@
-//! The keys the control plane holds: the master key that wraps every tenant key, and the signatory
-//! that signs orders and certificates. Both live in memory only, are zeroized when dropped and are
-//! never printed.
+//! The keys the control plane holds: the master key that wraps every tenant key, the data key that
+//! seals what is wrapped once more before it goes into the log, and the signatory that signs orders
+//! and certificates. All live in memory only, are zeroized when dropped and are never printed.
 //!
 //! A tenant key leaves here in the clear only towards a principal of that very tenant. Wrapped keys
-//! live in the replicated state and are opaque without the master key; the tenant and the key's
-//! version are bound into the wrap, so no wrapped key can be passed off as another one.
+//! live in the replicated state, also in the witness's, and are opaque without the data key, and
+//! behind it without the master key; the tenant and the key's version are bound into both, so no
+//! wrapped key can be passed off as another one.
 
 use aes_gcm::aead::{Aead, Payload};
 use aes_gcm::{Aes256Gcm, Key, KeyInit, Nonce};
@@ -13,10 +14,11 @@ use trefoil_protocol::ids::TenantId;
 use trefoil_protocol::sign::Signatory;
 use zeroize::Zeroizing;
 
-/// Length of a wrapped key: nonce, key, tag.
-pub const WRAPPED_LENGTH: usize = NONCE_LENGTH + 32 + 16;
+/// Length of a wrapped key: nonce and tag of the data key, nonce and tag of the master key, key.
+pub const WRAPPED_LENGTH: usize = 2 * (NONCE_LENGTH + TAG_LENGTH) + 32;
 
 const NONCE_LENGTH: usize = 12;
+const TAG_LENGTH: usize = 16;
 
 /// The key version that hashes object names; the others wrap data keys.
 pub const NAME_KEY_VERSION: u32 = 0;
@@ -47,40 +49,49 @@ pub struct UnwrapError {
     pub version: u32,
 }
 
-/// The key that wraps every tenant's keys.
-pub struct MasterKey(Zeroizing<[u8; 32]>);
+/// The keys that wrap every tenant's keys: the master key, and around it the control plane's data
+/// key. A copy of the log opens nothing without both.
+pub struct MasterKey {
+    master: Zeroizing<[u8; 32]>,
+    data: Zeroizing<[u8; 32]>,
+}
 
 impl MasterKey {
-    /// From 32 secret random bytes.
-    pub fn from_secret(secret: &[u8; 32]) -> Self {
-        Self(Zeroizing::new(*secret))
+    /// From 32 secret random bytes each.
+    pub fn from_secrets(master: &[u8; 32], data: &[u8; 32]) -> Self {
+        Self { master: Zeroizing::new(*master), data: Zeroizing::new(*data) }
     }
 
     /// Wraps a tenant key for the replicated state.
     pub fn wrap(&self, tenant: TenantId, version: u32, key: &TenantKey, entropy: &mut dyn Entropy) -> Bytes {
-        let mut nonce = [0; NONCE_LENGTH];
-        entropy.fill(&mut nonce);
-        let payload = Payload { msg: key.as_slice(), aad: &binding(tenant, version) };
-        let sealed = self
-            .cipher()
-            .encrypt(&Nonce::from(nonce), payload)
-            .expect("32 bytes are far below the cipher's limit");
-        [nonce.as_slice(), sealed.as_slice()].concat().into()
+        let aad = binding(tenant, version);
+        let wrapped = seal(&self.master, &aad, key.as_slice(), entropy);
+        seal(&self.data, &aad, &wrapped, entropy).into()
     }
 
     /// Opens a tenant key out of the replicated state.
     pub fn unwrap(&self, tenant: TenantId, version: u32, wrapped: &[u8]) -> Result<TenantKey, UnwrapError> {
         let error = UnwrapError { tenant, version };
-        let (nonce, sealed) = wrapped.split_first_chunk::<NONCE_LENGTH>().ok_or(error)?;
-        let payload = Payload { msg: sealed, aad: &binding(tenant, version) };
-        let key = self.cipher().decrypt(&Nonce::from(*nonce), payload).map_err(|_| error)?;
-        let key = Zeroizing::new(key);
+        let aad = binding(tenant, version);
+        let inner = open(&self.data, &aad, wrapped).ok_or(error)?;
+        let key = open(&self.master, &aad, &inner).ok_or(error)?;
         Ok(Zeroizing::new(key.as_slice().try_into().map_err(|_| error)?))
     }
+}
 
-    fn cipher(&self) -> Aes256Gcm {
-        Aes256Gcm::new(&Key::<Aes256Gcm>::from(*self.0))
-    }
+fn seal(key: &[u8; 32], aad: &[u8], message: &[u8], entropy: &mut dyn Entropy) -> Vec<u8> {
+    let mut nonce = [0; NONCE_LENGTH];
+    entropy.fill(&mut nonce);
+    let sealed = Aes256Gcm::new(&Key::<Aes256Gcm>::from(*key))
+        .encrypt(&Nonce::from(nonce), Payload { msg: message, aad })
+        .expect("a key is far below the cipher's limit");
+    [nonce.as_slice(), sealed.as_slice()].concat()
+}
+
+fn open(key: &[u8; 32], aad: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LENGTH>()?;
+    let cipher = Aes256Gcm::new(&Key::<Aes256Gcm>::from(*key));
+    cipher.decrypt(&Nonce::from(*nonce), Payload { msg: sealed, aad }).ok().map(Zeroizing::new)
 }
 
 fn binding(tenant: TenantId, version: u32) -> Vec<u8> {
@@ -99,9 +110,9 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// From secret random bytes.
-    pub fn from_secrets(master: &[u8; 32], signatory: &[u8; 32]) -> Self {
-        Self { master: MasterKey::from_secret(master), signatory: Signatory::from_secret(signatory) }
+    /// From the secrets that every voter with keys shares, and the one of its own.
+    pub fn new(master: MasterKey, signatory: &[u8; 32]) -> Self {
+        Self { master, signatory: Signatory::from_secret(signatory) }
     }
 }
 
@@ -126,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_wrapped_key_opens_only_as_what_it_is() {
-        let master = MasterKey::from_secret(&[7; 32]);
+        let master = MasterKey::from_secrets(&[7; 32], &[6; 32]);
         let mut entropy = counted();
         let key = new_tenant_key(&mut entropy);
         let wrapped = master.wrap(TenantId(3), 1, &key, &mut entropy);
@@ -135,7 +146,10 @@ mod tests {
         assert_eq!(*master.unwrap(TenantId(3), 1, &wrapped).unwrap(), *key);
         assert!(master.unwrap(TenantId(4), 1, &wrapped).is_err());
         assert!(master.unwrap(TenantId(3), 2, &wrapped).is_err());
-        assert!(MasterKey::from_secret(&[8; 32]).unwrap(TenantId(3), 1, &wrapped).is_err());
+        for (master, data) in [([8; 32], [6; 32]), ([7; 32], [8; 32])] {
+            let other = MasterKey::from_secrets(&master, &data);
+            assert!(other.unwrap(TenantId(3), 1, &wrapped).is_err(), "each of the two keys is needed");
+        }
         for position in 0..wrapped.len() {
             let mut damaged = wrapped.to_vec();
             damaged[position] ^= 1;

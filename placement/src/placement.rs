@@ -231,7 +231,7 @@ impl<S: LogStore> Placement<S> {
     /// Takes what another voter says, if it is meant for this one and comes from the copy of the log
     /// that the voter is known by.
     fn hear(&mut self, now: BootTime, from: VoterId, message: VoterMessage) {
-        if message.to != self.voter {
+        if message.to != self.voter || self.state.voters.get(from).is_none() {
             return;
         }
         if message.to_log.is_some_and(|log| log != self.log.log_id()) {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::outside::{NODES, Outside, PATIENCE, PLACEMENT};
+use crate::outside::{NODES, Outside, PATIENCE};
 use crate::program::{Folder, trefoil};
 
 /// How long deletes can be undone where a test does not say otherwise.
@@ -40,14 +40,18 @@ pub(crate) struct Alone {
 impl Alone {
     /// Starts a cluster in a folder of this name.
     pub(crate) fn start(name: &str) -> Self {
+        Self::start_with(name, &[])
+    }
+
+    /// Starts one, telling `dev` something besides.
+    pub(crate) fn start_with(name: &str, options: &'static [&'static str]) -> Self {
         let _turn = turn();
-        Self { cluster: Cluster::start(Folder::new(name), &[]), _turn }
+        Self { cluster: Cluster::start(Folder::new(name), options), _turn }
     }
 
     /// Starts one whose links a drill can cut.
     pub(crate) fn start_relayed(name: &str) -> Self {
-        let _turn = turn();
-        Self { cluster: Cluster::start(Folder::new(name), &["--relay"]), _turn }
+        Self::start_with(name, &["--relay"])
     }
 }
 
@@ -148,7 +152,7 @@ impl Cluster {
         if let Some(mut old) = self.restarted.remove(server) {
             old.wait().unwrap();
         }
-        let verb = if server == PLACEMENT { "placement" } else { "storage-node" };
+        let verb = if NODES.contains(&server) { "storage-node" } else { "placement" };
         let log = self.path(server).join("log");
         let log = fs::OpenOptions::new().append(true).create(true).open(log).unwrap();
         let configuration = self.configuration(server);
@@ -176,7 +180,7 @@ impl Cluster {
         for (name, child) in &mut self.restarted {
             assert!(child.try_wait().unwrap().is_some(), "{name} is no child of dev any more");
         }
-        NODES.into_iter().chain([PLACEMENT]).for_each(|server| self.wait_for_end(server));
+        self.servers().iter().for_each(|server| self.wait_for_end(server));
         let _ = fs::remove_file(self.path("ready"));
     }
 

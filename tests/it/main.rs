@@ -7,6 +7,7 @@
 
 mod cluster;
 mod command_line;
+mod council;
 mod crashes;
 mod deletes;
 mod demo;

@@ -8,12 +8,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use trefoil_protocol::ids::VoterId;
+use trefoil_protocol::message::voter::VoterMessage;
 
 use crate::event::{Answer, Effect, Event, Request, RequestId};
 use crate::log_store::LogStore;
 use crate::placement::Placement;
 use crate::shell::clock::boot_time;
+use crate::shell::voters::Said;
 
 /// Requests that may wait for the core.
 const QUEUE_MAX: usize = 1024;
@@ -24,6 +27,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 enum Input {
     Ask(RequestId, Box<Request>, oneshot::Sender<Answer>),
     Gone(RequestId),
+    Voter(VoterId, Box<VoterMessage>),
     Stop,
 }
 
@@ -42,13 +46,19 @@ pub(super) struct CoreHandle {
 }
 
 impl CoreThread {
-    /// Starts the thread.
-    pub(super) fn start<S: LogStore + Send + 'static>(placement: Placement<S>) -> Self {
+    /// Starts the thread; what the core has to say to other voters goes to `said`.
+    pub(super) fn start<S: LogStore + Send + 'static>(
+        placement: Placement<S>,
+        said: mpsc::Sender<Said>,
+    ) -> Self {
         let (inputs, received) = sync_channel(QUEUE_MAX);
         let (failure, failed) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("placement-core".into())
-            .spawn(move || Running { placement, waiting: BTreeMap::new() }.run(&received, failure))
+            .spawn(move || {
+                let standing = Standing::default();
+                Running { placement, waiting: BTreeMap::new(), said, standing }.run(&received, failure);
+            })
             .expect("a process that starts can start a thread");
         let handle = CoreHandle { inputs, last_request: Arc::default() };
         Self { handle, failed, thread: Some(thread) }
@@ -103,11 +113,25 @@ impl CoreHandle {
         asked.settled = true;
         answer
     }
+
+    /// Another voter says something. A core that is too busy misses it: it is said again.
+    pub(super) fn hear(&self, from: VoterId, message: VoterMessage) {
+        let _ = self.inputs.try_send(Input::Voter(from, Box::new(message)));
+    }
+}
+
+/// Who led when it was looked at last.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Standing {
+    leads_in: Option<u64>,
+    leader: Option<VoterId>,
 }
 
 struct Running<S> {
     placement: Placement<S>,
     waiting: BTreeMap<RequestId, oneshot::Sender<Answer>>,
+    said: mpsc::Sender<Said>,
+    standing: Standing,
 }
 
 impl<S: LogStore> Running<S> {
@@ -122,6 +146,7 @@ impl<S: LogStore> Running<S> {
                     self.waiting.remove(&id);
                     Event::Gone(id)
                 }
+                Ok(Input::Voter(from, message)) => Event::Voter(from, message),
                 Err(RecvTimeoutError::Timeout) => Event::Wakeup,
                 Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             };
@@ -149,10 +174,36 @@ impl<S: LogStore> Running<S> {
                         let _ = sender.send(answer);
                     }
                 }
-                Effect::Send(voter, _) => tracing::warn!(?voter, "a single voter has nobody to speak to"),
+                Effect::Send(voter, message) => self.say(voter, message),
                 Effect::Fatal(reason) => return Some(reason),
             }
         }
+        self.tell_standing();
         None
+    }
+
+    fn say(&self, voter: VoterId, message: Box<VoterMessage>) {
+        if let Some(record) = self.placement.state().voters.get(voter) {
+            // What does not fit is lost, as on the way.
+            let _ = self.said.try_send(Said { to: record.entry, message });
+        }
+    }
+
+    /// Logs who leads, for operators, when that changed.
+    fn tell_standing(&mut self) {
+        let leader = self.placement.leader();
+        let leads_in = self.placement.leads_in();
+        let standing = Standing { leads_in, leader: leader.map(|entry| entry.voter) };
+        if standing == self.standing {
+            return;
+        }
+        self.standing = standing;
+        match (leads_in, leader) {
+            (Some(term), _) => tracing::info!(term, "leads the control plane"),
+            (None, Some(entry)) if entry.voter != self.placement.voter() => {
+                tracing::info!(leader = %entry.name, "follows");
+            }
+            _ => tracing::info!("no leader is known"),
+        }
     }
 }

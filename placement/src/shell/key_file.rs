@@ -1,15 +1,16 @@
-//! `master.sealed`: the master key and the signing key under a passphrase.
+//! Secrets under a passphrase: `master.sealed` holds the master key and the control plane's data key,
+//! which all voters with keys share; `signing.sealed` the key that one voter signs with.
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
-//! | 0 | 8 | `TREFKEYS` |
+//! | 0 | 8 | `TREFKEYS` in `master.sealed`, `TREFSIGN` in `signing.sealed` |
 //! | 8 | 4 | format, little-endian: 1 |
 //! | 12 | 12 | Argon2id memory in KiB, passes, lanes; 4 bytes each, little-endian |
 //! | 24 | 16 | salt |
 //! | 40 | 12 | nonce |
-//! | 52 | 80 | AES-256-GCM over both keys (32 bytes each), the 52 bytes before as associated data |
+//! | 52 | 80 or 48 | AES-256-GCM over the keys (32 bytes each), the 52 bytes before as associated data |
 //!
-//! A file of another length, format or passphrase opens nothing. It is written beside its place,
+//! A file of another kind, length, format or passphrase opens nothing. It is written beside its place,
 //! synced, and renamed: a crash leaves the whole file or none.
 
 use std::fs::{self, File, OpenOptions};
@@ -22,15 +23,19 @@ use aes_gcm::{Aes256Gcm, Key, KeyInit, Nonce};
 use argon2::{Algorithm, Argon2, Params, Version};
 use zeroize::Zeroizing;
 
-use crate::custodian::{Entropy, Keyring};
+use crate::custodian::{Entropy, MasterKey};
 
-const MAGIC: [u8; 8] = *b"TREFKEYS";
+/// Begins a file with the master key and the data key.
+const MASTER: [u8; 8] = *b"TREFKEYS";
+/// Begins a file with a signing key.
+const SIGNING: [u8; 8] = *b"TREFSIGN";
 const FORMAT: u32 = 1;
 const SALT_AT: usize = 24;
 const NONCE_AT: usize = 40;
 const SEALED_AT: usize = 52;
-const SECRETS_LENGTH: usize = 64;
-const FILE_LENGTH: usize = SEALED_AT + SECRETS_LENGTH + 16;
+const TAG_LENGTH: usize = 16;
+const MASTER_LENGTH: usize = 64;
+const SIGNING_LENGTH: usize = 32;
 
 /// What a passphrase costs to try: 64 MiB and three passes.
 const COST: Cost = Cost { memory_kib: 64 << 10, passes: 3, lanes: 1 };
@@ -72,33 +77,77 @@ struct Cost {
     lanes: u32,
 }
 
-/// Makes new keys and seals them into `path`, which must not exist.
+type Secrets<const N: usize> = Zeroizing<[u8; N]>;
+
+/// Makes the keys that all voters with keys share and seals them into `path`, which must not exist.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn create(path: &Path, passphrase: &[u8], entropy: &mut dyn Entropy) -> Result<Keyring, KeyFileError> {
-    let mut secrets = Zeroizing::new([0; SECRETS_LENGTH]);
+pub fn create_master(
+    path: &Path,
+    passphrase: &[u8],
+    entropy: &mut dyn Entropy,
+) -> Result<MasterKey, KeyFileError> {
+    create(path, MASTER, passphrase, entropy).map(|secrets| master_key(&secrets))
+}
+
+/// Opens what [`create_master`] sealed.
+///
+/// # Errors
+/// When the file cannot be read, is none, or the passphrase is wrong.
+pub fn load_master(path: &Path, passphrase: &[u8]) -> Result<MasterKey, KeyFileError> {
+    load(path, MASTER, passphrase).map(|secrets| master_key(&secrets))
+}
+
+/// Makes a signing key and seals it into `path`, which must not exist.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn create_signing(
+    path: &Path,
+    passphrase: &[u8],
+    entropy: &mut dyn Entropy,
+) -> Result<Secrets<SIGNING_LENGTH>, KeyFileError> {
+    create(path, SIGNING, passphrase, entropy)
+}
+
+/// Opens what [`create_signing`] sealed.
+///
+/// # Errors
+/// When the file cannot be read, is none, or the passphrase is wrong.
+pub fn load_signing(path: &Path, passphrase: &[u8]) -> Result<Secrets<SIGNING_LENGTH>, KeyFileError> {
+    load(path, SIGNING, passphrase)
+}
+
+fn master_key(secrets: &Secrets<MASTER_LENGTH>) -> MasterKey {
+    let (master, data) = secrets.split_at(MASTER_LENGTH / 2);
+    let half = |half: &[u8]| -> Secrets<32> { Zeroizing::new(half.try_into().expect("it is half")) };
+    MasterKey::from_secrets(&half(master), &half(data))
+}
+
+fn create<const N: usize>(
+    path: &Path,
+    magic: [u8; 8],
+    passphrase: &[u8],
+    entropy: &mut dyn Entropy,
+) -> Result<Secrets<N>, KeyFileError> {
+    let mut secrets = Zeroizing::new([0; N]);
     entropy.fill(secrets.as_mut_slice());
-    let sealed = seal(&secrets, passphrase, COST, entropy);
+    let sealed = seal(magic, &secrets, passphrase, COST, entropy);
     let file = |source| KeyFileError::File { path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(file)?;
     }
     write_whole(path, &sealed, 0o600).map_err(file)?;
-    Ok(keyring(&secrets))
+    Ok(secrets)
 }
 
-/// Opens the keys sealed in `path`.
-///
-/// # Errors
-/// When the file cannot be read, is none, or the passphrase is wrong.
-pub fn load(path: &Path, passphrase: &[u8]) -> Result<Keyring, KeyFileError> {
+fn load<const N: usize>(path: &Path, magic: [u8; 8], passphrase: &[u8]) -> Result<Secrets<N>, KeyFileError> {
     let bytes = fs::read(path).map_err(|source| KeyFileError::File { path: path.to_owned(), source })?;
-    let secrets = open(&bytes, passphrase).map_err(|error| match error {
+    open(magic, &bytes, passphrase).map_err(|error| match error {
         Some(reason) => KeyFileError::Malformed { path: path.to_owned(), reason },
         None => KeyFileError::Passphrase { path: path.to_owned() },
-    })?;
-    Ok(keyring(&secrets))
+    })
 }
 
 /// Writes a file so that a crash leaves all of it or what was there before.
@@ -117,22 +166,15 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()
     File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
-fn keyring(secrets: &Zeroizing<[u8; SECRETS_LENGTH]>) -> Keyring {
-    let (master, signatory) = secrets.split_at(32);
-    Keyring::from_secrets(
-        master.try_into().expect("half of the secrets"),
-        signatory.try_into().expect("half of the secrets"),
-    )
-}
-
-fn seal(
-    secrets: &Zeroizing<[u8; SECRETS_LENGTH]>,
+fn seal<const N: usize>(
+    magic: [u8; 8],
+    secrets: &Secrets<N>,
     passphrase: &[u8],
     cost: Cost,
     entropy: &mut dyn Entropy,
 ) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(FILE_LENGTH);
-    bytes.extend_from_slice(&MAGIC);
+    let mut bytes = Vec::with_capacity(SEALED_AT + N + TAG_LENGTH);
+    bytes.extend_from_slice(&magic);
     for number in [FORMAT, cost.memory_kib, cost.passes, cost.lanes] {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
@@ -141,17 +183,21 @@ fn seal(
     let payload = Payload { msg: secrets.as_slice(), aad: &bytes };
     let sealed = cipher(&bytes, passphrase, cost)
         .encrypt(&nonce(&bytes), payload)
-        .expect("64 bytes are far below the cipher's limit");
+        .expect("a few keys are far below the cipher's limit");
     bytes.extend_from_slice(&sealed);
     bytes
 }
 
 /// `Err(None)` stands for a wrong passphrase or a changed file: the two cannot be told apart.
-fn open(bytes: &[u8], passphrase: &[u8]) -> Result<Zeroizing<[u8; SECRETS_LENGTH]>, Option<&'static str>> {
-    if bytes.len() != FILE_LENGTH {
+fn open<const N: usize>(
+    magic: [u8; 8],
+    bytes: &[u8],
+    passphrase: &[u8],
+) -> Result<Secrets<N>, Option<&'static str>> {
+    if bytes.len() != SEALED_AT + N + TAG_LENGTH {
         return Err(Some("its length is wrong"));
     }
-    if bytes[..8] != MAGIC {
+    if bytes[..8] != magic {
         return Err(Some("it does not begin as one"));
     }
     if number(bytes, 8) != FORMAT {
@@ -197,11 +243,17 @@ mod tests {
 
     const CHEAP: Cost = Cost { memory_kib: 64, passes: 1, lanes: 1 };
 
-    fn sealed() -> (Zeroizing<[u8; SECRETS_LENGTH]>, Vec<u8>) {
-        let secrets = Zeroizing::new([7; SECRETS_LENGTH]);
+    const FILE_LENGTH: usize = SEALED_AT + MASTER_LENGTH + TAG_LENGTH;
+
+    fn sealed() -> (Secrets<MASTER_LENGTH>, Vec<u8>) {
+        let secrets = Zeroizing::new([7; MASTER_LENGTH]);
         let mut entropy = |bytes: &mut [u8]| bytes.fill(3);
-        let bytes = seal(&secrets, b"open sesame", CHEAP, &mut entropy);
+        let bytes = seal(MASTER, &secrets, b"open sesame", CHEAP, &mut entropy);
         (secrets, bytes)
+    }
+
+    fn open(bytes: &[u8], passphrase: &[u8]) -> Result<Secrets<MASTER_LENGTH>, Option<&'static str>> {
+        super::open(MASTER, bytes, passphrase)
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Connections and their streams: one question each, one answer each. Who asks is what the
-//! connection's certificate proved; what a peer may ask follows from its plane.
+//! Connections and their streams: one question each, one answer each, but for voters, which speak
+//! without being answered. Who asks is what the connection's certificate proved; what a peer may ask
+//! follows from its plane.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use trefoil_transport::{
 
 use crate::event::{Answer, Request};
 use crate::shell::core_thread::CoreHandle;
+use crate::shell::voters;
 
 /// Questions one connection may have open at once.
 pub(super) const STREAMS_MAX: u32 = 64;
@@ -41,12 +43,19 @@ async fn attend((connection, plane, peer): Accepted, core: CoreHandle) {
     let remote = connection.remote_address();
     tracing::info!(%plane, %identity, serial, %remote, "connected");
     tokio::select! {
-        () = answer_streams(&connection, plane, identity, &core) => {}
+        () = take_streams(&connection, plane, identity, &core) => {}
         () = connection.answer_probes() => {}
     }
     let (sent, received) = connection.bytes();
     let reason = connection.closed().await;
     tracing::info!(%plane, %identity, serial, %remote, sent, received, %reason, "disconnected");
+}
+
+async fn take_streams(connection: &Connection, plane: Plane, identity: Identity, core: &CoreHandle) {
+    match (plane, identity) {
+        (Plane::Control, Identity::Placement(name)) => voters::hear(connection, name, core).await,
+        _ => answer_streams(connection, plane, identity, core).await,
+    }
 }
 
 async fn answer_streams(connection: &Connection, plane: Plane, identity: Identity, core: &CoreHandle) {

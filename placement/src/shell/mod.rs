@@ -4,7 +4,8 @@
 //! ```text
 //! control + admin listener ┐                       ┌ log.redb
 //! custodian listener ──────┴► streams ─► core thread ┤
-//!                                   ◄─ answers       └ master.sealed (read once)
+//!                                   ◄─ answers    │  └ master.sealed, signing.sealed (read once)
+//! other voters' listeners ◄── voters ◄────────────┘
 //! ```
 #![allow(clippy::disallowed_methods, reason = "the shell is where time and threads enter")]
 
@@ -14,20 +15,22 @@ mod identity_files;
 pub mod key_file;
 mod listener;
 pub mod log_file;
+mod voters;
 
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use trefoil_protocol::config::VoterEntry;
-use trefoil_protocol::ids::{DcId, InvalidId, NodeId, PublicKey, VoterId};
+use trefoil_protocol::ids::{PublicKey, VoterId};
 use trefoil_transport::{BindError, ClusterName, Endpoint, IdentityError, Limits, Plane};
 use zeroize::Zeroizing;
 
 use crate::caution::Caution;
-use crate::custodian::Entropy;
+use crate::custodian::{Entropy, Keyring};
 use crate::placement::{COMPACT_AFTER, OpenError, Placement, Settings as CoreSettings};
 use crate::shell::core_thread::CoreThread;
 use crate::shell::identity_files::{IdentityFileError, IdentityFiles};
@@ -40,32 +43,44 @@ const LOG_FILE: &str = "log.redb";
 /// The file in the data folder that shows the key orders and certificates are signed with.
 const SIGNING_KEY_FILE: &str = "signing.pub";
 
+/// The file in the data folder that holds that key.
+const SIGNING_FILE: &str = "signing.sealed";
+
+/// What may wait to be said to other voters.
+const SAID_MAX: usize = 1024;
+
 /// What a placement process must be told.
 pub struct Settings {
     /// The cluster's name.
     pub cluster: String,
-    /// The process's id, as in its certificate.
-    pub id: String,
-    /// Where it stands; neither of the data centres, if it can.
-    pub site: DcId,
+    /// Which of `voters` this is; its name is the certificate's.
+    pub voter: VoterId,
+    /// Everybody who keeps the log when the cluster is made, the same for all of them.
+    pub voters: Vec<VoterEntry>,
     /// The folder of its log.
     pub data: PathBuf,
-    /// Where nodes and operators find it.
+    /// Where it listens for nodes, operators and other voters.
     pub listen: SocketAddr,
-    /// Where tenants find the custodian.
+    /// Where it listens for tenants; a witness does not.
     pub tenant_listen: SocketAddr,
-    /// The sealed keys; made at the first start.
-    pub master: PathBuf,
+    /// Its keys; a witness has none.
+    pub keys: Option<KeySettings>,
     /// How sure it wants to be before it changes what works.
     pub caution: Caution,
-    /// What opens them.
-    pub passphrase: Zeroizing<String>,
     /// The cluster's root certificates.
     pub trust: PathBuf,
     /// The own certificate.
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
+}
+
+/// Where a voter's keys are.
+pub struct KeySettings {
+    /// The sealed keys that all voters with keys share; a single voter makes them at its first start.
+    pub master: PathBuf,
+    /// What opens them, and the voter's own.
+    pub passphrase: Zeroizing<String>,
 }
 
 /// Why a placement process cannot start or go on.
@@ -88,15 +103,21 @@ pub enum RunError {
         /// Where the keys should be.
         path: PathBuf,
     },
+    /// Several voters must share their keys, so none of them makes them by itself.
+    #[error(
+        "{path} is missing: make the keys once, with `trefoil placement --make-keys`, and copy the file to every \
+         voter but the witness"
+    )]
+    KeysMissing {
+        /// Where the keys should be.
+        path: PathBuf,
+    },
     /// The log cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The cluster's name is none.
     #[error(transparent)]
     Cluster(#[from] IdentityError),
-    /// The process's id is none.
-    #[error(transparent)]
-    Id(#[from] InvalidId),
     /// The own certificate or the roots cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityFileError),
@@ -116,23 +137,29 @@ pub enum RunError {
 pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), RunError> {
     let cluster: ClusterName = settings.cluster.parse()?;
     let identity = IdentityFiles::load(&settings.trust, &settings.certificate, &settings.key, cluster)?;
-    let mut core = CoreThread::start(open_core(&settings)?);
+    let (sayer, said) = mpsc::channel(SAID_MAX);
+    let mut core = CoreThread::start(open_core(&settings)?, sayer);
     let server = |address, planes: &[Plane]| {
         Endpoint::server(address, identity.own(), identity.trust(), planes, limits())
     };
-    let control = server(settings.listen, &[Plane::Control, Plane::Admin])?;
-    let custodian = server(settings.tenant_listen, &[Plane::Tenant])?;
+    let mut listeners = vec![server(settings.listen, &[Plane::Control, Plane::Admin])?];
+    if settings.keys.is_some() {
+        listeners.push(server(settings.tenant_listen, &[Plane::Tenant])?);
+    }
+    let from = SocketAddr::new(settings.listen.ip(), 0);
+    let speaker = Endpoint::client(from, identity.own(), identity.trust(), voters::limits())?;
     tracing::info!(
-        id = settings.id,
-        site = %settings.site,
+        voters = settings.voters.len(),
         listen = %settings.listen,
         tenant_listen = %settings.tenant_listen,
+        witness = settings.keys.is_none(),
         "placement serves"
     );
     let mut tasks = JoinSet::new();
-    for endpoint in [&control, &custodian] {
+    for endpoint in &listeners {
         tasks.spawn(listener::serve(endpoint.clone(), core.handle()));
     }
+    tasks.spawn(voters::speak(speaker.clone(), said));
     tasks.spawn(identity.keep_fresh());
     let ended = tokio::select! {
         () = stop => Ok(()),
@@ -141,8 +168,10 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     // Whoever asks from now on hears nothing and asks again elsewhere or later; what was answered is
     // durable, so nothing else needs an end.
     tasks.abort_all();
-    control.close().await;
-    custodian.close().await;
+    speaker.close().await;
+    for endpoint in listeners {
+        endpoint.close().await;
+    }
     core.stop();
     ended
 }
@@ -171,31 +200,60 @@ fn open_core(settings: &Settings) -> Result<Placement<LogFile>, RunError> {
     let log = LogFile::open(&log_path).map_err(OpenError::Log)?;
     let is_new = crate::log_store::LogStore::load(&log).map_err(OpenError::Log)?.is_none();
     let mut entropy = SystemEntropy;
-    let keyring = match settings.master.exists() {
-        true => key_file::load(&settings.master, settings.passphrase.as_bytes())?,
-        // Keys are durable before the log's first entry, so a log without keys has lost them.
-        false if is_new => key_file::create(&settings.master, settings.passphrase.as_bytes(), &mut entropy)?,
-        false => return Err(RunError::KeysLost { path: settings.master.clone() }),
+    let keyring = match &settings.keys {
+        Some(keys) => Some(open_keys(settings, keys, is_new, &mut entropy)?),
+        None => None,
     };
-    let shown = settings.data.join(SIGNING_KEY_FILE);
-    show_signing_key(&shown, keyring.signatory.public()).map_err(at(&shown))?;
-    let name: NodeId = settings.id.parse()?;
-    let own = VoterEntry {
-        voter: VoterId::of(name),
-        name,
-        dc: settings.site,
-        witness: false,
-        control: settings.listen,
-        tenants: settings.tenant_listen,
-    };
+    if let Some(keyring) = &keyring {
+        let shown = settings.data.join(SIGNING_KEY_FILE);
+        show_signing_key(&shown, keyring.signatory.public()).map_err(at(&shown))?;
+    }
     let core = CoreSettings {
         cluster: settings.cluster.clone(),
-        voter: own.voter,
-        voters: vec![own],
+        voter: settings.voter,
+        voters: settings.voters.clone(),
         compact_after: COMPACT_AFTER,
         caution: settings.caution,
     };
-    Ok(Placement::open(core, Some(keyring), log, Box::new(entropy), clock::boot_time())?)
+    Ok(Placement::open(core, keyring, log, Box::new(entropy), clock::boot_time())?)
+}
+
+/// Opens the voter's keys. Keys are durable before the log's first entry, so a log without keys has
+/// lost them.
+fn open_keys(
+    settings: &Settings,
+    keys: &KeySettings,
+    is_new: bool,
+    entropy: &mut SystemEntropy,
+) -> Result<Keyring, RunError> {
+    let passphrase = keys.passphrase.as_bytes();
+    let alone = settings.voters.len() == 1;
+    let master = match keys.master.exists() {
+        true => key_file::load_master(&keys.master, passphrase)?,
+        false if !is_new => return Err(RunError::KeysLost { path: keys.master.clone() }),
+        false if alone => key_file::create_master(&keys.master, passphrase, entropy)?,
+        false => return Err(RunError::KeysMissing { path: keys.master.clone() }),
+    };
+    let path = settings.data.join(SIGNING_FILE);
+    let signing = match path.exists() {
+        true => key_file::load_signing(&path, passphrase)?,
+        false if is_new => key_file::create_signing(&path, passphrase, entropy)?,
+        false => return Err(RunError::KeysLost { path }),
+    };
+    Ok(Keyring::new(master, &signing))
+}
+
+/// Makes the keys that all voters with keys share.
+///
+/// # Errors
+/// When the file is there already, or cannot be written.
+pub fn make_keys(keys: &KeySettings) -> Result<(), RunError> {
+    if keys.master.exists() {
+        let source = io::Error::from(io::ErrorKind::AlreadyExists);
+        return Err(RunError::File { path: keys.master.clone(), source });
+    }
+    key_file::create_master(&keys.master, keys.passphrase.as_bytes(), &mut SystemEntropy)?;
+    Ok(())
 }
 
 /// Writes the public key as text, for operators and for `trust.toml`.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use trefoil_placement::custodian::Keyring;
+use trefoil_placement::custodian::{Keyring, MasterKey};
 use trefoil_placement::log_store::MemoryLogStore;
 use trefoil_placement::state::{State, VolumeRecord};
 use trefoil_placement::{
@@ -93,7 +93,7 @@ pub(crate) fn settings(name: &str, voters: &[VoterEntry]) -> Settings {
 }
 
 pub(crate) fn keyring() -> Keyring {
-    Keyring::from_secrets(&[1; 32], &[2; 32])
+    Keyring::new(MasterKey::from_secrets(&[1; 32], &[3; 32]), &[2; 32])
 }
 
 pub(crate) fn entropy() -> Box<dyn trefoil_placement::custodian::Entropy + Send> {

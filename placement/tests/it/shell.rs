@@ -14,10 +14,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use trefoil_placement::log_store::{HardState, LogBatch, LogEntry, LogSnapshot, LogStore, LogStoreError};
 use trefoil_placement::shell::log_file::LogFile;
-use trefoil_placement::shell::{RunError, Settings, run};
+use trefoil_placement::shell::{KeySettings, RunError, Settings, run};
 use trefoil_placement::{Caution, Event, Placement, Request, RequestId};
 use trefoil_protocol::codec;
-use trefoil_protocol::ids::{ConfigIndex, Incarnation, PrincipalId, TenantId, VolumeId, VoterId};
+use trefoil_protocol::config::VoterEntry;
+use trefoil_protocol::ids::{ConfigIndex, Incarnation, NodeId, PrincipalId, TenantId, VolumeId, VoterId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 use trefoil_protocol::message::control::{ControlAnswer, ControlRequest};
 use trefoil_protocol::message::voter::EntryKind;
@@ -191,16 +192,27 @@ impl Process {
     }
 
     fn settings(&self, passphrase: &str) -> Settings {
+        let name: NodeId = "w1".parse().unwrap();
+        let own = VoterEntry {
+            voter: VoterId::of(name),
+            name,
+            dc: "w".parse().unwrap(),
+            witness: false,
+            control: self.control,
+            tenants: self.custodian,
+        };
         Settings {
             cluster: "test".into(),
-            id: "w1".into(),
-            site: "w".parse().unwrap(),
+            voter: own.voter,
+            voters: vec![own],
             caution: Caution::default(),
             data: self.folder.join("data"),
             listen: self.control,
             tenant_listen: self.custodian,
-            master: self.folder.join("keys/master.sealed"),
-            passphrase: Zeroizing::new(passphrase.into()),
+            keys: Some(KeySettings {
+                master: self.folder.join("keys/master.sealed"),
+                passphrase: Zeroizing::new(passphrase.into()),
+            }),
             trust: self.folder.join("ca.pem"),
             certificate: self.folder.join("identity.pem"),
             key: self.folder.join("identity.key"),

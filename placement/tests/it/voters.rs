@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use trefoil_placement::custodian::Keyring;
+use trefoil_placement::custodian::{Keyring, MasterKey};
 use trefoil_placement::log_store::MemoryLogStore;
 use trefoil_placement::{Answer, Effect, Event, Placement, Request, RequestId};
 use trefoil_protocol::config::VoterEntry;
@@ -50,7 +50,10 @@ impl Voters {
             spread.fill(&mut [0; 32]);
         }
         let keyring = (!entry.witness).then(|| {
-            Keyring::from_secrets(&[1; 32], blake3::hash(entry.name.as_str().as_bytes()).as_bytes())
+            Keyring::new(
+                MasterKey::from_secrets(&[1; 32], &[3; 32]),
+                blake3::hash(entry.name.as_str().as_bytes()).as_bytes(),
+            )
         });
         let settings = settings(entry.name.as_str(), &self.entries);
         let placement = Placement::open(settings, keyring, log, spread, at(self.now));

@@ -9,7 +9,7 @@ use trefoil_engine::{
     ScrubJob, ScrubReport, Scrubbed, SegmentLayout, Store, StoreError, SyncError, SyncJob, SyncTicket,
     VerifyError, VerifyJob, WipeError, WipeJob,
 };
-use trefoil_placement::custodian::Keyring;
+use trefoil_placement::custodian::{Keyring, MasterKey};
 use trefoil_placement::{Caution, Placement, Settings};
 use trefoil_protocol::ids::{NodeId, StoreId, VolumeId};
 use trefoil_protocol::time::BootTime;
@@ -257,7 +257,8 @@ fn start_placement(shelf: Shelf, secret: &[u8; 32], voters: usize, mut boot: Boo
     let voters = roster::voters(voters);
     let own = voters.iter().find(|entry| entry.voter == voter).expect("it is one of them");
     let signs_with = blake3::keyed_hash(secret, own.name.as_str().as_bytes());
-    let keyring = (!own.witness).then(|| Keyring::from_secrets(secret, signs_with.as_bytes()));
+    let keyring =
+        (!own.witness).then(|| Keyring::new(MasterKey::from_secrets(secret, secret), signs_with.as_bytes()));
     let settings =
         Settings { cluster: "sim".to_owned(), voter, voters, compact_after: COMPACT_AFTER, caution: CAUTION };
     let (now, me, run) = (BootTime(boot.now.boot), boot.node, boot.incarnation);

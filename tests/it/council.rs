@@ -1,0 +1,141 @@
+//! A control plane of several voters, as real processes: its leader, its witness, a whole data centre
+//! and all of it die under load. What was acknowledged is there afterwards, and what each loss cost is
+//! told beside the target of the table of failures.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::cluster::{Alone, Cluster};
+use crate::ledger::Load;
+use crate::outside::{NODES, is_whole};
+
+/// The voters of a status that `holds` of, by name.
+fn voters(status: &Value, holds: impl Fn(&Value) -> bool) -> Vec<String> {
+    let voters = status["voters"].as_array().unwrap().iter().filter(|voter| holds(voter));
+    voters.map(|voter| voter["id"].as_str().unwrap().to_owned()).collect()
+}
+
+fn leader(status: &Value) -> Option<String> {
+    voters(status, |voter| voter["role"] == "leader").pop()
+}
+
+/// Whether everything is there, every voter too.
+fn is_complete(status: &Value) -> bool {
+    is_whole(status) && voters(status, |voter| voter["reachable"] == false).is_empty()
+}
+
+/// Waits until another voter leads than `before`, and tells who and after how long.
+fn succession(cluster: &Cluster, before: &str, lost: Instant) -> (String, Duration) {
+    let status =
+        cluster.wait_for("another leader", |status| leader(status).is_some_and(|name| name != before));
+    (leader(&status).expect("it was waited for"), lost.elapsed())
+}
+
+#[test]
+fn row_14_a_killed_leader_is_followed_by_another_and_no_request_fails() {
+    let mut cluster = Alone::start_with("council-leader", &["--voters", "5"]);
+    let client = cluster.client("acme");
+    let load = Load::at_work(&cluster, &client, 100);
+    let mut leads = leader(&cluster.status().unwrap()).unwrap();
+    for round in 0..2 {
+        cluster.signal(&leads, Signal::KILL);
+        let (next, after) = succession(&cluster, &leads, Instant::now());
+        println!("row 14, round {round}: {next} answers for {leads} {after:.1?} after its death; target 3 s");
+        cluster.block_on(load.goes_on(200));
+        cluster.restart(&leads);
+        cluster.wait_for("the killed voter's return", is_complete);
+        leads = next;
+    }
+    let ledger = cluster.block_on(load.stop());
+    let (acknowledged, longest) = ledger.none_failed();
+    println!("row 14: {acknowledged} operations acknowledged, the longest took {longest:.1?}");
+    cluster.block_on(ledger.nothing_is_lost(&client));
+    cluster.nothing_panicked();
+}
+
+#[test]
+fn r039_row_09_a_killed_witness_is_told_and_costs_nothing() {
+    let mut cluster = Alone::start_with("council-witness", &["--voters", "3"]);
+    let client = cluster.client("acme");
+    let load = Load::at_work(&cluster, &client, 100);
+    cluster.signal("w1", Signal::KILL);
+    let lost = Instant::now();
+    let status = cluster
+        .wait_for("word of the loss", |status| voters(status, |voter| voter["reachable"] == false) == ["w1"]);
+    println!("row 9: told {:.1?} after the witness died; target 60 s", lost.elapsed());
+    assert!(lost.elapsed() < Duration::from_secs(60));
+    assert_eq!((&status["healthy"], is_whole(&status)), (&false.into(), true));
+    cluster.block_on(load.goes_on(200));
+    cluster.restart("w1");
+    cluster.wait_for("the witness's return", is_complete);
+    let ledger = cluster.block_on(load.stop());
+    let (_, longest) = ledger.none_failed();
+    println!("row 9: the longest operation took {longest:.1?}");
+    cluster.block_on(ledger.nothing_is_lost(&client));
+    cluster.nothing_panicked();
+}
+
+#[test]
+fn row_05_a_data_centre_dies_with_its_voters_and_everything_is_read_and_written() {
+    let mut cluster = Alone::start_with("council-centre", &["--voters", "5"]);
+    let client = cluster.client("acme");
+    let load = Load::at_work(&cluster, &client, 100);
+    let status = cluster.status().unwrap();
+    let leads = leader(&status).unwrap();
+    let dc = status["voters"].as_array().unwrap().iter().find(|voter| voter["id"] == *leads).unwrap()["dc"]
+        .clone();
+    let nodes = NODES.into_iter().filter(|node| node.starts_with(dc.as_str().unwrap())).map(str::to_owned);
+    let lost: Vec<String> = voters(&status, |voter| voter["dc"] == dc).into_iter().chain(nodes).collect();
+    assert_eq!(lost.len(), 5, "{lost:?}");
+    lost.iter().for_each(|server| cluster.signal(server, Signal::KILL));
+    let killed = Instant::now();
+    let (next, after) = succession(&cluster, &leads, killed);
+    println!("row 5: {next} answers for {leads} {after:.1?} after its data centre died");
+    cluster.wait_for("every volume to take writes", |status| {
+        status["volumes"].as_array().unwrap().iter().all(|volume| volume["active"] == true)
+    });
+    println!("row 5: every volume is led {:.1?} after the loss; target 30 s", killed.elapsed());
+    cluster.block_on(load.goes_on(100));
+    let ledger = cluster.block_on(load.stop());
+    let (acknowledged, longest) = ledger.none_failed();
+    println!("row 5: {acknowledged} operations acknowledged, the longest took {longest:.1?}");
+    cluster.block_on(ledger.nothing_is_lost(&client));
+    lost.iter().for_each(|server| cluster.restart(server));
+    cluster.wait_for("the data centre's return", is_complete);
+    cluster.block_on(ledger.nothing_is_lost(&client));
+    cluster.nothing_panicked();
+}
+
+#[test]
+fn r011_after_every_voter_and_node_was_killed_at_once_everything_acknowledged_is_there() {
+    let mut cluster = Alone::start_with("council-all", &["--voters", "3"]);
+    let client = cluster.client("acme");
+    let load = Load::at_work(&cluster, &client, 150);
+    cluster.kill_everything();
+    let ledger = load.abandon();
+    let killed = Instant::now();
+    cluster.start_again();
+    println!("row 17: whole {:.1?} after every process was killed; target 5 min", killed.elapsed());
+    let client = cluster.client("acme");
+    cluster.block_on(ledger.nothing_is_lost(&client));
+    cluster.wait_for("all voters", is_complete);
+    cluster.nothing_panicked();
+}
+
+#[test]
+fn r037_the_witness_has_no_key_in_any_file() {
+    let cluster = Alone::start_with("council-keys", &["--voters", "3"]);
+    let files = |server: &str| {
+        let names = std::fs::read_dir(cluster.data(server)).unwrap();
+        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    assert!(files("p-a1").iter().any(|name| name == "signing.sealed"));
+    assert_eq!(files("w1"), ["log.redb"]);
+    let configuration = std::fs::read_to_string(cluster.configuration("w1")).unwrap();
+    assert!(!configuration.contains("master") && !configuration.contains("passphrase"), "{configuration}");
+    let log = std::fs::read(cluster.data("w1").join("log.redb")).unwrap();
+    let contains = |needle: &[u8]| log.windows(needle.len()).any(|window| window == needle);
+    assert!(contains(b"acme") && contains(b"globex"), "the witness keeps the whole log");
+}
