@@ -13,6 +13,7 @@ use trefoil_client::Profile;
 use trefoil_client::shell::ProfileRole;
 use trefoil_protocol::codec;
 use trefoil_protocol::ids::VolumeId;
+use trefoil_protocol::leader::DIAL_WITHIN;
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, ClusterStatus};
 use trefoil_transport::{
     Closed, Connection, Endpoint, Limits, OwnCertificate, Plane, TrustStore, local_address_for,
@@ -134,9 +135,11 @@ impl Admin {
         let (own, trust) = (Arc::clone(&self.own), Arc::clone(&self.trust));
         let endpoint = Endpoint::client(local_address_for(remote), own, trust, Limits::default())
             .map_err(Failure::failed)?;
-        match endpoint.connect(remote, Plane::Admin, None).await {
-            Ok(connection) => Ok((endpoint, connection)),
-            Err(error) => Err(Failure::unavailable(format!("the control plane: {error}"))),
+        let patience = if self.endpoints.len() > 1 { DIAL_WITHIN } else { ANSWER_WITHIN };
+        match timeout(patience, endpoint.connect(remote, Plane::Admin, None)).await {
+            Ok(Ok(connection)) => Ok((endpoint, connection)),
+            Ok(Err(error)) => Err(Failure::unavailable(format!("the control plane: {error}"))),
+            Err(_) => Err(Failure::unavailable(format!("the control plane: {remote} does not answer"))),
         }
     }
 }

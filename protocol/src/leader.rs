@@ -12,17 +12,22 @@ pub const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// before a lease that was renewed last by one who died is over.
 pub const SUSPECT_AFTER: Duration = Duration::from_millis(1_500);
 
+/// How long a voter may take to answer a dial, when there are others to ask.
+pub const DIAL_WITHIN: Duration = Duration::from_millis(1_000);
+
 /// The voters' addresses, and whom to ask now.
 #[derive(Clone, Debug)]
 pub struct LeaderSearch {
     addresses: Vec<SocketAddr>,
     current: usize,
+    /// Who was silent last: for a while others name it still.
+    doubted: Option<SocketAddr>,
 }
 
 impl LeaderSearch {
     /// Begins with the first of `addresses`.
     pub fn new(addresses: Vec<SocketAddr>) -> Self {
-        Self { addresses, current: 0 }
+        Self { addresses, current: 0, doubted: None }
     }
 
     /// Whom to ask; `None` if nobody is known.
@@ -44,19 +49,30 @@ impl LeaderSearch {
     /// first moves on.
     pub fn silent(&mut self, asked: SocketAddr) {
         if self.current() == Some(asked) {
-            self.current = (self.current + 1) % self.addresses.len();
+            self.doubted = Some(asked);
+            self.next();
         }
     }
 
-    /// `asked` does not lead; it named the leader, or does not know one.
+    /// `asked` answered, whatever it said.
+    pub fn answered(&mut self, asked: SocketAddr) {
+        self.doubted.take_if(|doubted| *doubted == asked);
+    }
+
+    /// `asked` does not lead; it named the leader, or does not know one. One that was silent just now
+    /// is not asked again because somebody has not noticed yet: its turn comes with everybody's.
     pub fn refused(&mut self, asked: SocketAddr, leader: Option<SocketAddr>) {
         if self.current() != Some(asked) {
             return;
         }
-        match leader.filter(|leader| *leader != asked) {
+        match leader.filter(|leader| *leader != asked && Some(*leader) != self.doubted) {
             Some(leader) => self.current = self.place_of(leader),
-            None => self.silent(asked),
+            None => self.next(),
         }
+    }
+
+    fn next(&mut self) {
+        self.current = (self.current + 1) % self.addresses.len();
     }
 
     /// A voter that joined later is remembered.
@@ -92,5 +108,19 @@ mod tests {
         search.refused(at(2), Some(at(9)));
         assert_eq!((search.current(), search.len()), (Some(at(9)), 4));
         assert_eq!(LeaderSearch::new(Vec::new()).current(), None);
+    }
+
+    #[test]
+    fn a_voter_that_was_silent_is_not_believed_to_lead_before_its_turn() {
+        let mut search = LeaderSearch::new(vec![at(1), at(2), at(3)]);
+        search.silent(at(1));
+        search.refused(at(2), Some(at(1)));
+        assert_eq!(search.current(), Some(at(3)), "the second has not noticed yet");
+        search.refused(at(3), Some(at(1)));
+        assert_eq!(search.current(), Some(at(1)), "its turn comes");
+        search.answered(at(1));
+        search.refused(at(1), Some(at(2)));
+        search.refused(at(2), Some(at(1)));
+        assert_eq!(search.current(), Some(at(1)), "it answers again");
     }
 }

@@ -147,6 +147,7 @@ impl Storage {
             Message::ControlAnswer(ticket, answer) => {
                 // Too late an answer was given up already.
                 if let Some(Asked { voter, .. }) = self.asked.remove(&ticket) {
+                    self.leader.answered(voter);
                     self.remember(&answer);
                     if let ControlAnswer::Refused(ControlRefusal::NotLeader { leader }) = &*answer {
                         self.leader.refused(voter, leader.map(|leader| leader.control));

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{sleep, timeout};
 use trefoil_protocol::codec;
-use trefoil_protocol::leader::{ANSWER_WITHIN, LeaderSearch, SUSPECT_AFTER};
+use trefoil_protocol::leader::{ANSWER_WITHIN, DIAL_WITHIN, LeaderSearch, SUSPECT_AFTER};
 use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, ControlRequest, News};
 use trefoil_transport::{Connection, Endpoint, Plane};
 
@@ -94,6 +94,9 @@ impl Shared {
         let voter = self.leader.borrow().current()?;
         let asked_at = Instant::now();
         let answer = self.ask_suspiciously(request, voter, asked_at).await;
+        if answer.is_some() {
+            self.leader.borrow_mut().answered(voter);
+        }
         match &answer {
             Some(ControlAnswer::Refused(ControlRefusal::NotLeader { leader })) => {
                 self.leader.borrow_mut().refused(voter, leader.map(|leader| leader.control));
@@ -151,17 +154,22 @@ impl Shared {
         if let Some(connection) = self.live(voter) {
             return Some(connection);
         }
-        match self.endpoint.connect(voter, Plane::Control, None).await {
-            Ok(connection) => {
+        if self.leader.borrow().current() != Some(voter) {
+            return None; // Somebody dialled it meanwhile, in vain.
+        }
+        let dialled = timeout(DIAL_WITHIN, self.endpoint.connect(voter, Plane::Control, None));
+        let failure = match dialled.await {
+            Ok(Ok(connection)) => {
                 let kept = Kept { voter, connection: connection.clone(), heard_at: Instant::now() };
                 self.kept.replace(Some(kept));
-                Some(connection)
+                return Some(connection);
             }
-            Err(error) => {
-                tracing::debug!(%voter, %error, "control plane not reached");
-                None
-            }
-        }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer".to_owned(),
+        };
+        tracing::debug!(%voter, failure, "control plane not reached");
+        self.leader.borrow_mut().silent(voter);
+        None
     }
 
     fn live(&self, voter: SocketAddr) -> Option<Connection> {
