@@ -127,7 +127,7 @@ impl LocalCluster {
     /// Starts a server of this cluster if it does not run. Must be called on the main thread.
     pub(crate) fn start_if_missing(&mut self, name: &str) -> Verdict {
         let is_node = self.plan.nodes.iter().any(|node| node.id == name);
-        if !is_node && self.plan.placement.id != name {
+        if !is_node && !self.plan.is_placement(name) {
             return Err(Failure::not_found(format!("there is no server {name}")));
         }
         if processes::is_running(&self.layout, name) { Ok(()) } else { self.start(name) }
