@@ -134,7 +134,7 @@ impl StatusView {
         let objects_short_of_copies = short + unreported;
         let both = status.volumes.iter().all(|volume| volume.protection == Protection::BothDcs);
         let links = link_views(status);
-        let linked = links.iter().all(|link| matches!(link.state, "up" | "unknown"));
+        let linked = links.iter().all(|link| matches!(link.state, "up" | "drained" | "unknown"));
         let up = status.nodes.iter().all(|node| node.state == NodeState::Up);
         let whole = volumes.iter().all(VolumeView::whole);
         let heard = status.voters.iter().all(|voter| voter.reachable);
@@ -383,6 +383,7 @@ fn link_views(status: &ClusterStatus) -> Vec<LinkView> {
         let reports = status.links.iter().flatten().filter(|report| report.link == link);
         match reports.fold((0, 0), |sum, report| (sum.0 + report.healthy, sum.1 + report.silent)) {
             (0, 0) => "unknown",
+            (_, 0) if status.drained.contains(&link) => "drained",
             (_, 0) => "up",
             (0, _) => "cut",
             _ => "degraded",

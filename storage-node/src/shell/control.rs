@@ -66,7 +66,7 @@ impl Control {
         tokio::task::spawn_local(async move {
             let answer = shared.ask_in_turn(&request).await.ok_or(ControlUnreachable);
             if let Some(news) = answer.as_ref().ok().and_then(news_of) {
-                driver.peers().learn(&news.nodes);
+                driver.peers().learn(news);
             }
             driver.handle(Event::Control { ticket, answer });
         });

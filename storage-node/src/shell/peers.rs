@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use trefoil_protocol::codec;
 use trefoil_protocol::config::{NodeEntry, NodeState};
 use trefoil_protocol::ids::{DcId, LinkId, NodeId, UploadId, VersionId};
-use trefoil_protocol::message::control::LinkReport;
+use trefoil_protocol::message::control::{LinkReport, News};
 use trefoil_protocol::message::peer::{PeerBody, PeerMessage};
 use trefoil_transport::{
     Bulk, CloseReason, Connection, Frame, Identity, Lane as Queue, PeerIdentity, PeerLinks, PeerPath, Plane,
@@ -119,10 +119,10 @@ impl Peers {
         self.inbox.lock().await.recv().await.expect("the inbox's task lives as long as the node")
     }
 
-    /// Takes over what the control plane says about nodes: opens links to new peers, and opens them
-    /// anew where addresses changed.
-    pub(super) fn learn(&self, nodes: &[NodeEntry]) {
-        for node in nodes.iter().filter(|node| node.node != self.own) {
+    /// Takes over what the control plane says about nodes and links: opens links to new peers, opens
+    /// them anew where addresses changed, and spares those that are drained.
+    pub(super) fn learn(&self, news: &News) {
+        for node in news.nodes.iter().filter(|node| node.node != self.own) {
             let addresses = self.addresses_of(node);
             let mut known = self.known.borrow_mut();
             let peer = known.entry(node.node).or_insert_with(|| self.open(node, addresses.clone()));
@@ -130,6 +130,15 @@ impl Peers {
                 *peer = self.open(node, addresses);
             }
             peer.up = node.state == NodeState::Up;
+        }
+        for peer in self.known.borrow().values() {
+            for link in LinkId::ALL {
+                match (peer.links.health(link).drained, news.drained.contains(&link)) {
+                    (false, true) => peer.links.drain(link),
+                    (true, false) => peer.links.restore(link),
+                    (false, false) | (true, true) => {}
+                }
+            }
         }
     }
 

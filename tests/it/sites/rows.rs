@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use super::history::Contest;
 use super::net::{Site, Wire};
@@ -68,6 +69,34 @@ fn r043_row_07_a_link_is_cut_both_ways_and_one_way_and_no_request_fails() {
         }
         contest.none_failed();
         sites.wait_for("a whole cluster", is_whole);
+        contest.judge(sites, &client);
+    });
+}
+
+#[test]
+fn a_drained_link_carries_probes_and_is_fallen_back_on() {
+    on_sites("sites-drained", |sites| {
+        let client = sites.client("acme");
+        let contest = Contest::start(sites, &client);
+        let link = |state: &'static str| move |status: &Value| status["links"][0]["state"] == state;
+        sites.operator(&["link", "drain", "1", "--yes"]).held();
+        sites.wait_for("a drained link", link("drained"));
+        // Nodes hear it within a second; what was under way is over by then.
+        contest.goes_on(Instant::now() + Duration::from_secs(2), ENOUGH);
+        let before = Wire::LINKS.map(|wire| sites.net.carried(wire).bytes);
+        contest.goes_on(Instant::now(), 2 * ENOUGH);
+        let after = Wire::LINKS.map(|wire| sites.net.carried(wire).bytes);
+        let carried = [after[0] - before[0], after[1] - before[1]];
+        println!("link 1 drained: it carried {} bytes, link 2 {}", carried[0], carried[1]);
+        assert!(10 * carried[0] < carried[1], "{carried:?}");
+        let fault = Instant::now();
+        sites.net.cut(Wire::Link2);
+        contest.goes_on(fault, ENOUGH);
+        tell("link 1 drained, link 2 cut", &contest, fault, "3 s");
+        sites.net.mend();
+        sites.operator(&["link", "restore", "1", "--yes"]).held();
+        sites.wait_for("two links", link("up"));
+        contest.none_failed();
         contest.judge(sites, &client);
     });
 }
