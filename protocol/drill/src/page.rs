@@ -8,7 +8,7 @@ use crate::picture::picture;
 use crate::report::{Place, Report, Verification};
 
 /// The style of a page.
-pub const STYLE: &str = "body{font:14px/1.4 sans-serif;margin:2em auto;max-width:1200px;color:#222;background:#fff}\
+pub const STYLE: &str = "body{font:14px/1.4 sans-serif;margin:2em auto;max-width:1200px;padding:0 1em;color:#222;background:#fff}\
 table{border-collapse:collapse;margin:.5em 0 1.5em}td,th{padding:.25em .9em;border-bottom:1px solid #ddd;\
 text-align:left;vertical-align:top}th{color:#555;font-weight:normal}.held{color:#2e7d32}.bad{color:#b3261e}\
 svg{max-width:100%;height:auto;border:1px solid #ddd}pre{background:#f6f6f6;padding:1em;overflow-x:auto;\
@@ -42,7 +42,7 @@ pub fn section(report: &Report) -> String {
     list(&mut html, "Notes", report.notes.iter().map(String::as_str));
     let errors = report.errors.iter().map(|error| format!("{} s {}", Seconds(error.at_ns), error.what));
     let errors: Vec<String> = errors.collect();
-    list(&mut html, "What clients were told that was no answer", errors.iter().map(String::as_str));
+    list(&mut html, "What was refused, or had no answer", errors.iter().map(String::as_str));
     add(&mut html, format_args!("<h2>The file</h2><pre>{}</pre>", escaped(&report.file)));
     html
 }

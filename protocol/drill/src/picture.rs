@@ -238,7 +238,7 @@ impl Svg {
         if errors.is_empty() {
             return;
         }
-        self.words(LEFT - 8, self.y + 12, "#333", "end", "errors");
+        self.words(LEFT - 8, self.y + 12, "#333", "end", "refused");
         let (top, bottom) = (self.y, self.y + LANE - 5);
         for error in errors {
             let (x, what, at) = (self.at(error.at_ns), escaped(&error.what), Seconds(error.at_ns));

@@ -1,5 +1,5 @@
 //! What happened when, for people: each volume's configurations, who served it, which faults struck,
-//! what clients were told that was no answer. Kept beside a run; nothing judges by it.
+//! what was refused or had no answer. Kept beside a run; nothing judges by it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
