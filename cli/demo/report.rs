@@ -113,7 +113,7 @@ fn in_words(summary: &Summary) -> String {
     format!(
         "\n{}\n\n{verdict}: {} objects acknowledged, {} lost, {:.0} s.\n\
          One placement process stood in for the third site. It was restarted; its loss for good is not part of this\n\
-         show: a control plane of several processes over three sites is to come.",
+         show: `trefoil dev --voters 5` runs a control plane over both data centres and a third site.",
         output::table(&["STEP", "RESULT", "LONGEST WAIT", "TOOK"], rows),
         summary.acknowledged,
         summary.lost,
