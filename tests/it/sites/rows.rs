@@ -15,6 +15,20 @@ use crate::outside::{NODES, PLACEMENT, is_whole};
 /// Operations of every client after a fault: enough to reach every volume.
 const ENOUGH: usize = 25;
 
+/// Runs a test with clients at work. Afterwards no request has failed, every volume has its three
+/// copies, and one order explains what the clients saw.
+fn under_load(name: &str, test: impl FnOnce(&mut Sites, &Contest) + Send) {
+    on_sites(name, |sites| {
+        let client = sites.client("acme");
+        let contest = Contest::start(sites, &client);
+        test(sites, &contest);
+        sites.wait_for("a whole cluster", is_whole);
+        contest.goes_on(Instant::now(), ENOUGH);
+        contest.none_failed();
+        contest.judge(sites, &client);
+    });
+}
+
 /// Tells what was measured beside what was aimed at.
 fn tell(row: &str, contest: &Contest, fault: Instant, target: &str) {
     let pause = contest.pause(fault);
@@ -48,14 +62,12 @@ fn led_elsewhere(sites: &Sites, dc: &str) {
 
 #[test]
 fn r043_row_07_a_link_is_cut_both_ways_and_one_way_and_no_request_fails() {
-    on_sites("sites-row-07", |sites| {
-        let client = sites.client("acme");
-        let contest = Contest::start(sites, &client);
+    under_load("sites-row-07", |sites, contest| {
         for wire in Wire::LINKS {
             let fault = Instant::now();
             sites.net.cut(wire);
             contest.goes_on(fault, ENOUGH);
-            tell(&format!("row 7, {wire:?} cut"), &contest, fault, "3 s");
+            tell(&format!("row 7, {wire:?} cut"), contest, fault, "3 s");
             sites.net.mend();
             contest.goes_on(Instant::now(), ENOUGH);
         }
@@ -63,21 +75,16 @@ fn r043_row_07_a_link_is_cut_both_ways_and_one_way_and_no_request_fails() {
             let fault = Instant::now();
             sites.net.cut_towards(site, Wire::Link1);
             contest.goes_on(fault, ENOUGH);
-            tell(&format!("row 7, link 1 deaf towards {site:?}"), &contest, fault, "3 s");
+            tell(&format!("row 7, link 1 deaf towards {site:?}"), contest, fault, "3 s");
             sites.net.mend();
             contest.goes_on(Instant::now(), ENOUGH);
         }
-        contest.none_failed();
-        sites.wait_for("a whole cluster", is_whole);
-        contest.judge(sites, &client);
     });
 }
 
 #[test]
 fn a_drained_link_carries_probes_and_is_fallen_back_on() {
-    on_sites("sites-drained", |sites| {
-        let client = sites.client("acme");
-        let contest = Contest::start(sites, &client);
+    under_load("sites-drained", |sites, contest| {
         let link = |state: &'static str| move |status: &Value| status["links"][0]["state"] == state;
         sites.operator(&["link", "drain", "1", "--yes"]).held();
         sites.wait_for("a drained link", link("drained"));
@@ -92,40 +99,32 @@ fn a_drained_link_carries_probes_and_is_fallen_back_on() {
         let fault = Instant::now();
         sites.net.cut(Wire::Link2);
         contest.goes_on(fault, ENOUGH);
-        tell("link 1 drained, link 2 cut", &contest, fault, "3 s");
+        tell("link 1 drained, link 2 cut", contest, fault, "3 s");
         sites.net.mend();
         sites.operator(&["link", "restore", "1", "--yes"]).held();
         sites.wait_for("two links", link("up"));
-        contest.none_failed();
-        contest.judge(sites, &client);
     });
 }
 
 #[test]
 fn rows_05_and_06_either_data_centre_dies_and_comes_back() {
-    on_sites("sites-row-05", |sites| {
-        let client = sites.client("acme");
-        let contest = Contest::start(sites, &client);
+    under_load("sites-row-05", |sites, contest| {
         for dc in ["b", "a"] {
             let fault = Instant::now();
             sites.kill(&nodes_of(dc));
             contest.goes_on(fault, ENOUGH);
-            tell(&format!("rows 5 and 6, {dc} killed"), &contest, fault, "30 s, writes 60 s");
+            tell(&format!("rows 5 and 6, {dc} killed"), contest, fault, "30 s, writes 60 s");
             let status = sites.status().unwrap();
             assert_eq!((&status["healthy"], &status["protection"]), (&false.into(), &"SingleDc".into()));
             nodes_of(dc).into_iter().for_each(|node| sites.begin(node));
             sites.wait_for("a whole cluster", is_whole);
         }
-        contest.none_failed();
-        contest.judge(sites, &client);
     });
 }
 
 #[test]
 fn row_11_an_isolated_data_centre_serves_nothing_stale() {
-    on_sites("sites-row-11", |sites| {
-        let client = sites.client("acme");
-        let contest = Contest::start(sites, &client);
+    under_load("sites-row-11", |sites, contest| {
         let fault = Instant::now();
         // Its clients still reach it: whatever it said to them now would be stale.
         for wire in [Wire::Link1, Wire::Link2, Wire::WA] {
@@ -133,37 +132,25 @@ fn row_11_an_isolated_data_centre_serves_nothing_stale() {
         }
         contest.goes_on(fault, ENOUGH);
         led_elsewhere(sites, "a");
-        tell("row 11", &contest, fault, "30 s");
+        tell("row 11", contest, fault, "30 s");
         sites.net.mend();
-        sites.wait_for("a whole cluster", is_whole);
-        contest.goes_on(Instant::now(), ENOUGH);
-        contest.none_failed();
-        contest.judge(sites, &client);
     });
 }
 
 #[test]
 fn row_08_both_links_are_cut_and_one_side_goes_on() {
-    on_sites("sites-row-08", |sites| {
-        let client = sites.client("acme");
-        let contest = Contest::start(sites, &client);
+    under_load("sites-row-08", |sites, contest| {
         let fault = Instant::now();
         Wire::LINKS.into_iter().for_each(|wire| sites.net.cut(wire));
         contest.goes_on(fault, ENOUGH);
-        tell("row 8", &contest, fault, "30 s");
+        tell("row 8", contest, fault, "30 s");
         sites.net.mend();
-        sites.wait_for("a whole cluster", is_whole);
-        contest.goes_on(Instant::now(), ENOUGH);
-        contest.none_failed();
-        contest.judge(sites, &client);
     });
 }
 
 #[test]
 fn row_10_without_a_control_plane_nothing_is_answered_once_leases_are_over() {
-    on_sites("sites-row-10", |sites| {
-        let client = sites.client("acme");
-        let contest = Contest::start(sites, &client);
+    under_load("sites-row-10", |sites, contest| {
         let fault = Instant::now();
         [Wire::WA, Wire::WB].into_iter().for_each(|wire| sites.net.cut(wire));
         // A lease is six seconds from when its renewal was sent.
@@ -173,18 +160,13 @@ fn row_10_without_a_control_plane_nothing_is_answered_once_leases_are_over() {
         assert_eq!(contest.answered_since(over), 0, "somebody answers without a lease");
         sites.net.mend();
         contest.goes_on(over, ENOUGH);
-        tell("row 10, the third site cut off for 12 s", &contest, fault, "manual: until it is back");
-        sites.wait_for("a whole cluster", is_whole);
-        contest.none_failed();
-        contest.judge(sites, &client);
+        tell("row 10, the third site cut off for 12 s", contest, fault, "manual: until it is back");
     });
 }
 
 #[test]
 fn row_12_two_nodes_that_cannot_hear_each_other_cost_no_request() {
-    on_sites("sites-row-12", |sites| {
-        let client = sites.client("acme");
-        let contest = Contest::start(sites, &client);
+    under_load("sites-row-12", |sites, contest| {
         let fault = Instant::now();
         let [one, other] = primary_and_far_member(sites);
         for link in 0..2 {
@@ -195,57 +177,40 @@ fn row_12_two_nodes_that_cannot_hear_each_other_cost_no_request() {
         contest.goes_on(fault, ENOUGH);
         tell(
             &format!("row 12, {one} leads a volume and cannot hear its member {other}"),
-            &contest,
+            contest,
             fault,
             "20 s",
         );
         sites.net.mend();
-        contest.goes_on(Instant::now(), ENOUGH);
-        sites.wait_for("a whole cluster", is_whole);
-        contest.none_failed();
-        contest.judge(sites, &client);
     });
 }
 
 #[test]
 fn row_13_a_link_that_has_become_narrow_is_avoided() {
-    on_sites("sites-row-13", |sites| {
-        let client = sites.client("acme");
-        let contest = Contest::start(sites, &client);
+    under_load("sites-row-13", |sites, contest| {
         let fault = Instant::now();
         sites.net.narrow(Wire::Link1, 500_000);
         contest.goes_on(fault, ENOUGH);
-        tell("row 13, link 1 at 0.5 Mbit/s", &contest, fault, "30 s");
+        tell("row 13, link 1 at 0.5 Mbit/s", contest, fault, "30 s");
         sites.net.widen(Wire::Link1);
-        contest.goes_on(Instant::now(), ENOUGH);
-        sites.wait_for("a whole cluster", is_whole);
-        contest.none_failed();
-        contest.judge(sites, &client);
     });
 }
 
 #[test]
 fn row_17_everything_loses_power_and_everything_acknowledged_is_there() {
-    on_sites("sites-row-17", |sites| {
-        let client = sites.client("acme");
-        let contest = Contest::start(sites, &client);
+    under_load("sites-row-17", |sites, contest| {
         let fault = Instant::now();
         let all: Vec<&str> = NODES.into_iter().chain([PLACEMENT]).collect();
         sites.kill(&all);
         all.iter().for_each(|server| sites.begin(server));
         contest.goes_on(fault, ENOUGH);
-        tell("row 17", &contest, fault, "5 min for 10^6 objects a node");
-        sites.wait_for("a whole cluster", is_whole);
-        contest.none_failed();
-        contest.judge(sites, &client);
+        tell("row 17", contest, fault, "5 min for 10^6 objects a node");
     });
 }
 
 #[test]
 fn r020_row_20_nodes_that_stood_still_say_nothing_stale() {
-    on_sites("sites-row-20", |sites| {
-        let client = sites.client("acme");
-        let contest = Contest::start(sites, &client);
+    under_load("sites-row-20", |sites, contest| {
         for node in ["a1", "b2"] {
             let fault = Instant::now();
             sites.signal(node, Signal::STOP);
@@ -253,11 +218,9 @@ fn r020_row_20_nodes_that_stood_still_say_nothing_stale() {
             std::thread::sleep(Duration::from_secs(18));
             sites.signal(node, Signal::CONT);
             contest.goes_on(fault, ENOUGH);
-            tell(&format!("row 20, {node} stood still for 18 s"), &contest, fault, "L + grace = 13 s");
+            tell(&format!("row 20, {node} stood still for 18 s"), contest, fault, "L + grace = 13 s");
             sites.wait_for("a whole cluster", is_whole);
         }
-        contest.none_failed();
-        contest.judge(sites, &client);
     });
 }
 
