@@ -28,7 +28,7 @@ struct Look {
     copies: u64,
     wrong: Option<Wrong>,
     damaged: Vec<String>,
-    unreadable: Option<String>,
+    unreadable: Vec<String>,
 }
 
 /// Looks at every key of the books.
@@ -81,7 +81,7 @@ async fn look(client: &Client, key: &ObjectKey, entry: &Entry) -> Look {
             }
         }
         Err(error @ ReadError::Integrity(_)) => look.wrong = Some(Wrong::Lost(format!("{key}: {error}"))),
-        Err(error) => look.unreadable = Some(format!("{key}: {error}")),
+        Err(error) => look.unreadable.push(format!("{key}: {error}")),
     }
     look
 }
@@ -90,7 +90,7 @@ impl Look {
     async fn at_copies(&mut self, client: &Client, key: &ObjectKey) {
         let head = match client.head(key).await {
             Ok(head) => head,
-            Err(error) => return self.unreadable = Some(format!("{key}: {error}")),
+            Err(error) => return self.unreadable.push(format!("{key}: {error}")),
         };
         let copies = &head.view.copies;
         let centres: std::collections::BTreeSet<_> = copies.iter().map(|copy| copy.dc).collect();
@@ -101,6 +101,10 @@ impl Look {
         for copy in copies {
             match at_copy(client, &head, copy.node).await {
                 Ok(()) => self.copies += 1,
+                // Who cannot be asked has said nothing about the copy.
+                Err(error @ ReadError::Unavailable(_)) => {
+                    self.unreadable.push(format!("{key} at {}: {error}", copy.node));
+                }
                 Err(error) => self.damaged.push(format!("{key} at {}: {error}", copy.node)),
             }
         }

@@ -12,7 +12,8 @@ use trefoil_transport::RecvStream;
 
 use super::client::Inner;
 use super::download::Head;
-use crate::core::{Parts, Peer};
+use super::drive::Halt;
+use crate::core::{Failed, Parts, Peer};
 use crate::failure::{Damage, ReadError, Trouble};
 
 /// Reads the copy that `node` holds of the version that `head` describes, and checks every byte of it.
@@ -29,7 +30,7 @@ async fn check_patiently(inner: &Inner, head: &Head, node: NodeId) -> Result<(),
         inner.network.volume_of(&head.key).ok_or(ReadError::Unavailable(Trouble::NoRoute))?;
     let peer = Peer::Node(node);
     let reply = inner.network.ask_once(peer, TenantRequest { volume, epoch, call }).await;
-    let reply = reply.map_err(|_| ReadError::Unavailable(Trouble::Lost(peer)))?;
+    let reply = reply.map_err(|halt| ReadError::Unavailable(trouble(halt, peer)))?;
     let view = match reply.response {
         Ok(TenantAnswer::Object(view)) => view,
         Ok(_) => return Err(Damage::Answer("a get is answered by an object").into()),
@@ -49,6 +50,14 @@ async fn check_patiently(inner: &Inner, head: &Head, node: NodeId) -> Result<(),
         return Err(Damage::Answer("the sealed bytes do not lead to their root").into());
     }
     Ok(())
+}
+
+fn trouble(halt: Halt, peer: Peer) -> Trouble {
+    match halt {
+        Halt::Failed(Failed::Denied) => Trouble::Denied,
+        Halt::Failed(Failed::Unreachable) => Trouble::Unreachable(peer),
+        Halt::Failed(Failed::Lost) | Halt::Aborted => Trouble::Lost(peer),
+    }
 }
 
 /// Sealed bytes of one copy as they come.

@@ -79,7 +79,7 @@ impl Network {
 
     /// Asks one peer, once.
     pub(super) async fn ask_once(&self, peer: Peer, request: TenantRequest) -> Result<Reply, Halt> {
-        self.exchange(peer, request, Bytes::new()).await
+        self.explained(peer, self.exchange(peer, request, Bytes::new())).await
     }
 
     /// The volume of a key and its epoch, as far as is known.
