@@ -1,13 +1,10 @@
 //! What is looked at when all is healed: that everything acknowledged is there, that what was deleted is not, and every
 //! copy of every object, each read from its own node.
 
-use std::time::{Duration, Instant};
-
 use indicatif::ProgressBar;
 use tokio::task::JoinSet;
 use trefoil_client::{Client, ReadError};
 use trefoil_drill::Verification;
-use trefoil_protocol::ids::NodeId;
 use trefoil_protocol::key::ObjectKey;
 
 use super::book::{Book, Entry, Value, Wrong};
@@ -18,9 +15,6 @@ const AT_ONCE: usize = 8;
 
 /// Copies of every object.
 const COPIES: usize = 3;
-
-/// A node that cannot answer at the moment is asked again for so long.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What was found of one object.
 #[derive(Default)]
@@ -99,7 +93,7 @@ impl Look {
             self.damaged.push(format!("{key} has {count} copies in {centres} data centres"));
         }
         for copy in copies {
-            match at_copy(client, &head, copy.node).await {
+            match client.check_copy(&head, copy.node).await {
                 Ok(()) => self.copies += 1,
                 // Who cannot be asked has said nothing about the copy.
                 Err(error @ ReadError::Unavailable(_)) => {
@@ -107,18 +101,6 @@ impl Look {
                 }
                 Err(error) => self.damaged.push(format!("{key} at {}: {error}", copy.node)),
             }
-        }
-    }
-}
-
-async fn at_copy(client: &Client, head: &trefoil_client::shell::Head, node: NodeId) -> Result<(), ReadError> {
-    let began = Instant::now();
-    loop {
-        match client.check_copy(head, node).await {
-            Err(ReadError::Unavailable(_)) if began.elapsed() < PATIENCE => {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-            done => return done,
         }
     }
 }

@@ -34,6 +34,8 @@ pub enum Whom {
     /// An in-sync replica that is not the one that [`Whom::NearestTo`] this data centre, or without one
     /// [`Whom::PrimaryOf`], would name; from the first trouble on, the primary.
     AnotherOf(Option<DcId>, ObjectKey),
+    /// This very node, about a copy of the key's that it holds.
+    Holder(NodeId, ObjectKey),
     /// Any endpoint or node.
     Informant,
     /// The custodian.
@@ -304,7 +306,10 @@ impl Courier {
 
     fn holder(&self, routes: &RouteCache) -> Option<(NodeId, VolumeId, Epoch)> {
         let config = match &self.whom {
-            Whom::PrimaryOf(key) | Whom::NearestTo(_, key) | Whom::AnotherOf(_, key) => routes.volume_of(key),
+            Whom::PrimaryOf(key)
+            | Whom::NearestTo(_, key)
+            | Whom::AnotherOf(_, key)
+            | Whom::Holder(_, key) => routes.volume_of(key),
             Whom::PrimaryOfSlot(slot) => routes.slot(*slot),
             Whom::Informant | Whom::Custodian => None,
         }?;
@@ -317,6 +322,7 @@ impl Courier {
                 let nearest = others().find(|member| Some(member.dc) == *dc).or(others().next());
                 nearest.map(|member| member.node).or(config.primary)
             }
+            Whom::Holder(node, _) => Some(*node),
             _ => config.primary,
         }?;
         Some((node, config.volume, config.epoch))
@@ -446,8 +452,13 @@ impl Courier {
             // A replica may lag behind what the primary told; its "no" means nothing yet.
             return self.troubled(now, Trouble::Refused(to, refusal));
         }
-        let is_final = matches!(self.whom, Whom::PrimaryOf(_) | Whom::PrimaryOfSlot(_))
-            && (!refusal.retryable() || refusal == Refusal::Changed);
+        let is_final = match self.whom {
+            Whom::PrimaryOf(_) | Whom::PrimaryOfSlot(_) => {
+                !refusal.retryable() || refusal == Refusal::Changed
+            }
+            Whom::Holder(..) => refusal == Refusal::Changed,
+            _ => false,
+        };
         if is_final {
             return Some(Verdict::Refused(refusal));
         }

@@ -5,37 +5,39 @@ use bytes::Bytes;
 use tokio::time::timeout;
 use trefoil_protocol::codec;
 use trefoil_protocol::ids::NodeId;
-use trefoil_protocol::message::tenant::{
-    DataPart, Refusal, Selector, TenantAnswer, TenantCall, TenantRequest, Want,
-};
-use trefoil_transport::RecvStream;
+use trefoil_protocol::message::tenant::{DataPart, Selector, TenantAnswer, TenantCall, Want};
+use trefoil_transport::{Frame, RecvStream};
 
 use super::client::Inner;
 use super::download::Head;
-use super::drive::Halt;
-use crate::core::{Failed, Parts, Peer};
+use super::network::Answered;
+use crate::core::{Parts, Peer, Whom};
 use crate::failure::{Damage, ReadError, Trouble};
 
 /// Reads the copy that `node` holds of the version that `head` describes, and checks every byte of it.
 pub(super) async fn check(inner: &Inner, head: &Head, node: NodeId) -> Result<(), ReadError> {
-    let silence = inner.network.patience.silence_max;
-    let silent = |_| ReadError::Unavailable(Trouble::Silent(Peer::Node(node)));
-    timeout(silence, check_patiently(inner, head, node)).await.map_err(silent)?
+    let network = &inner.network;
+    let deadline = network.clock.now() + network.patience.deadline;
+    loop {
+        match check_once(inner, head, node).await {
+            // The stream broke in the middle: from the beginning, over a new connection.
+            Err(ReadError::Unavailable(Trouble::Lost(peer) | Trouble::Silent(peer)))
+                if network.clock.now() < deadline =>
+            {
+                network.connections.suspect(peer);
+            }
+            done => return done,
+        }
+    }
 }
 
-async fn check_patiently(inner: &Inner, head: &Head, node: NodeId) -> Result<(), ReadError> {
+async fn check_once(inner: &Inner, head: &Head, node: NodeId) -> Result<(), ReadError> {
     let selector = Selector::Version(head.view.upload.version);
     let call = TenantCall::Get { key: head.key.clone(), selector, want: Want::Whole };
-    let (volume, epoch) =
-        inner.network.volume_of(&head.key).ok_or(ReadError::Unavailable(Trouble::NoRoute))?;
-    let peer = Peer::Node(node);
-    let reply = inner.network.ask_once(peer, TenantRequest { volume, epoch, call }).await;
-    let reply = reply.map_err(|halt| ReadError::Unavailable(trouble(halt, peer)))?;
-    let view = match reply.response {
-        Ok(TenantAnswer::Object(view)) => view,
-        Ok(_) => return Err(Damage::Answer("a get is answered by an object").into()),
-        Err(Refusal::Changed) => return Err(ReadError::Changed),
-        Err(refusal) => return Err(ReadError::Unavailable(Trouble::Refused(peer, refusal))),
+    let Answered { answer, bulk, rest } =
+        inner.network.ask(Whom::Holder(node, head.key.clone()), call).await?;
+    let TenantAnswer::Object(view) = answer else {
+        return Err(Damage::Answer("a get is answered by an object").into());
     };
     if (view.upload, view.root, view.sealed_length)
         != (head.view.upload, head.view.root, head.view.sealed_length)
@@ -44,20 +46,24 @@ async fn check_patiently(inner: &Inner, head: &Head, node: NodeId) -> Result<(),
     }
     let mut copy =
         Copy { parts: Parts::whole(view.root, view.sealed_length)?, hasher: blake3::Hasher::new() };
-    copy.take(DataPart { first: 0, proof: None, last: false }, reply.bulk)?;
-    copy.take_all(reply.rest, peer).await?;
+    copy.take(DataPart { first: 0, proof: None, last: false }, bulk)?;
+    let mut rest = rest;
+    while !copy.parts.is_complete() {
+        let frame = next_frame(inner, rest.as_mut(), Peer::Node(node)).await?;
+        let part = codec::from_slice(&frame.body).map_err(|_| Damage::Answer("leaves come in data parts"))?;
+        copy.take(part, frame.bulk)?;
+    }
     if copy.hasher.finalize().as_bytes() != &view.root.0 {
         return Err(Damage::Answer("the sealed bytes do not lead to their root").into());
     }
     Ok(())
 }
 
-fn trouble(halt: Halt, peer: Peer) -> Trouble {
-    match halt {
-        Halt::Failed(Failed::Denied) => Trouble::Denied,
-        Halt::Failed(Failed::Unreachable) => Trouble::Unreachable(peer),
-        Halt::Failed(Failed::Lost) | Halt::Aborted => Trouble::Lost(peer),
-    }
+async fn next_frame(inner: &Inner, rest: Option<&mut RecvStream>, peer: Peer) -> Result<Frame, ReadError> {
+    let rest = rest.ok_or(ReadError::Unavailable(Trouble::Lost(peer)))?;
+    let read = timeout(inner.network.patience.silence_max, rest.read_frame()).await;
+    let frame = read.map_err(|_| ReadError::Unavailable(Trouble::Silent(peer)))?;
+    frame.ok().flatten().ok_or(ReadError::Unavailable(Trouble::Lost(peer)))
 }
 
 /// Sealed bytes of one copy as they come.
@@ -73,17 +79,6 @@ impl Copy {
         }
         if let Some(sealed) = self.parts.accept(part, bulk)? {
             self.hasher.update(&sealed);
-        }
-        Ok(())
-    }
-
-    async fn take_all(&mut self, mut rest: RecvStream, peer: Peer) -> Result<(), ReadError> {
-        while !self.parts.is_complete() {
-            let frame = rest.read_frame().await.ok().flatten();
-            let frame = frame.ok_or(ReadError::Unavailable(Trouble::Lost(peer)))?;
-            let part =
-                codec::from_slice(&frame.body).map_err(|_| Damage::Answer("leaves come in data parts"))?;
-            self.take(part, frame.bulk)?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{sleep, timeout};
 use trefoil_protocol::codec;
-use trefoil_protocol::ids::{DcId, Epoch, VolumeId};
+use trefoil_protocol::ids::DcId;
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::{Refusal, TenantAnswer, TenantCall, TenantRequest, UploadPart};
 use trefoil_transport::{RecvStream, SendStream, Urgency};
@@ -75,17 +75,6 @@ impl Network {
         let answer = output.answer?;
         pace.answered(output.after);
         Ok(Answered { answer, bulk, rest })
-    }
-
-    /// Asks one peer, once.
-    pub(super) async fn ask_once(&self, peer: Peer, request: TenantRequest) -> Result<Reply, Halt> {
-        self.explained(peer, self.exchange(peer, request, Bytes::new())).await
-    }
-
-    /// The volume of a key and its epoch, as far as is known.
-    pub(super) fn volume_of(&self, key: &ObjectKey) -> Option<(VolumeId, Epoch)> {
-        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        routes.volume_of(key).map(|volume| (volume.volume, volume.epoch))
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {

@@ -211,3 +211,19 @@ fn who_told_the_route_last_is_asked_first_until_it_fails() {
         rig.route(&view(vec![volume(0, 1, Some("a1"))]));
     }
 }
+
+#[test]
+fn a_holder_is_asked_until_it_answers_and_nobody_else_in_its_place() {
+    let mut rig = ask(Whom::Holder(node("b1"), key("k")), routes(vec![volume(0, 1, Some("a1"))]));
+    assert_eq!(rig.last().to, Peer::Node(node("b1")));
+    rig.wait();
+    rig.route(&view(vec![volume(0, 2, Some("a2"))]));
+    assert_eq!((rig.last().to, rig.last().request.epoch), (Peer::Node(node("b1")), Epoch(2)));
+    rig.answer(Err(Refusal::NotFound));
+    assert_eq!(rig.output, None, "it may lag behind");
+    rig.wait();
+    rig.route(&view(vec![volume(0, 3, Some("a2"))]));
+    assert_eq!((rig.last().to, rig.last().request.epoch), (Peer::Node(node("b1")), Epoch(3)));
+    rig.answer(Err(Refusal::Changed));
+    assert_eq!(rig.output, Some(Err(QuestionFailure::Refused(Refusal::Changed))));
+}
