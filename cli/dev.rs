@@ -98,7 +98,8 @@ async fn watch(cluster: &mut LocalCluster, hands: &mut Hands, stop: &mut Stop) {
         }
         if issued.elapsed() >= RENEW_EVERY {
             issued = Instant::now();
-            if let Err(failure) = cluster.issue_certificates() {
+            let issued = cluster.read_plan_again().and_then(|()| cluster.issue_certificates());
+            if let Err(failure) = issued {
                 output::note(&format!("certificates were not renewed: {failure}"));
             }
         }

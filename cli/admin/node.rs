@@ -1,5 +1,7 @@
 //! `trefoil node`: the storage nodes, seen through the control plane or, stopped, by their disks.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use trefoil_protocol::config::{Duty, NodeEntry};
@@ -11,6 +13,7 @@ use super::connection::{Admin, unexpected};
 use super::plan::{self, NodeArguments};
 use super::store::{self, FindArguments, StoreArguments};
 use crate::failure::Verdict;
+use crate::local::LocalCluster;
 use crate::output::{self, Format};
 
 /// The verbs.
@@ -18,6 +21,8 @@ use crate::output::{self, Format};
 pub(crate) enum NodeVerb {
     /// List nodes with their stores
     List,
+    /// Write configuration and certificate of one more node; it joins when it is started
+    Add(AddArguments),
     /// Move everything that a node holds to others, one member at a time
     Drain(NodeArguments),
     /// Let a drained node take volumes again
@@ -34,6 +39,22 @@ pub(crate) enum NodeVerb {
     RebuildIndex(StoreArguments),
     /// Look for bytes in every file of a stopped node's store
     FindBytes(FindArguments),
+}
+
+/// Arguments of `node add`.
+#[derive(Debug, Args)]
+pub(crate) struct AddArguments {
+    /// The new node's id
+    node: String,
+    /// The cluster's folder, with its plan `cluster.toml` and its authority `ca`
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Its data centre
+    #[arg(long, value_name = "DC")]
+    dc: String,
+    /// Its rack; one of its own if left out
+    #[arg(long, value_name = "RACK")]
+    rack: Option<String>,
 }
 
 /// Arguments of `node fence`.
@@ -90,6 +111,12 @@ impl NodeRow {
 }
 
 #[derive(Serialize)]
+struct Added {
+    node: String,
+    configuration: String,
+}
+
+#[derive(Serialize)]
 struct Fenced {
     store: String,
     done: bool,
@@ -98,6 +125,7 @@ struct Fenced {
 /// Runs a verb; only some of them need the control plane.
 pub(crate) async fn run(verb: &NodeVerb, admin: impl Fn() -> Verdict<Admin>, format: Format) -> Verdict {
     match verb {
+        NodeVerb::Add(arguments) => add(arguments, format)?,
         NodeVerb::Inspect(arguments) => store::inspect(arguments, format)?,
         NodeVerb::Scrub(arguments) => store::scrub(arguments, format)?,
         NodeVerb::RebuildIndex(arguments) => store::rebuild_index(arguments, format)?,
@@ -121,6 +149,17 @@ pub(crate) async fn run(verb: &NodeVerb, admin: impl Fn() -> Verdict<Admin>, for
             format.answer(&view, |view| format!("store {} {said}", view.store));
         }
     }
+    Ok(())
+}
+
+fn add(arguments: &AddArguments, format: Format) -> Verdict {
+    let AddArguments { node, data, dc, rack } = arguments;
+    let configuration = LocalCluster::add_node(data, node, dc, rack.as_deref())?;
+    let added = Added { node: node.clone(), configuration: configuration.display().to_string() };
+    output::note("it holds nothing until volumes are moved to it: trefoil rebalance --plan");
+    format.answer(&added, |added| {
+        format!("start it with: trefoil storage-node --config {}", added.configuration)
+    });
     Ok(())
 }
 

@@ -127,18 +127,27 @@ pub(super) fn write_configurations(
     plan: &ClusterFile,
     detours: impl Fn(&str) -> Vec<DetourTable>,
 ) -> Verdict {
-    let voters = plan.placement.iter().map(|voter| &voter.id);
-    for server in plan.nodes.iter().map(|node| &node.id).chain(voters) {
-        let data = layout.data(server);
-        fs::create_dir_all(&data).map_err(at(&data))?;
-    }
     for voter in &plan.placement {
+        make_data(layout, &voter.id)?;
         store(&layout.configuration(&voter.id), &placement(plan, voter))?;
     }
-    for node in &plan.nodes {
-        store(&layout.configuration(&node.id), &storage_node(plan, node, detours(&node.id)))?;
-    }
-    Ok(())
+    plan.nodes.iter().try_for_each(|node| write_node(layout, plan, node, detours(&node.id)))
+}
+
+/// Writes the configuration of one node.
+pub(super) fn write_node(
+    layout: &Layout,
+    plan: &ClusterFile,
+    node: &NodePlan,
+    detours: Vec<DetourTable>,
+) -> Verdict {
+    make_data(layout, &node.id)?;
+    store(&layout.configuration(&node.id), &storage_node(plan, node, detours))
+}
+
+fn make_data(layout: &Layout, server: &str) -> Verdict {
+    let data = layout.data(server);
+    fs::create_dir_all(&data).map_err(at(&data))
 }
 
 fn placement(plan: &ClusterFile, voter: &PlacementPlan) -> PlacementFile {

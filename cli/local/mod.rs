@@ -10,7 +10,7 @@ mod relay;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use trefoil_client::{Profile, Trust};
@@ -61,6 +61,28 @@ impl LocalCluster {
         let layout = Layout::new(fs::canonicalize(folder).map_err(at(folder))?);
         let plan = find_or_make_plan(&layout, window, voters)?;
         Ok((layout, plan))
+    }
+
+    /// Adds a node to the plan of the cluster in `folder` and writes its configuration and certificate, and gives
+    /// the configuration's place. Starts nothing.
+    pub(crate) fn add_node(folder: &Path, id: &str, dc: &str, rack: Option<&str>) -> Verdict<PathBuf> {
+        let layout = Layout::new(fs::canonicalize(folder).map_err(at(folder))?);
+        let mut plan: ClusterFile = load(&layout.plan())?;
+        let identity = Identity::node(id).map_err(Failure::usage)?;
+        let cluster = plan.cluster.parse().map_err(Failure::usage)?;
+        let authority = Authority::load(&layout.authority(), &cluster).map_err(Failure::usage)?;
+        let node = plan::another(&plan, id, dc, rack)?;
+        files::write_node(&layout, &plan, &node, Vec::new())?;
+        principal::issue(&authority, &identity, &layout.identity(id))?;
+        plan.nodes.push(node);
+        store(&layout.plan(), &plan)?;
+        Ok(layout.configuration(id))
+    }
+
+    /// Reads the plan again: nodes may have been added to it since.
+    pub(crate) fn read_plan_again(&mut self) -> Verdict {
+        self.plan = load(&self.layout.plan())?;
+        Ok(())
     }
 
     /// Writes configurations and issues fresh certificates. `detours` gives a node its other ways

@@ -1,6 +1,7 @@
 //! The plan of a new local cluster: six nodes in two data centres, one placement process at a third
 //! site or three or five of them at all three, and ports that are free and stay so.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ impl Voters {
 
 /// Plans a cluster.
 pub(super) fn new(window: Duration, voters: Voters) -> Verdict<ClusterFile> {
-    let mut ports = Ports::choose()?;
+    let mut ports = Ports::choose(Vec::new())?;
     let mut placement = Vec::new();
     for (id, dc) in voters.places() {
         placement.push(PlacementPlan {
@@ -73,25 +74,47 @@ pub(super) fn new(window: Duration, voters: Voters) -> Verdict<ClusterFile> {
     Ok(ClusterFile { cluster: "dev".to_owned(), delete_window, placement, nodes, tenants: Vec::new() })
 }
 
+/// Plans one more node, on ports that no server of the plan has, running or not.
+pub(super) fn another(plan: &ClusterFile, id: &str, dc: &str, rack: Option<&str>) -> Verdict<NodePlan> {
+    if plan.nodes.iter().any(|node| node.id == id) || plan.is_placement(id) {
+        return Err(Failure::refused(format!("there is a server {id} already")));
+    }
+    let centres: BTreeSet<&str> = plan.nodes.iter().map(|node| node.dc.as_str()).collect();
+    if !centres.contains(dc) {
+        let known = centres.into_iter().collect::<Vec<_>>().join(" and ");
+        return Err(Failure::usage(format!("there is no data centre {dc}; there are {known}")));
+    }
+    let nodes = plan.nodes.iter().flat_map(|node| node.links);
+    let voters = plan.placement.iter().flat_map(|voter| [voter.listen, voter.tenant_listen]);
+    let mut ports = Ports::choose(nodes.chain(voters).map(|address| address.port()).collect())?;
+    Ok(NodePlan {
+        id: id.to_owned(),
+        dc: dc.to_owned(),
+        rack: rack.map_or_else(|| format!("{dc}-{id}"), str::to_owned),
+        links: [ports.next()?, ports.next()?],
+    })
+}
+
 /// Free UDP ports on the loopback address, one behind the other.
 struct Ports {
     next: u16,
+    taken: Vec<u16>,
 }
 
 impl Ports {
     /// Begins somewhere, so that two clusters that are planned at once do not meet.
-    fn choose() -> Verdict<Self> {
+    fn choose(taken: Vec<u16>) -> Verdict<Self> {
         let mut bytes = [0; 2];
         getrandom::fill(&mut bytes).map_err(Failure::failed)?;
         let span = PORTS.end - PORTS.start - 1000;
-        Ok(Self { next: PORTS.start + u16::from_le_bytes(bytes) % span })
+        Ok(Self { next: PORTS.start + u16::from_le_bytes(bytes) % span, taken })
     }
 
     fn next(&mut self) -> Verdict<SocketAddr> {
         while self.next < PORTS.end {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.next));
             self.next += 1;
-            if UdpSocket::bind(address).is_ok() {
+            if !self.taken.contains(&address.port()) && UdpSocket::bind(address).is_ok() {
                 return Ok(address);
             }
         }
@@ -117,5 +140,17 @@ mod tests {
         assert_eq!((plan.placement.len(), plan.keepers().count()), (5, 4));
         let alone = new(Duration::from_secs(5), Voters::One).unwrap();
         assert_eq!((alone.placement.len(), alone.keepers().count()), (1, 1), "one alone holds the keys");
+    }
+
+    #[test]
+    fn another_node_has_a_name_and_ports_of_its_own() {
+        let plan = new(Duration::from_secs(5), Voters::One).unwrap();
+        let node = another(&plan, "a4", "a", None).unwrap();
+        let links = plan.nodes.iter().flat_map(|node| node.links);
+        assert!(links.into_iter().all(|known| !node.links.contains(&known)));
+        assert_eq!(node.rack, "a-a4");
+        for (id, dc) in [("a1", "a"), ("w1", "a"), ("c1", "c")] {
+            assert!(another(&plan, id, dc, None).is_err(), "{id} in {dc}");
+        }
     }
 }

@@ -152,7 +152,8 @@ impl Cluster {
         if let Some(mut old) = self.restarted.remove(server) {
             old.wait().unwrap();
         }
-        let verb = if NODES.contains(&server) { "storage-node" } else { "placement" };
+        let is_node = self.configuration_of(server).get("links").is_some();
+        let verb = if is_node { "storage-node" } else { "placement" };
         let log = self.path(server).join("log");
         let log = fs::OpenOptions::new().append(true).create(true).open(log).unwrap();
         let configuration = self.configuration(server);

@@ -12,6 +12,7 @@ mod crashes;
 mod deletes;
 mod demo;
 mod drills;
+mod growth;
 mod handover;
 mod intruders;
 mod key_bag;

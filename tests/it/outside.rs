@@ -79,7 +79,7 @@ impl Outside {
         self.configuration_of(PLACEMENT)["tenant_listen"].as_str().unwrap().parse().unwrap()
     }
 
-    fn configuration_of(&self, server: &str) -> toml::Table {
+    pub(crate) fn configuration_of(&self, server: &str) -> toml::Table {
         fs::read_to_string(self.configuration(server)).unwrap().parse().unwrap()
     }
 
