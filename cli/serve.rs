@@ -8,8 +8,8 @@ use clap::Args;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use tokio::runtime::{Builder, Runtime};
 use tracing::Level;
-use trefoil_placement::Caution;
 use trefoil_placement::shell::{KeySettings, Settings as PlacementSettings};
+use trefoil_placement::{Beginning, Caution};
 use trefoil_protocol::config::LinkAddress;
 use trefoil_protocol::ids::LinkId;
 use trefoil_storage_node::Pace;
@@ -146,6 +146,7 @@ fn placement_settings(file: PlacementFile, passphrase_file: Option<&Path>) -> Ve
         cluster: file.cluster,
         voter: own.voter,
         voters,
+        beginning: if file.join { Beginning::Join } else { Beginning::Found },
         data: file.data,
         listen: file.listen,
         tenant_listen: file.tenant_listen,

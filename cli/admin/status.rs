@@ -435,7 +435,7 @@ pub(crate) async fn wait_until(
 
 #[cfg(test)]
 mod tests {
-    use trefoil_protocol::config::{Member, VoterEntry};
+    use trefoil_protocol::config::{Member, Stand, VoterEntry};
     use trefoil_protocol::ids::{ConfigIndex, Epoch, Lsn, StoreId, TenantId, VolumeId, VoterId};
     use trefoil_protocol::message::admin::AtRiskView;
     use trefoil_protocol::message::control::{ExposureCount, LinkReport, VolumeStatistics};
@@ -558,7 +558,7 @@ mod tests {
                 control: address,
                 tenants: address,
             };
-            VoterStatus { entry, leads: dc == "a", reachable: true, matched: 7 }
+            VoterStatus { entry, leads: dc == "a", reachable: true, matched: 7, stand: Stand::Voting }
         };
         status.voters = vec![voter("p-a1", "a", false), voter("p-b1", "b", false), voter("w1", "w", true)];
         let roles = |view: &StatusView| view.voters.iter().map(|voter| voter.role).collect::<Vec<_>>();

@@ -119,8 +119,12 @@ pub(crate) struct PlacementFile {
     pub(crate) certificate: PathBuf,
     /// Its key.
     pub(crate) key: PathBuf,
+    /// Whether this process joins voters that are there already: it begins with what they send it, once
+    /// it was added with `trefoil voter add`. Without, a process without a log founds a cluster.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) join: bool,
     /// Everybody who keeps the log when the cluster is made, this process too; the same list for each.
-    /// Without, this process keeps it alone.
+    /// For one that joins: itself, and the voters that are there. Without, this process keeps it alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) voters: Vec<VoterTable>,
 }
@@ -150,6 +154,9 @@ impl PlacementFile {
 
     /// Everybody who keeps the log, this process first if it is alone.
     pub(crate) fn council(&self) -> Verdict<Vec<VoterEntry>> {
+        if self.voters.is_empty() && self.join {
+            return Err(Failure::usage("`join` needs `voters`: this process, and those that it joins"));
+        }
         if self.voters.is_empty() {
             let alone = VoterTable {
                 id: self.id.clone(),
@@ -166,7 +173,7 @@ impl PlacementFile {
         let own = entries.iter().find(|entry| entry.name.as_str() == self.id);
         let wrong = if distinct.len() < entries.len() {
             "voters: an id stands there twice"
-        } else if entries.len().is_multiple_of(2) {
+        } else if entries.len().is_multiple_of(2) && !self.join {
             "voters: an even number is no safer than one less; give 1, 3 or 5"
         } else if keepers == 0 {
             "voters: at least one of them must hold keys"

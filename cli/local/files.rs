@@ -166,6 +166,7 @@ fn placement(plan: &ClusterFile, voter: &PlacementPlan) -> PlacementFile {
         trust: "../ca/ca.pem".into(),
         certificate: "identity.pem".into(),
         key: "identity.pem".into(),
+        join: false,
         voters: plan.placement.iter().filter(|_| several).map(table).collect(),
     }
 }

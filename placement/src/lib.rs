@@ -19,4 +19,4 @@ pub mod state;
 
 pub use caution::Caution;
 pub use event::{Answer, Effect, Event, Request, RequestId};
-pub use placement::{COMPACT_AFTER, OpenError, Placement, Settings};
+pub use placement::{Beginning, COMPACT_AFTER, OpenError, Placement, Settings};

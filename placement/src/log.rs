@@ -8,12 +8,24 @@ use trefoil_protocol::message::voter::RaftMessage;
 
 use crate::log_store::LogStoreError;
 
-/// What a new log begins with; the same on all voters.
+/// What a new log begins with; the same on all voters that found it.
 pub struct Founding {
-    /// Who votes.
+    /// Who votes; nobody in the log of a voter that joins later, which waits for a snapshot.
     pub voters: Vec<VoterId>,
     /// The encoded state.
     pub state: Vec<u8>,
+}
+
+/// A change of who keeps the log: one member at a time, so that any majority before it and any
+/// majority after it have a voter in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// Follows the log from now on and does not vote; also a voter that shall vote no more.
+    Learn(VoterId),
+    /// Votes from now on.
+    Vote(VoterId),
+    /// Is gone, for ever.
+    Leave(VoterId),
 }
 
 /// Proposals are taken by the leader only.
@@ -41,6 +53,9 @@ pub struct Progress {
     pub confirmed: Vec<u64>,
     /// Messages to other voters.
     pub messages: Vec<(VoterId, RaftMessage)>,
+    /// A committed entry offers a change of members. Until it is applied, with
+    /// [`ControlLog::change_members`] unless the state rejects it, nothing more comes; ask again then.
+    pub changes_members: bool,
 }
 
 /// A voter as the leader sees it.
@@ -65,6 +80,16 @@ pub trait ControlLog {
     /// Offers a command; whether it is committed shows in [`Progress`].
     fn propose(&mut self, command: Vec<u8>) -> Result<(), NotLeading>;
 
+    /// Offers a command that changes who keeps the log. One at a time: while another one is under way
+    /// it is refused, as by a voter that does not lead.
+    fn propose_membership(&mut self, change: Membership, command: Vec<u8>) -> Result<(), NotLeading>;
+
+    /// A committed change of members is applied: from now on other majorities count. The caller puts
+    /// the state behind it into a snapshot, with [`ControlLog::compact`], before it says anything: a
+    /// voter never comes back with older members than it spoke under, and a learner finds itself in
+    /// the snapshot that it is sent.
+    fn change_members(&mut self, change: Membership) -> Result<(), LogStoreError>;
+
     /// Asks a quorum whether this voter still leads; the answer comes as [`Progress::confirmed`] or
     /// never.
     fn confirm(&mut self, round: u64);
@@ -82,7 +107,8 @@ pub trait ControlLog {
     /// Names this voter's copy of the log: another one than any log begun elsewhere or anew.
     fn log_id(&self) -> u64;
 
-    /// All voters, this one too, as the leader sees them; empty if this voter does not lead.
+    /// All members, learners and this one too, as the leader sees them; empty if this voter does not
+    /// lead.
     fn peers(&self) -> Vec<PeerProgress>;
 
     /// Gives the leadership to whichever of these is fit for it; nothing happens if none is.

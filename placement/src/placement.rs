@@ -19,7 +19,7 @@ use crate::event::{Answer, Effect, Event, Request, RequestId};
 use crate::log::{Committed, ControlLog, Founding};
 use crate::log_store::{LogStore, LogStoreError};
 use crate::raft_log::RaftLog;
-use crate::state::{Command, State};
+use crate::state::{Command, Outcome, State};
 
 /// How much time one tick of the log is.
 const LOG_TICK: Duration = Duration::from_millis(100);
@@ -37,6 +37,24 @@ const INTRODUCE_EVERY: Duration = Duration::from_millis(500);
 const LOG_LOST: &str = "this voter's copy of the log was lost, and with it what it promised: remove the voter \
                         and add one under another name";
 
+/// Why a voter ends that was removed.
+const RETIRED: &str = "this process was removed from the voters of the cluster: its name is never used again; a new \
+                       voter needs another one";
+
+/// Why a voter ends whose configuration is not what was agreed on.
+const OTHER_ROLE: &str = "the log says of this voter that it is a witness, its configuration that it holds keys, or \
+                          the other way round";
+
+/// How a log that is not there yet begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Beginning {
+    /// With a new cluster: the voters of the settings found it.
+    #[default]
+    Found,
+    /// With what the leader sends, once operators have added this voter.
+    Join,
+}
+
 /// What a control-plane process must be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -44,8 +62,10 @@ pub struct Settings {
     pub cluster: String,
     /// This voter.
     pub voter: VoterId,
-    /// All voters when the cluster is made; later the log decides.
+    /// This voter and all others, when the cluster is made or when it joins; later the log decides.
     pub voters: Vec<VoterEntry>,
+    /// How its log begins.
+    pub beginning: Beginning,
     /// The log is compacted when it has more entries than this.
     pub compact_after: usize,
     /// How sure it wants to be before it changes what works.
@@ -122,10 +142,7 @@ impl<S: LogStore> Placement<S> {
             Some(false) => return Err(OpenError::Role("witness, but a voter with keys")),
             None => return Err(OpenError::Role("voter")),
         }
-        let founding = || Founding {
-            voters: settings.voters.iter().map(|entry| entry.voter).collect(),
-            state: State::new(&settings.cluster, &settings.voters).to_bytes(),
-        };
+        let founding = || founding(&settings);
         let (log, snapshot) = RaftLog::open(settings.voter, store, founding, entropy.as_mut())?;
         let state = restore(&snapshot.data)?;
         if state.cluster != settings.cluster {
@@ -231,7 +248,18 @@ impl<S: LogStore> Placement<S> {
     /// Takes what another voter says, if it is meant for this one and comes from the copy of the log
     /// that the voter is known by.
     fn hear(&mut self, now: BootTime, from: VoterId, message: VoterMessage) {
-        if message.to != self.voter || self.state.voters.get(from).is_none() {
+        if message.to != self.voter {
+            return;
+        }
+        if message.body == VoterBody::Retired {
+            self.failed = Some(RETIRED.to_owned());
+            return;
+        }
+        if self.state.voters.is_retired(from) {
+            self.said.push((from, VoterBody::Retired));
+            return;
+        }
+        if self.state.voters.get(from).is_none() {
             return;
         }
         if message.to_log.is_some_and(|log| log != self.log.log_id()) {
@@ -247,6 +275,7 @@ impl<S: LogStore> Placement<S> {
                 let command = Command::IntroduceVoter(from, message.log, key);
                 self.with_controller(now, |_, turn| turn.out.propose(command, Waiting::Nobody));
             }
+            VoterBody::Retired => unreachable!("taken above"),
         }
     }
 
@@ -303,6 +332,7 @@ impl<S: LogStore> Placement<S> {
             let progress = self.log.advance()?;
             if let Some(restored) = progress.restored {
                 self.state = restore(&restored)?;
+                self.check_own_record();
             }
             for (to, said) in progress.messages {
                 effects.push(self.addressed(to, VoterBody::Raft(said)));
@@ -317,7 +347,8 @@ impl<S: LogStore> Placement<S> {
                 self.with_controller(now, |controller, turn| controller.confirmed(turn, round));
             }
             self.with_controller(now, |controller, turn| controller.plan(turn));
-            if self.out.proposals.is_empty() && self.out.rounds.is_empty() {
+            let waits = progress.changes_members || !self.out.proposals.is_empty();
+            if !waits && self.out.rounds.is_empty() {
                 break;
             }
         }
@@ -331,7 +362,12 @@ impl<S: LogStore> Placement<S> {
         for proposal in std::mem::take(&mut self.out.proposals) {
             let (sequence, command) = (proposal.sequence, proposal.command);
             let envelope = Envelope { voter: self.voter.0, sequence, command };
-            if self.log.propose(codec::to_vec(&envelope)).is_err() {
+            let bytes = codec::to_vec(&envelope);
+            let offered = match &envelope.command {
+                Command::ChangeVoter(step) => self.log.propose_membership(step.membership(), bytes),
+                _ => self.log.propose(bytes),
+            };
+            if offered.is_err() {
                 self.not_taken(now, sequence);
             }
         }
@@ -357,6 +393,11 @@ impl<S: LogStore> Placement<S> {
         let envelope: Envelope = codec::from_slice(&committed.data)
             .map_err(|error| LogStoreError::Damaged(format!("command {}: {error}", committed.index)))?;
         let outcome = self.state.apply(committed.index, &envelope.command);
+        if let (Command::ChangeVoter(step), Outcome::Done) = (&envelope.command, &outcome) {
+            self.log.change_members(step.membership())?;
+            self.log.compact(self.state.applied, self.state.to_bytes())?;
+            self.check_own_record();
+        }
         if envelope.voter != self.voter.0 || self.controller.is_none() {
             return Ok(());
         }
@@ -364,6 +405,17 @@ impl<S: LogStore> Placement<S> {
             self.with_controller(now, |controller, turn| controller.settled(turn, waiting, outcome));
         }
         Ok(())
+    }
+
+    /// Ends a voter that the state says is none any more, or another kind of one.
+    fn check_own_record(&mut self) {
+        match self.state.voters.get(self.voter) {
+            Some(record) if record.entry.witness != self.keyring.is_none() => {
+                self.failed = Some(OTHER_ROLE.to_owned());
+            }
+            Some(_) => {}
+            None => self.failed = Some(RETIRED.to_owned()),
+        }
     }
 
     fn follow_leadership(&mut self, now: BootTime) {
@@ -395,6 +447,19 @@ impl<S: LogStore> Placement<S> {
         };
         Some(act(controller, &mut turn))
     }
+}
+
+/// How the log begins that is not there yet. Whoever joins knows the others, so that it can answer
+/// them, and learns from the leader that it is a member.
+fn founding(settings: &Settings) -> Founding {
+    let others = |entry: &&VoterEntry| entry.voter != settings.voter;
+    let (voters, entries) = match settings.beginning {
+        Beginning::Found => {
+            (settings.voters.iter().map(|entry| entry.voter).collect(), settings.voters.clone())
+        }
+        Beginning::Join => (Vec::new(), settings.voters.iter().filter(others).copied().collect()),
+    };
+    Founding { voters, state: State::new(&settings.cluster, &entries).to_bytes() }
 }
 
 /// Tells whoever asked where to ask.

@@ -258,6 +258,32 @@ pub struct VoterEntry {
     pub tenants: SocketAddr,
 }
 
+/// What a member of the control plane may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Stand {
+    /// It votes.
+    #[n(0)]
+    Voting,
+    /// It follows the log and has never voted.
+    #[n(1)]
+    Learning,
+    /// It follows the log and votes again when the one returns for whose absence it was excused.
+    #[n(2)]
+    Excused,
+}
+
+impl Stand {
+    /// What status calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Voting => "voting",
+            Self::Learning => "learning",
+            Self::Excused => "excused",
+        }
+    }
+}
+
 /// A storage node as the control plane knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct NodeEntry {

@@ -168,6 +168,7 @@ fn voters(turn: &Turn<'_>) -> Vec<VoterStatus> {
             leads: record.entry.voter == turn.voter,
             reachable: peer.is_some_and(|peer| peer.active),
             matched: peer.map_or(0, |peer| peer.matched),
+            stand: record.stand,
         }
     };
     turn.state.voters.all().map(status).collect()

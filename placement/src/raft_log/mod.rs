@@ -6,7 +6,10 @@ mod message;
 
 use std::collections::BTreeMap;
 
-use raft::eraftpb::{ConfState, Entry, EntryType, HardState as RaftHardState, Message};
+use raft::eraftpb::{
+    ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState, Entry, EntryType, HardState as RaftHardState,
+    Message,
+};
 use raft::{Config, ProgressState, RawNode, Ready, SnapshotStatus, StateRole};
 use trefoil_protocol::ids::{ConfigIndex, VoterId};
 use trefoil_protocol::message::voter::{LogSnapshot, RaftKind, RaftMessage};
@@ -15,7 +18,7 @@ use trefoil_protocol::mutant;
 use self::cache::Cache;
 use self::message::{conf_state, from_entry, from_message, received_snapshot, to_message};
 use crate::custodian::Entropy;
-use crate::log::{Committed, ControlLog, Founding, NotLeading, PeerProgress, Progress};
+use crate::log::{Committed, ControlLog, Founding, Membership, NotLeading, PeerProgress, Progress};
 use crate::log_store::{HardState, LogBatch, LogStore, LogStoreError, StoredLog};
 
 /// Ticks without a leader before an election; drawn between this and twice this.
@@ -101,7 +104,7 @@ impl<S: LogStore> RaftLog<S> {
         Ok(())
     }
 
-    fn take_committed(&mut self, entries: Vec<Entry>, progress: &mut Progress) -> Result<(), LogStoreError> {
+    fn take_committed(&mut self, entries: Vec<Entry>, progress: &mut Progress) {
         for entry in entries {
             if self.node.raft.state == StateRole::Leader && entry.term == self.node.raft.term {
                 self.leading_since = Some(entry.term);
@@ -109,12 +112,12 @@ impl<S: LogStore> RaftLog<S> {
             let data = match entry.get_entry_type() {
                 EntryType::EntryNormal => entry.data,
                 EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
-                    return Err(LogStoreError::Damaged(format!("entry {} is of no known kind", entry.index)));
+                    progress.changes_members = true;
+                    entry.context
                 }
             };
             progress.committed.push(Committed { index: ConfigIndex(entry.index), data });
         }
-        Ok(())
     }
 
     fn take_ready(&mut self, progress: &mut Progress) -> Result<(), LogStoreError> {
@@ -133,13 +136,13 @@ impl<S: LogStore> RaftLog<S> {
             }
         }
         let committed = ready.take_committed_entries();
-        self.take_committed(committed, progress)?;
+        self.take_committed(committed, progress);
         let mut light = self.node.advance(ready);
         if let Some(commit) = light.commit_index() {
             self.node.mut_store().hard_state.commit = commit;
         }
         send(light.take_messages(), progress);
-        self.take_committed(light.take_committed_entries(), progress)?;
+        self.take_committed(light.take_committed_entries(), progress);
         self.node.advance_apply();
         Ok(())
     }
@@ -198,13 +201,26 @@ impl<S: LogStore> ControlLog for RaftLog<S> {
         self.node.propose(Vec::new(), command).map_err(|_| NotLeading)
     }
 
+    fn propose_membership(&mut self, change: Membership, command: Vec<u8>) -> Result<(), NotLeading> {
+        if self.node.raft.state != StateRole::Leader || self.node.raft.has_pending_conf() {
+            return Err(NotLeading);
+        }
+        self.node.propose_conf_change(command, conf_change(change)).map_err(|_| NotLeading)
+    }
+
+    fn change_members(&mut self, change: Membership) -> Result<(), LogStoreError> {
+        let changed = self.node.apply_conf_change(&conf_change(change));
+        self.members = changed.map_err(|error| LogStoreError::Damaged(format!("{change:?}: {error}")))?;
+        Ok(())
+    }
+
     fn confirm(&mut self, round: u64) {
         self.node.read_index(round.to_le_bytes().to_vec());
     }
 
     fn advance(&mut self) -> Result<Progress, LogStoreError> {
         let mut progress = Progress::default();
-        while self.node.has_ready() {
+        while self.node.has_ready() && !progress.changes_members {
             self.take_ready(&mut progress)?;
         }
         Ok(progress)
@@ -281,14 +297,16 @@ fn begin<S: LogStore>(
 ) -> Result<StoredLog, LogStoreError> {
     let mut log = [0; 8];
     entropy.fill(&mut log);
+    // Whoever joins a log has nothing of it before its first snapshot.
+    let first = u64::from(!founding.voters.is_empty());
     let snapshot = LogSnapshot {
-        index: 1,
-        term: 1,
+        index: first,
+        term: first,
         voters: founding.voters,
         learners: Vec::new(),
         data: founding.state.into(),
     };
-    let hard_state = HardState { term: 1, vote: 0, commit: 1, log: u64::from_le_bytes(log) };
+    let hard_state = HardState { term: first, vote: 0, commit: first, log: u64::from_le_bytes(log) };
     store.write(LogBatch {
         snapshot: Some(snapshot.clone()),
         hard_state: Some(hard_state),
@@ -296,6 +314,19 @@ fn begin<S: LogStore>(
     })?;
     store.sync()?;
     Ok(StoredLog { hard_state, snapshot, entries: Vec::new() })
+}
+
+/// In the library's words, which say the kind and the number of one member. That there is one only
+/// makes it the simple kind of change, for which no joint majority is needed.
+fn conf_change(change: Membership) -> ConfChangeV2 {
+    let (kind, voter) = match change {
+        Membership::Learn(voter) => (ConfChangeType::AddLearnerNode, voter),
+        Membership::Vote(voter) => (ConfChangeType::AddNode, voter),
+        Membership::Leave(voter) => (ConfChangeType::RemoveNode, voter),
+    };
+    let mut single = ConfChangeSingle { node_id: voter.0, ..ConfChangeSingle::default() };
+    single.set_change_type(kind);
+    ConfChangeV2 { changes: vec![single].into(), ..ConfChangeV2::default() }
 }
 
 fn config(voter: VoterId, applied: u64) -> Config {

@@ -183,9 +183,9 @@ impl<S: LogStore> Running<S> {
     }
 
     fn say(&self, voter: VoterId, message: Box<VoterMessage>) {
-        if let Some(record) = self.placement.state().voters.get(voter) {
+        if let Some(entry) = self.placement.state().voters.entry(voter) {
             // What does not fit is lost, as on the way.
-            let _ = self.said.try_send(Said { to: record.entry, message });
+            let _ = self.said.try_send(Said { to: *entry, message });
         }
     }
 

@@ -31,7 +31,7 @@ use zeroize::Zeroizing;
 
 use crate::caution::Caution;
 use crate::custodian::{Entropy, Keyring};
-use crate::placement::{COMPACT_AFTER, OpenError, Placement, Settings as CoreSettings};
+use crate::placement::{Beginning, COMPACT_AFTER, OpenError, Placement, Settings as CoreSettings};
 use crate::shell::core_thread::CoreThread;
 use crate::shell::identity_files::{IdentityFileError, IdentityFiles};
 use crate::shell::key_file::KeyFileError;
@@ -55,8 +55,11 @@ pub struct Settings {
     pub cluster: String,
     /// Which of `voters` this is; its name is the certificate's.
     pub voter: VoterId,
-    /// Everybody who keeps the log when the cluster is made, the same for all of them.
+    /// Everybody who keeps the log when the cluster is made, the same for all of them; or, for one that
+    /// joins later, itself and whom it joins.
     pub voters: Vec<VoterEntry>,
+    /// How its log begins.
+    pub beginning: Beginning,
     /// The folder of its log.
     pub data: PathBuf,
     /// Where it listens for nodes, operators and other voters.
@@ -212,6 +215,7 @@ fn open_core(settings: &Settings) -> Result<Placement<LogFile>, RunError> {
         cluster: settings.cluster.clone(),
         voter: settings.voter,
         voters: settings.voters.clone(),
+        beginning: settings.beginning,
         compact_after: COMPACT_AFTER,
         caution: settings.caution,
     };

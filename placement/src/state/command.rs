@@ -15,6 +15,7 @@ use trefoil_protocol::message::plan::Verb;
 use trefoil_protocol::time::{CpTime, Millis};
 
 use super::plans::PlanDraft;
+use super::voters::VoterStep;
 
 /// A change of the replicated state.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -78,6 +79,9 @@ pub enum Command {
     /// What is left of the plan under way is given up.
     #[n(18)]
     CancelPlan,
+    /// Who keeps the log changes by one member.
+    #[n(19)]
+    ChangeVoter(#[n(0)] VoterStep),
 }
 
 /// A tenant to be made.
@@ -265,6 +269,9 @@ pub enum Rejection {
     /// A node that holds volumes cannot go.
     #[error("node {0} may still hold volumes: drain it first, or fence its store if it is lost")]
     StillHolds(NodeId),
+    /// Nobody with keys would be left to vote.
+    #[error("no other voter holds keys")]
+    LastKeeper,
     /// The newest key has wrapped as much as it may.
     #[error("the newest key is used up")]
     KeyUsedUp,

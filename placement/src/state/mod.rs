@@ -32,7 +32,7 @@ pub use plans::{AppliedPlan, Lead, PlanDraft, PlanStep, Plans, Wish};
 pub use tenants::{NONCE_BLOCK, NONCE_BLOCKS_MAX, TenantRecord, Tenants};
 pub use topology::{NodeRecord, StoreRecord, Topology};
 pub use volumes::{MEMBERS_MAX, Role, VolumeRecord, Volumes};
-pub use voters::{VoterRecord, Voters};
+pub use voters::{RetiredVoter, VOTERS_MAX, VoterRecord, VoterStep, Voters};
 
 /// Everything the control plane has decided.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -145,6 +145,7 @@ impl State {
             Command::EnterPlan(draft) => return Ok(self.enter_plan(draft)),
             Command::ApplyPlan(number, verb) => return self.apply_plan(index, *number, *verb),
             Command::CancelPlan => self.volumes.forget_wishes(),
+            Command::ChangeVoter(step) => self.voters.change(step, self.clock.now())?,
             Command::IntroduceVoter(voter, log, key) => self.voters.introduce(*voter, *log, *key)?,
         }
         Ok(Outcome::Done)

@@ -1,16 +1,21 @@
-//! Who keeps the control plane's log: the voters, which copy of the log each of them has, and the
-//! keys that they sign with.
+//! Who keeps the control plane's log: the voters and learners, which copy of the log each of them has,
+//! the keys that they sign with, and who kept it once. Members change one at a time.
 
 use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
-use trefoil_protocol::config::VoterEntry;
+use trefoil_protocol::config::{Stand, VoterEntry};
 use trefoil_protocol::deletion::Signers;
 use trefoil_protocol::ids::{PublicKey, VoterId};
+use trefoil_protocol::time::{CpTime, Millis};
 
 use super::Rejection;
+use crate::log::Membership;
 
-/// A voter.
+/// The most members, learners included.
+pub const VOTERS_MAX: usize = 9;
+
+/// A member.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct VoterRecord {
     /// Who and where it is.
@@ -22,35 +27,113 @@ pub struct VoterRecord {
     /// The key that it signs with; a witness has none.
     #[n(2)]
     pub key: Option<PublicKey>,
+    /// Whether it votes.
+    #[n(3)]
+    pub stand: Stand,
+    /// Since when it votes, but for pauses.
+    #[n(4)]
+    pub since: Option<CpTime>,
 }
 
-/// All voters.
+/// Who was a member once and is none any more. Its name is never given again.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct RetiredVoter {
+    /// Who and where it was.
+    #[n(0)]
+    pub entry: VoterEntry,
+    /// The key that it signed with.
+    #[n(1)]
+    pub key: Option<PublicKey>,
+    /// Since when it voted; never, if it only learned.
+    #[n(2)]
+    pub since: Option<CpTime>,
+    /// Until when.
+    #[n(3)]
+    pub until: CpTime,
+}
+
+/// One change of the members. It travels in the log as such, so that Raft changes with the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum VoterStep {
+    /// A learner joins.
+    #[n(0)]
+    Join(#[n(0)] VoterEntry),
+    /// A learner votes from now on.
+    #[n(1)]
+    Promote(#[n(0)] VoterId),
+    /// A voter votes no more until it is promoted again; it keeps its key and the log.
+    #[n(2)]
+    Excuse(#[n(0)] VoterId),
+    /// A member leaves for ever.
+    #[n(3)]
+    Leave(#[n(0)] VoterId),
+}
+
+impl VoterStep {
+    /// What it is to the log.
+    pub fn membership(&self) -> Membership {
+        match self {
+            Self::Join(entry) => Membership::Learn(entry.voter),
+            Self::Promote(voter) => Membership::Vote(*voter),
+            Self::Excuse(voter) => Membership::Learn(*voter),
+            Self::Leave(voter) => Membership::Leave(*voter),
+        }
+    }
+}
+
+/// All members.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Voters {
     #[n(0)]
     records: BTreeMap<VoterId, VoterRecord>,
+    #[n(1)]
+    retired: BTreeMap<VoterId, RetiredVoter>,
 }
 
 impl Voters {
     /// Those that found the cluster.
     pub fn founding(entries: &[VoterEntry]) -> Self {
-        let record = |entry: &VoterEntry| (entry.voter, VoterRecord { entry: *entry, log: None, key: None });
-        Self { records: entries.iter().map(record).collect() }
+        let since = Some(CpTime::default());
+        let record = |entry: &VoterEntry| {
+            (entry.voter, VoterRecord { entry: *entry, log: None, key: None, stand: Stand::Voting, since })
+        };
+        Self { records: entries.iter().map(record).collect(), retired: BTreeMap::new() }
     }
 
-    /// One of them.
+    /// A member.
     pub fn get(&self, voter: VoterId) -> Option<&VoterRecord> {
         self.records.get(&voter)
     }
 
-    /// All of them.
+    /// All members.
     pub fn all(&self) -> impl Iterator<Item = &VoterRecord> {
         self.records.values()
     }
 
-    /// Those that may hold keys.
+    /// Those that vote.
+    pub fn voting(&self) -> impl Iterator<Item = &VoterRecord> {
+        self.records.values().filter(|record| record.stand == Stand::Voting)
+    }
+
+    /// Those that vote and may hold keys.
     pub fn keepers(&self) -> impl Iterator<Item = &VoterEntry> {
-        self.records.values().map(|record| &record.entry).filter(|entry| !entry.witness)
+        self.voting().map(|record| &record.entry).filter(|entry| !entry.witness)
+    }
+
+    /// Who is no member any more.
+    pub fn retired(&self) -> impl Iterator<Item = &RetiredVoter> {
+        self.retired.values()
+    }
+
+    /// Whether this one was a member once and never will be again.
+    pub fn is_retired(&self, voter: VoterId) -> bool {
+        self.retired.contains_key(&voter)
+    }
+
+    /// Where a member, present or former, is found.
+    pub fn entry(&self, voter: VoterId) -> Option<&VoterEntry> {
+        let present = self.records.get(&voter).map(|record| &record.entry);
+        present.or_else(|| self.retired.get(&voter).map(|retired| &retired.entry))
     }
 
     /// The copy of the log that a voter introduced itself with.
@@ -60,8 +143,9 @@ impl Voters {
 
     /// Whose signatures stand for the control plane.
     pub fn signers(&self) -> Signers {
-        let keys = self.records.values().filter_map(|record| record.key).collect();
-        Signers { keys, needed: 1 }
+        let present = self.records.values().filter_map(|record| record.key);
+        let former = self.retired.values().filter_map(|retired| retired.key);
+        Signers { keys: present.chain(former).collect(), needed: 1 }
     }
 
     /// A voter says which copy of the log it has and what it signs with. Both never change.
@@ -80,6 +164,68 @@ impl Voters {
         }
         (record.log, record.key) = (Some(log), key);
         Ok(())
+    }
+
+    /// Changes one member. What is rejected here is no change for the log either.
+    pub(super) fn change(&mut self, step: &VoterStep, now: CpTime) -> Result<(), Rejection> {
+        match step {
+            VoterStep::Join(entry) => self.join(entry),
+            VoterStep::Promote(voter) => self.promote(*voter, now),
+            VoterStep::Excuse(voter) => {
+                self.check_dispensable(*voter)?;
+                let record = self.record(*voter)?;
+                if record.stand != Stand::Voting {
+                    return Err(Rejection::Stale);
+                }
+                record.stand = Stand::Excused;
+                Ok(())
+            }
+            VoterStep::Leave(voter) => self.leave(*voter, now),
+        }
+    }
+
+    fn record(&mut self, voter: VoterId) -> Result<&mut VoterRecord, Rejection> {
+        self.records.get_mut(&voter).ok_or(Rejection::Unknown("voter"))
+    }
+
+    fn join(&mut self, entry: &VoterEntry) -> Result<(), Rejection> {
+        if self.entry(entry.voter).is_some() || entry.voter != VoterId::of(entry.name) {
+            return Err(Rejection::NameTaken);
+        }
+        if self.records.len() >= VOTERS_MAX {
+            return Err(Rejection::TooMuch("voters"));
+        }
+        let record = VoterRecord { entry: *entry, log: None, key: None, stand: Stand::Learning, since: None };
+        self.records.insert(entry.voter, record);
+        Ok(())
+    }
+
+    /// Whoever votes has introduced itself: its log is the one it will be believed by.
+    fn promote(&mut self, voter: VoterId, now: CpTime) -> Result<(), Rejection> {
+        let record = self.record(voter)?;
+        if record.stand == Stand::Voting || record.log.is_none() {
+            return Err(Rejection::Stale);
+        }
+        record.stand = Stand::Voting;
+        // What was signed in this very moment was signed before.
+        record.since = record.since.or(Some(now + Millis(1).into()));
+        Ok(())
+    }
+
+    fn leave(&mut self, voter: VoterId, now: CpTime) -> Result<(), Rejection> {
+        self.check_dispensable(voter)?;
+        let record = self.records.remove(&voter).ok_or(Rejection::Unknown("voter"))?;
+        let VoterRecord { entry, key, since, .. } = record;
+        self.retired.insert(voter, RetiredVoter { entry, key, since, until: now });
+        Ok(())
+    }
+
+    /// Somebody with keys must be left to vote.
+    fn check_dispensable(&self, voter: VoterId) -> Result<(), Rejection> {
+        match self.keepers().any(|entry| entry.voter != voter) {
+            true => Ok(()),
+            false => Err(Rejection::LastKeeper),
+        }
     }
 }
 
@@ -108,5 +254,38 @@ mod tests {
         let other = Some(PublicKey([8; 32]));
         assert_eq!(voters.introduce(keeper.voter, 1, other), Err(Rejection::Differs("voter's key")));
         assert_eq!(voters.signers().keys, [PublicKey([7; 32])]);
+    }
+
+    #[test]
+    fn r031_a_member_learns_before_it_votes_and_a_name_is_given_once() {
+        let (keeper, witness, next) = (entry("p-a1", false), entry("w1", true), entry("w2", true));
+        let mut voters = Voters::founding(&[keeper, witness]);
+        let now = CpTime(9);
+        voters.change(&VoterStep::Join(next), now).unwrap();
+        let promote = VoterStep::Promote(next.voter);
+        assert_eq!(voters.change(&promote, now), Err(Rejection::Stale), "nobody knows its log yet");
+        voters.introduce(next.voter, 5, None).unwrap();
+        assert_eq!(voters.voting().count(), 2);
+        voters.change(&promote, now).unwrap();
+        assert_eq!(voters.voting().count(), 3);
+        voters.change(&VoterStep::Leave(witness.voter), now).unwrap();
+        assert!(voters.get(witness.voter).is_none() && voters.is_retired(witness.voter));
+        assert_eq!(voters.change(&VoterStep::Join(witness), now), Err(Rejection::NameTaken));
+        for step in [VoterStep::Leave(keeper.voter), VoterStep::Excuse(keeper.voter)] {
+            assert_eq!(voters.change(&step, now), Err(Rejection::LastKeeper));
+        }
+    }
+
+    #[test]
+    fn a_retired_voters_key_is_remembered() {
+        let [one, two] = [entry("p-a1", false), entry("p-b1", false)];
+        let mut voters = Voters::founding(&[one, two]);
+        let keys = [7, 8].map(|byte| PublicKey([byte; 32]));
+        voters.introduce(one.voter, 1, Some(keys[0])).unwrap();
+        voters.introduce(two.voter, 2, Some(keys[1])).unwrap();
+        voters.change(&VoterStep::Leave(one.voter), CpTime(4)).unwrap();
+        let signers = voters.signers();
+        assert!(keys.iter().all(|key| signers.keys.contains(key)));
+        assert_eq!(voters.retired().next().map(|retired| retired.until), Some(CpTime(4)));
     }
 }

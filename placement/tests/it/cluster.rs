@@ -8,7 +8,7 @@ use trefoil_placement::custodian::{Keyring, MasterKey};
 use trefoil_placement::log_store::MemoryLogStore;
 use trefoil_placement::state::{State, VolumeRecord};
 use trefoil_placement::{
-    Answer, COMPACT_AFTER, Caution, Effect, Event, Placement, Request, RequestId, Settings,
+    Answer, Beginning, COMPACT_AFTER, Caution, Effect, Event, Placement, Request, RequestId, Settings,
 };
 use trefoil_protocol::config::{MemberState, Protection, SingleDcPolicy, VolumeConfig, VoterEntry};
 use trefoil_protocol::ids::{
@@ -87,6 +87,7 @@ pub(crate) fn settings(name: &str, voters: &[VoterEntry]) -> Settings {
         cluster: "test".into(),
         voter: VoterId::of(node(name)),
         voters: voters.to_vec(),
+        beginning: Beginning::Found,
         compact_after: COMPACT_AFTER,
         caution: Caution { restore_after: Duration::from_secs(RESTORE_AFTER), ..Caution::default() },
     }

@@ -9,6 +9,7 @@ mod deletes;
 mod hysteresis;
 mod leases;
 mod log;
+mod membership;
 mod plans;
 mod registration;
 #[cfg(feature = "shell")]

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use trefoil_placement::log_store::{HardState, LogBatch, LogEntry, LogSnapshot, LogStore, LogStoreError};
 use trefoil_placement::shell::log_file::LogFile;
 use trefoil_placement::shell::{KeySettings, RunError, Settings, run};
-use trefoil_placement::{Caution, Event, Placement, Request, RequestId};
+use trefoil_placement::{Beginning, Caution, Event, Placement, Request, RequestId};
 use trefoil_protocol::codec;
 use trefoil_protocol::config::VoterEntry;
 use trefoil_protocol::ids::{ConfigIndex, Incarnation, NodeId, PrincipalId, TenantId, VolumeId, VoterId};
@@ -205,6 +205,7 @@ impl Process {
             cluster: "test".into(),
             voter: own.voter,
             voters: vec![own],
+            beginning: Beginning::Found,
             caution: Caution::default(),
             data: self.folder.join("data"),
             listen: self.control,

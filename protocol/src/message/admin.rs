@@ -3,7 +3,7 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::config::{NodeEntry, SingleDcPolicy, TenantEntry, VolumeConfig, VoterEntry};
+use crate::config::{NodeEntry, SingleDcPolicy, Stand, TenantEntry, VolumeConfig, VoterEntry};
 use crate::ids::{LinkId, Lsn, PrincipalId, StoreId, TenantId, TenantName, VolumeId};
 use crate::message::REASON_MAX;
 use crate::message::control::{LinkReport, VolumeStatistics};
@@ -139,6 +139,9 @@ pub struct VoterStatus {
     /// Log entries that it is known to have.
     #[n(3)]
     pub matched: u64,
+    /// Whether it votes.
+    #[n(4)]
+    pub stand: Stand,
 }
 
 /// The bound of what one data centre alone may have acknowledged of a volume.

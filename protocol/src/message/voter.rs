@@ -51,6 +51,9 @@ pub enum VoterBody {
         #[n(0)]
         key: Option<PublicKey>,
     },
+    /// You are no member any more, and never will be again under this name.
+    #[n(2)]
+    Retired,
 }
 
 /// A message of Raft; the fields are those of the `raft` library.

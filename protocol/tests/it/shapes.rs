@@ -212,7 +212,7 @@ structs! {
     StepView { volume, home, lead, leave, join, objects, bytes }
     PlanView { number, made_from, verb, steps, risks, cannot, expected, undo }
     Progress { number, verb, volumes, left, handovers, longest_pause, waiting }
-    VoterStatus { entry, leads, reachable, matched }
+    VoterStatus { entry, leads, reachable, matched, stand }
     // Between voters.
     VoterPiece { last }
     VoterMessage { to, log, to_log, body }
@@ -231,6 +231,7 @@ enums! {
     MemberState { InSync, CatchingUp }
     NodeState { Up, Down, Fenced }
     Duty { Full, Leaving }
+    Stand { Voting, Learning, Excused }
     BagTurn { Wanted, Taken, Over }
     PurgeScope { Others, FirstCopy }
     RecordBody {
@@ -287,7 +288,7 @@ enums! {
         Failover(value), Failback(value), DrainNode(value), RestoreNode(value), RemoveNode(value), DrainLink(value),
         RestoreLink(value), Rebalance,
     }
-    VoterBody { Raft(value), Introduce { key } }
+    VoterBody { Raft(value), Introduce { key }, Retired }
     RaftKind { Append, Appended, AskVote, Vote, Snapshot, Heartbeat, Heard, HandOver, AskPreVote, PreVote }
     EntryKind { Command, Membership }
 }
@@ -303,7 +304,7 @@ macro_rules! every {
 
 every! {
     "parts": UploadId Token LinkId Protection SingleDcPolicy MemberState Member Interval VolumeConfig LinkAddress NodeState Duty
-        VoterEntry NodeEntry TenantEntry;
+        Stand VoterEntry NodeEntry TenantEntry;
     "papers": Signed64 PurgeItem PurgeScope PurgeOrder SignedPurgeOrder Signers EraseReceipt SignedEraseReceipt
         StoreKeyStatement PurgeException DeletionCertificate SignedCertificate;
     "record": RecordBody Cause Put Delete Undelete Purging OthersErased Certified Erasable;

@@ -10,7 +10,7 @@ use trefoil_engine::{
     VerifyError, VerifyJob, WipeError, WipeJob,
 };
 use trefoil_placement::custodian::{Keyring, MasterKey};
-use trefoil_placement::{Caution, Placement, Settings};
+use trefoil_placement::{Beginning, Caution, Placement, Settings};
 use trefoil_protocol::ids::{NodeId, StoreId, VolumeId};
 use trefoil_protocol::time::BootTime;
 use trefoil_storage_node::{NodeCore, NodeSettings, Pace, ReadTicket, StartError};
@@ -259,8 +259,14 @@ fn start_placement(shelf: Shelf, secret: &[u8; 32], voters: usize, mut boot: Boo
     let signs_with = blake3::keyed_hash(secret, own.name.as_str().as_bytes());
     let keyring =
         (!own.witness).then(|| Keyring::new(MasterKey::from_secrets(secret, secret), signs_with.as_bytes()));
-    let settings =
-        Settings { cluster: "sim".to_owned(), voter, voters, compact_after: COMPACT_AFTER, caution: CAUTION };
+    let settings = Settings {
+        cluster: "sim".to_owned(),
+        voter,
+        voters,
+        beginning: Beginning::Found,
+        compact_after: COMPACT_AFTER,
+        caution: CAUTION,
+    };
     let (now, me, run) = (BootTime(boot.now.boot), boot.node, boot.incarnation);
     let entropy = move |bytes: &mut [u8]| fill(&mut boot.draws, bytes);
     match Placement::open(settings, keyring, shelf, Box::new(entropy), now) {
