@@ -99,6 +99,15 @@ impl Operator {
         self.next >= self.agenda.len() && self.doing == Doing::Resting
     }
 
+    /// What is left to do, in words.
+    #[must_use]
+    pub fn left(&self) -> String {
+        let next = self.agenda.get(self.next).map_or("nothing", |(_, said, _)| said.as_str());
+        let (count, waiting) = (self.agenda.len().saturating_sub(self.next), self.progress.as_ref());
+        let waiting = waiting.map_or_else(Vec::new, |progress| progress.waiting.clone());
+        format!("{count} plans are left, the next is {next}; the last one waits for {waiting:?}")
+    }
+
     /// Handovers seen, and the longest pause of one in milliseconds.
     #[must_use]
     pub fn measured(&self) -> (u64, u64) {

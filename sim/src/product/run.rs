@@ -302,7 +302,7 @@ impl<'s> Stage<'s> {
             self.recover();
         }
         if !operator.is_done() {
-            self.not_live("the operator's plans were not carried out", format!("{operator:?}"));
+            self.not_live("the operator's plans were not carried out", operator.left());
         }
         let (handovers, longest_pause) = operator.measured();
         Ok(Report { handovers, longest_pause, ..self.report() })
