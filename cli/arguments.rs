@@ -9,7 +9,9 @@ use tokio::runtime::{Builder, Runtime};
 use trefoil_client::{Client, Profile, Settings};
 
 use crate::admin::connection::Admin;
+use crate::admin::joint::{ApproveArguments, LossVerb};
 use crate::admin::node::NodeVerb;
+use crate::admin::operator::OperatorVerb;
 use crate::admin::plan::{DcVerb, LinkVerb, PlanFlags, PlanVerb};
 use crate::admin::principal::PrincipalVerb;
 use crate::admin::status::StatusArguments;
@@ -110,6 +112,16 @@ enum Verb {
     /// The plan that was applied last
     #[command(subcommand)]
     Plan(PlanVerb),
+    /// Operators of the cluster
+    #[command(subcommand)]
+    Operator(OperatorVerb),
+    /// What was proposed to a second operator, and who approved it
+    Approvals,
+    /// Approve what another operator proposed: it is done at once
+    Approve(ApproveArguments),
+    /// Volumes whose complete stores are all gone
+    #[command(subcommand)]
+    Loss(LossVerb),
     /// Measure a running cluster
     #[command(subcommand)]
     Bench(BenchVerb),
@@ -226,6 +238,12 @@ impl Verb {
             Self::Link(verb) => admin::plan::links(&verb, &shared.admin()?, format).await,
             Self::Rebalance(flags) => admin::plan::rebalance(&flags, &shared.admin()?, format).await,
             Self::Plan(verb) => admin::plan::plan(&verb, &shared.admin()?, format).await,
+            Self::Operator(verb) => {
+                admin::operator::run(&verb, &shared.profile()?, shared.profile_path()?, format)
+            }
+            Self::Approvals => admin::joint::list(&shared.admin()?, format).await,
+            Self::Approve(arguments) => admin::joint::approve(&arguments, &shared.admin()?, format).await,
+            Self::Loss(verb) => admin::joint::loss(&verb, &shared.admin()?, format).await,
             Self::Bench(verb) => bench::run(&verb, &shared.client().await?, format).await,
             Self::Drill(verb) => shared.drill(&verb).await,
             Self::Demo(_)

@@ -2,7 +2,9 @@
 //! data folder. They decide nothing; placement does.
 
 pub(crate) mod connection;
+pub(crate) mod joint;
 pub(crate) mod node;
+pub(crate) mod operator;
 pub(crate) mod plan;
 pub(crate) mod principal;
 pub(crate) mod status;

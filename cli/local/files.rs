@@ -61,9 +61,14 @@ impl Layout {
         self.root.join("trust.toml")
     }
 
-    /// The operator's profile.
+    /// The first operator's profile.
     pub(crate) fn admin_profile(&self) -> PathBuf {
-        self.root.join("admin.toml")
+        self.operator_profile("admin")
+    }
+
+    /// An operator's profile.
+    pub(super) fn operator_profile(&self, name: &str) -> PathBuf {
+        self.root.join(format!("{name}.toml"))
     }
 
     /// A tenant's profile.

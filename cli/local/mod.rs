@@ -33,6 +33,9 @@ use crate::quantity;
 /// The tenants of a local cluster.
 pub(crate) const TENANTS: [&str; 2] = ["acme", "globex"];
 
+/// Its operators; some things take two of them.
+const OPERATORS: [&str; 2] = ["admin", "admin-2"];
+
 /// How long a cluster may take until every volume is whole.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -114,9 +117,11 @@ impl LocalCluster {
             let identity = Identity::node(&node.id).map_err(Failure::usage)?;
             principal::issue(&self.authority, &identity, &self.layout.identity(&node.id))?;
         }
-        let operator = Identity::operator("admin").map_err(Failure::usage)?;
-        let profile = files::admin_profile(&self.plan);
-        principal::write(&self.layout.admin_profile(), profile, &self.authority, &operator)?;
+        for name in OPERATORS {
+            let operator = Identity::operator(name).map_err(Failure::usage)?;
+            let profile = files::admin_profile(&self.plan);
+            principal::write(&self.layout.operator_profile(name), profile, &self.authority, &operator)?;
+        }
         self.plan.tenants.iter().try_for_each(|tenant| self.write_tenant_profile(tenant))
     }
 

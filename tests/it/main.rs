@@ -15,6 +15,7 @@ mod drills;
 mod growth;
 mod handover;
 mod intruders;
+mod joint;
 mod key_bag;
 mod ledger;
 mod outside;

@@ -118,6 +118,12 @@ pub(crate) fn weigh(
         AdminRequest::Apply { number, verb } => Wish::Command(Command::ApplyPlan(*number, *verb)),
         AdminRequest::CancelPlan => Wish::Command(Command::CancelPlan),
         AdminRequest::Progress => Wish::Answer(AdminAnswer::Progress(progress)),
+        AdminRequest::Proposals => {
+            Wish::Answer(AdminAnswer::Proposals(state.proposals.all(state.clock.now()).collect()))
+        }
+        AdminRequest::Propose { .. } | AdminRequest::Approve { .. } => {
+            unreachable!("taken with the operator's name")
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod balance;
 pub(crate) mod failover;
 pub(crate) mod grants;
 mod handover;
+mod joint;
 mod operations;
 pub(crate) mod orders;
 pub(crate) mod outbox;
@@ -137,9 +138,18 @@ impl Controller {
             }
             Request::Admin(
                 _,
-                request @ (AdminRequest::Status { .. } | AdminRequest::ListTenants | AdminRequest::Progress),
+                request @ (AdminRequest::Status { .. }
+                | AdminRequest::ListTenants
+                | AdminRequest::Progress
+                | AdminRequest::Proposals),
             ) => {
                 self.confirm(turn, Confirming::Look(id, request));
+            }
+            Request::Admin(by, AdminRequest::Propose { action, reason }) => {
+                turn.out.propose(joint::propose(turn.state, by, action, reason), Waiting::Admin(id));
+            }
+            Request::Admin(by, AdminRequest::Approve { number }) => {
+                turn.out.propose(Command::Approve(number, by), Waiting::Admin(id));
             }
             Request::Admin(_, request) => self.admin(turn, id, &request),
             Request::Tenant(tenant, principal, request) => {

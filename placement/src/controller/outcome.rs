@@ -134,6 +134,10 @@ fn administered(turn: &Turn<'_>, outcome: Outcome) -> AdminAnswer {
         }
         Outcome::Principal(tenant, principal) => AdminAnswer::Principal { tenant, principal },
         Outcome::Done => AdminAnswer::Done,
+        Outcome::Proposal(number) => {
+            let proposal = turn.state.proposals.get(number, turn.state.clock.now());
+            AdminAnswer::Proposal(proposal.expect("it was just entered or approved"))
+        }
         Outcome::Rejected(rejection) => AdminAnswer::Refused(rejection.to_string()),
         other => unreachable!("no operator's command results in {other:?}"),
     }

@@ -87,7 +87,7 @@ pub(crate) fn recruit<'a>(
     let candidates: Vec<&NodeEntry> = up_nodes(topology)
         .filter(|entry| entry.duty == Duty::Full)
         .filter(|entry| entry.dc == dc && members.iter().all(|member| member.node != entry.node))
-        .filter(|entry| !(fitness.shunned)(entry.store))
+        .filter(|entry| !(fitness.shunned)(entry.store) && !record.is_estranged(entry.store))
         .filter(|entry| urgent || !(fitness.too_often)(entry.store))
         .collect();
     let fresh = candidates.iter().filter(|entry| (fitness.fresh)(entry.node));

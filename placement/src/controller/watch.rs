@@ -92,6 +92,7 @@ fn to_retire(state: &State, entry: &NodeEntry) -> Vec<VolumeId> {
         };
         config.ever_held.contains(&entry.store)
             && config.member_of_store(entry.store).is_none()
+            && !record.is_estranged(entry.store)
             && config.activated
             && config.protection == Protection::BothDcs
             && config.members.iter().filter(live).count() >= COPIES

@@ -92,6 +92,11 @@ impl AtRisk {
         lsn <= self.since || self.changes.get(&version).is_some_and(|(known, _)| *known >= lsn)
     }
 
+    /// Whether nothing was hidden or brought back.
+    pub fn is_unchanged(&self) -> bool {
+        self.changes.is_empty()
+    }
+
     /// What is known of a version that was hidden or brought back.
     pub fn change(&self, version: VersionId) -> Option<(Lsn, Visibility)> {
         self.changes.get(&version).copied()

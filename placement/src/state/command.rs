@@ -7,14 +7,15 @@ use minicbor::{Decode, Encode};
 use trefoil_protocol::config::{Member, Protection, SingleDcPolicy};
 use trefoil_protocol::deletion::{PurgeOrder, PurgeScope};
 use trefoil_protocol::ids::{
-    ConfigIndex, DcId, Epoch, Hash, Incarnation, Lsn, NodeId, PrincipalId, PublicKey, StoreId, TenantId,
-    TenantName, VersionId, VolumeId, VoterId,
+    ConfigIndex, DcId, Epoch, Hash, Incarnation, Lsn, NodeId, OperatorId, PrincipalId, PublicKey, StoreId,
+    TenantId, TenantName, VersionId, VolumeId, VoterId,
 };
 use trefoil_protocol::message::control::{Note, Noted, Register};
 use trefoil_protocol::message::plan::Verb;
 use trefoil_protocol::time::{CpTime, Millis};
 
 use super::plans::PlanDraft;
+use super::proposals::ProposalDraft;
 use super::voters::VoterStep;
 
 /// A change of the replicated state.
@@ -82,6 +83,12 @@ pub enum Command {
     /// Who keeps the log changes by one member.
     #[n(19)]
     ChangeVoter(#[n(0)] VoterStep),
+    /// What another operator must approve.
+    #[n(20)]
+    Propose(#[n(0)] ProposalDraft),
+    /// This operator approves the proposal of this number: it is done.
+    #[n(21)]
+    Approve(#[n(0)] u64, #[n(1)] OperatorId),
 }
 
 /// A tenant to be made.
@@ -218,6 +225,8 @@ pub enum Outcome {
     Noted(Noted),
     /// The plan has this number.
     Plan(u64),
+    /// The proposal has this number.
+    Proposal(u64),
     /// Nothing was done.
     Rejected(Rejection),
 }
@@ -272,6 +281,21 @@ pub enum Rejection {
     /// Nobody with keys would be left to vote.
     #[error("no other voter holds keys")]
     LastKeeper,
+    /// Who proposes something does not approve it.
+    #[error("proposal {0} is yours: another operator must approve it")]
+    OwnProposal(u64),
+    /// Two operators were needed, and there were two.
+    #[error("proposal {0} was approved by another operator before")]
+    ApprovedBefore(u64),
+    /// Too late.
+    #[error("proposal {0} has expired: propose it anew")]
+    ProposalExpired(u64),
+    /// Nothing is lost while somebody leads.
+    #[error("volume {0} is not down: there is no loss to accept")]
+    NotDown(VolumeId),
+    /// A store that holds everything is there.
+    #[error("volume {0} has a complete store that is up: it comes up by itself")]
+    NotLost(VolumeId),
     /// The newest key has wrapped as much as it may.
     #[error("the newest key is used up")]
     KeyUsedUp,

@@ -8,7 +8,9 @@ mod clock;
 mod command;
 mod deletions;
 mod links;
+mod parting;
 mod plans;
+mod proposals;
 mod tenants;
 mod topology;
 mod volumes;
@@ -28,7 +30,9 @@ pub use command::{
 };
 pub use deletions::{Deletions, LedgerEntry};
 pub use links::Links;
+pub use parting::Parting;
 pub use plans::{AppliedPlan, Lead, PlanDraft, PlanStep, Plans, Wish};
+pub use proposals::{PROPOSAL_LASTS, ProposalDraft, Proposals};
 pub use tenants::{NONCE_BLOCK, NONCE_BLOCKS_MAX, TenantRecord, Tenants};
 pub use topology::{NodeRecord, StoreRecord, Topology};
 pub use volumes::{MEMBERS_MAX, Role, VolumeRecord, Volumes};
@@ -70,6 +74,9 @@ pub struct State {
     /// What operators want done.
     #[n(10)]
     pub plans: Plans,
+    /// What takes two operators.
+    #[n(11)]
+    pub proposals: Proposals,
 }
 
 impl State {
@@ -87,6 +94,7 @@ impl State {
             voters: Voters::founding(voters),
             links: Links::default(),
             plans: Plans::default(),
+            proposals: Proposals::default(),
         }
     }
 
@@ -147,6 +155,8 @@ impl State {
             Command::CancelPlan => self.volumes.forget_wishes(),
             Command::ChangeVoter(step) => self.voters.change(step, self.clock.now())?,
             Command::IntroduceVoter(voter, log, key) => self.voters.introduce(*voter, *log, *key)?,
+            Command::Propose(draft) => return self.propose(draft),
+            Command::Approve(number, by) => return self.approve(index, *number, *by),
         }
         Ok(Outcome::Done)
     }

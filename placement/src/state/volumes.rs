@@ -13,6 +13,7 @@ use trefoil_protocol::time::CpTime;
 use super::at_risk::AtRisk;
 use super::by_change::ByChange;
 use super::command::{NewTenant, NewVolume, Rejection, VolumeChange};
+use super::parting::Parting;
 use super::plans::{PlanStep, Wish};
 use super::topology::Topology;
 
@@ -71,6 +72,9 @@ pub struct VolumeRecord {
     /// Where it was at home before a failover took it from there.
     #[n(10)]
     pub home_before: Option<DcId>,
+    /// What operators let it go on without, while somebody may still have it.
+    #[n(11)]
+    pub parting: Option<Parting>,
 }
 
 impl VolumeRecord {
@@ -123,7 +127,7 @@ impl VolumeRecord {
         config.intervals.push(Interval { epoch: config.epoch, primary, in_sync, activated, catching_up });
     }
 
-    fn reconfigure(
+    pub(super) fn reconfigure(
         &mut self,
         index: ConfigIndex,
         primary: Option<NodeId>,
@@ -311,6 +315,12 @@ impl Volumes {
         Ok(())
     }
 
+    /// Changes a volume that is there.
+    pub(super) fn alter(&mut self, volume: VolumeId, change: impl FnOnce(&mut VolumeRecord)) {
+        change(self.volumes.get_mut(&volume).expect("it was looked at before"));
+        self.note(volume);
+    }
+
     /// Keeps what is known of all volumes together true after one of them changed.
     fn note(&mut self, volume: VolumeId) {
         let record = &self.volumes[&volume];
@@ -378,6 +388,7 @@ impl Volumes {
             moves: Vec::new(),
             wish: None,
             home_before: None,
+            parting: None,
         };
         record.note_holders();
         self.volumes.insert(self.last, record);

@@ -7,6 +7,7 @@ mod cluster;
 mod configurations;
 mod deletes;
 mod hysteresis;
+mod joint;
 mod leases;
 mod log;
 mod membership;

@@ -6,6 +6,7 @@ use minicbor::{Decode, Encode};
 use crate::config::{NodeEntry, SingleDcPolicy, Stand, TenantEntry, VolumeConfig, VoterEntry};
 use crate::ids::{LinkId, Lsn, PrincipalId, StoreId, TenantId, TenantName, VolumeId};
 use crate::message::REASON_MAX;
+use crate::message::approval::{JointAction, PROPOSAL_REASON_MAX, ProposalView};
 use crate::message::control::{LinkReport, VolumeStatistics};
 use crate::message::plan::{PlanView, Progress, Verb};
 use crate::time::{CpTime, Millis};
@@ -79,6 +80,26 @@ pub enum AdminRequest {
     /// How far the plan is that was applied last.
     #[n(8)]
     Progress,
+    /// Proposes what another operator must approve.
+    #[n(9)]
+    Propose {
+        /// What.
+        #[n(0)]
+        action: JointAction,
+        /// Why.
+        #[cbor(n(1), decode_with = "crate::codec::text::<PROPOSAL_REASON_MAX, _>")]
+        reason: String,
+    },
+    /// Approves what another operator proposed; it is done at once.
+    #[n(10)]
+    Approve {
+        /// The proposal's number.
+        #[n(0)]
+        number: u64,
+    },
+    /// What was proposed, and who approved it.
+    #[n(11)]
+    Proposals,
 }
 
 /// What placement answers.
@@ -122,6 +143,12 @@ pub enum AdminAnswer {
     /// How far it is; `None` if no plan was ever applied.
     #[n(8)]
     Progress(#[n(0)] Option<Progress>),
+    /// The proposal as it stands now.
+    #[n(9)]
+    Proposal(#[n(0)] ProposalView),
+    /// All proposals that are kept, the oldest first.
+    #[n(10)]
+    Proposals(#[n(0)] Vec<ProposalView>),
 }
 
 /// A voter of the control plane, as the leader sees it.

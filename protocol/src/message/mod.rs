@@ -1,13 +1,14 @@
 //! What is said on the wire, by plane: tenants to nodes ([`tenant`]), nodes to each other
 //! ([`peer`]), nodes to the control plane ([`control`]), its voters to each other
 //! ([`voter`]), operators to the control plane ([`admin`],
-//! [`plan`]).
+//! [`plan`], [`approval`]).
 //!
 //! A message is a CBOR body in a frame; bulk bytes (sealed payload, encoded records) ride behind the
 //! body uncopied. Nobody believes a tenant or a node id in a message: both come from the
 //! certificate of the connection.
 
 pub mod admin;
+pub mod approval;
 pub mod control;
 pub mod peer;
 pub mod plan;

@@ -77,6 +77,7 @@ fn the_limits_are_those_of_the_code() {
         ("KEY_BYTES_MAX", ObjectKey::LENGTH_MAX),
         ("REASON_MAX", REASON_MAX),
         ("STATUS_VOLUMES_MAX", trefoil_protocol::message::admin::STATUS_VOLUMES_MAX),
+        ("PROPOSAL_REASON_MAX", trefoil_protocol::message::approval::PROPOSAL_REASON_MAX),
         ("PAGE_MAX", PAGE_MAX as usize),
         ("PAGE_BYTES_MAX", PAGE_BYTES_MAX),
         ("CERTIFICATES_MAX", CERTIFICATES_MAX),
@@ -124,7 +125,9 @@ impl Rows {
 
 impl Visit for Rows {
     fn visit<T: Shape + Draw>(&mut self, _: &'static str) {
-        if let [Case { name, fields }] = T::CASES {
+        if let [Case { name, fields }] = T::CASES
+            && *name == T::NAME
+        {
             return self.add(name, "", fields);
         }
         for (index, case) in T::CASES.iter().enumerate() {

@@ -8,7 +8,7 @@ use minicbor::{Decode, Encode};
 use trefoil_protocol::config::*;
 use trefoil_protocol::deletion::*;
 use trefoil_protocol::ids::*;
-use trefoil_protocol::message::{admin::*, control::*, peer::*, plan::*, tenant::*, voter::*};
+use trefoil_protocol::message::{admin::*, approval::*, control::*, peer::*, plan::*, tenant::*, voter::*};
 use trefoil_protocol::record::*;
 use trefoil_protocol::sign::Signed64;
 use trefoil_protocol::time::{BootTime, CpTime, Millis};
@@ -213,6 +213,7 @@ structs! {
     PlanView { number, made_from, verb, steps, risks, cannot, expected, undo }
     Progress { number, verb, volumes, left, handovers, longest_pause, waiting }
     VoterStatus { entry, leads, reachable, matched, stand }
+    ProposalView { number, action, by, at, expires, reason, shown, state }
     // Between voters.
     VoterPiece { last }
     VoterMessage { to, log, to_log, body }
@@ -279,11 +280,15 @@ enums! {
     AdminRequest {
         Status { behind }, CreateTenant { name, volumes, window, first_copy_retention, single_dc }, ListTenants,
         CreatePrincipal { tenant }, FenceStore { store }, Plan { verb }, Apply { number, verb }, CancelPlan, Progress,
+        Propose { action, reason }, Approve { number }, Proposals,
     }
     AdminAnswer {
         Status(value), Tenant(value), Tenants(value), Principal { tenant, principal }, Done, Refused(value),
         NotLeader { leader }, Plan(value), Progress(value),
+        Proposal(value), Proposals(value),
     }
+    JointAction { AcceptLoss { volume, epoch, store } }
+    ProposalState { Open, Approved { by, at }, Expired }
     Verb {
         Failover(value), Failback(value), DrainNode(value), RestoreNode(value), RemoveNode(value), DrainLink(value),
         RestoreLink(value), Rebalance,
@@ -315,6 +320,7 @@ every! {
     "control": ControlRequest Register Renew LinkReport VolumeStatistics ExposureCount Visibility VisibilityChange
         Note Noted PurgeEvidence PurgeClaim
         ControlAnswer News ControlRefusal;
-    "admin": AdminRequest AdminAnswer Verb PlanView StepView Progress AtRiskView DebtView ClusterStatus VoterStatus;
+    "admin": AdminRequest AdminAnswer Verb PlanView StepView Progress AtRiskView DebtView ClusterStatus VoterStatus
+        JointAction ProposalState ProposalView;
     "voter": VoterPiece VoterMessage VoterBody RaftMessage RaftKind LogEntry EntryKind LogSnapshot;
 }

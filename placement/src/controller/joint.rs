@@ -1,0 +1,49 @@
+//! What is proposed to two operators: the words that say what it does and what it costs, so that both
+//! decide on the same.
+
+use trefoil_protocol::ids::{OperatorId, StoreId};
+use trefoil_protocol::message::approval::JointAction;
+
+use crate::state::{Command, ProposalDraft, State, VolumeRecord};
+
+/// A proposal with what both operators are shown.
+pub(crate) fn propose(state: &State, by: OperatorId, action: JointAction, reason: String) -> Command {
+    let shown = match action {
+        JointAction::AcceptLoss { volume, store, .. } => {
+            state.volumes.get(volume).map_or_else(Vec::new, |record| loss(state, record, store))
+        }
+    };
+    Command::Propose(ProposalDraft { action, by, reason, shown })
+}
+
+/// What going on with `store` may lose.
+fn loss(state: &State, record: &VolumeRecord, store: StoreId) -> Vec<String> {
+    let config = &record.config;
+    let (volume, tenant, epoch) = (config.volume, config.tenant, config.epoch);
+    let mut lines = vec![format!(
+        "volume {volume} of tenant {tenant}, down in epoch {epoch}, goes on with {}",
+        placed(state, store)
+    )];
+    let complete: Vec<String> = record.complete_stores().into_iter().map(|s| placed(state, s)).collect();
+    lines.push(format!("without {}, which have everything and are not there", complete.join(", ")));
+    lines.push(match &record.at_risk {
+        Some(account) => {
+            let view = account.view(volume);
+            format!(
+                "at most {} objects and {} bytes are lost, all put since {} behind record {}; {} versions \
+                 were hidden meanwhile",
+                view.objects, view.bytes, view.opened, view.since, view.hidden
+            )
+        }
+        None => "what is lost is unknown: no account was kept of what only they have".to_owned(),
+    });
+    lines.push("a store that returns tells what only it has, and is copied anew".to_owned());
+    lines
+}
+
+fn placed(state: &State, store: StoreId) -> String {
+    match state.topology.store(store) {
+        Some(known) => format!("store {store} ({} in {})", known.node, known.dc),
+        None => format!("store {store}"),
+    }
+}
