@@ -15,10 +15,6 @@ use crate::data::connect;
 use crate::failure::{Failure, Verdict};
 use crate::local::hands::Deed;
 
-/// How long an operation of the load may go without progress: longer than any recovery that is expected, so that
-/// a recovery shows as a wait.
-const DEADLINE: Duration = Duration::from_secs(120);
-
 /// The file of a cluster that is drilled.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,7 +88,8 @@ impl Field {
             let profile = profile
                 .ok_or_else(|| Failure::refused(format!("the cluster's file has no tenant {name}")))?;
             let profile = Profile::load(profile).map_err(Failure::usage)?;
-            let client = connect(profile, Settings { deadline: DEADLINE }).await;
+            let client =
+                connect(profile, Settings { deadline: Duration::from_nanos(file.load.deadline.0) }).await;
             tenants.push((name.clone(), client.map_err(|failure| failure.within(format!("tenant {name}")))?));
         }
         let (blackouts, names) = (table.blackouts, table.names);

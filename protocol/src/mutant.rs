@@ -77,6 +77,14 @@ mod selection {
         M25,
         /// A data centre counts as restored before it has caught up.
         M26,
+        /// Answers "not applied" without a record that seals it.
+        R14,
+        /// Whoever is primary keeps the first copy, instead of the store that was named.
+        R18,
+        /// Acknowledges a record before its payload has come.
+        R21,
+        /// Lists what some volumes answered when others did not.
+        R22,
     }
 
     thread_local! {

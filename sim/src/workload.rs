@@ -6,7 +6,7 @@
 
 use crate::disk::PAGE;
 use crate::history::{ObjectId, Verb};
-use crate::kernel::MILLISECOND;
+use crate::kernel::{MILLISECOND, SECOND};
 use crate::random::{Draws, Stream};
 
 /// What kind of work a run does.
@@ -22,6 +22,8 @@ pub struct WorkloadShape {
     pub shared_names: bool,
     /// The mean time between an answer and the next operation.
     pub think_mean: u64,
+    /// How long an operation may go on without progress before its client gives up.
+    pub deadline: u64,
     /// The longest payload that rides in a record.
     pub inline_max: u64,
     /// The length of an integrity leaf.
@@ -55,6 +57,7 @@ impl Default for WorkloadShape {
             keys: 6,
             shared_names: true,
             think_mean: 50 * MILLISECOND,
+            deadline: 60 * SECOND,
             inline_max: 16 * 1024,
             leaf: 64 * 1024,
             weights: Weights { put: 30, get: 35, head: 8, list: 5, delete: 14, undelete: 8 },

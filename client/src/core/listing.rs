@@ -3,6 +3,7 @@
 
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::{ListEntry, TenantAnswer, TenantCall};
+use trefoil_protocol::mutant;
 use trefoil_protocol::time::BootTime;
 
 use super::courier::{Courier, Whom};
@@ -220,7 +221,8 @@ impl Listing {
     }
 
     fn is_complete(&self) -> bool {
-        self.scout.is_none() && self.pages.iter().all(Option::is_some)
+        let every = self.pages.iter().all(Option::is_some);
+        self.scout.is_none() && mutant!(R22, every, self.pages.iter().any(Option::is_some))
     }
 }
 

@@ -99,6 +99,8 @@ pub struct Load {
     pub shared_names: bool,
     /// The mean time between an answer and the next operation.
     pub think: Duration,
+    /// How long an operation may go on without progress before its client gives up.
+    pub deadline: Duration,
     /// How often puts are drawn, in proportion.
     pub put: u64,
     /// Reads of the latest version.
@@ -121,6 +123,7 @@ impl Default for Load {
             keys: 6,
             shared_names: true,
             think: Duration(100 * MILLISECOND),
+            deadline: Duration(60 * SECOND),
             put: 30,
             get: 35,
             head: 8,

@@ -19,6 +19,8 @@ struct Fate {
     object: String,
     state: State,
     holds: u32,
+    /// The store that keeps the first copy, until a record says that all others have erased.
+    keeper: Option<String>,
 }
 
 /// What the committed logs say of each version.
@@ -30,7 +32,7 @@ pub struct EraseIsLegal {
 impl EraseIsLegal {
     /// A put is committed.
     pub fn put(&mut self, version: VersionTag, object: &str) {
-        let fate = Fate { object: object.to_owned(), state: State::Live, holds: 0 };
+        let fate = Fate { object: object.to_owned(), state: State::Live, holds: 0, keeper: None };
         self.fates.entry(version).or_insert(fate);
     }
 
@@ -55,9 +57,18 @@ impl EraseIsLegal {
         self.change(version, |fate| fate.holds = count);
     }
 
-    /// A PURGING record is committed, at this control-plane time.
-    pub fn purging(&mut self, version: VersionTag, control_time: u64, now: u64) -> Option<Violation> {
+    /// A PURGING record is committed, at this control-plane time, which names the store that erases last.
+    pub fn purging(
+        &mut self,
+        version: VersionTag,
+        keeper: &str,
+        control_time: u64,
+        now: u64,
+    ) -> Option<Violation> {
         let fate = self.fates.get_mut(&version)?;
+        if fate.state != State::Purging {
+            fate.keeper = Some(keeper.to_owned());
+        }
         let reason = match fate.state {
             _ if fate.holds > 0 => Some("it is purged under a hold"),
             State::Live => Some("it is purged and nobody deleted it"),
@@ -70,12 +81,21 @@ impl EraseIsLegal {
         reason.map(|reason| fate.violation(reason, now))
     }
 
+    /// A record is committed that says that every other store has erased.
+    pub fn others_erased(&mut self, version: VersionTag) {
+        self.change(version, |fate| fate.keeper = None);
+    }
+
     /// A store zeroes bytes of a version.
     #[must_use]
     pub fn erased(&self, version: VersionTag, store: &str, now: u64) -> Option<Violation> {
         let fate = self.fates.get(&version)?;
-        let legal = fate.state == State::Purging;
-        (!legal).then(|| fate.violation(&format!("{store} erased it without a PURGING record"), now))
+        let reason = match &fate.keeper {
+            _ if fate.state != State::Purging => "without a PURGING record",
+            Some(keeper) if keeper == store => "before the others, and was named to keep the first copy",
+            _ => return None,
+        };
+        Some(fate.violation(&format!("{store} erased it {reason}"), now))
     }
 
     fn change(&mut self, version: VersionTag, change: impl FnOnce(&mut Fate)) {
@@ -109,7 +129,7 @@ mod tests {
     fn the_whole_way_is_legal() {
         let mut checker = live();
         checker.deleted(V, 100);
-        assert_eq!(checker.purging(V, 100, 1), None);
+        assert_eq!(checker.purging(V, "a1", 100, 1), None);
         assert_eq!(checker.erased(V, "b1", 2), None);
     }
 
@@ -124,22 +144,32 @@ mod tests {
     fn it_fires_on_a_purge_that_is_early_held_or_of_a_live_object() {
         let mut early = live();
         early.deleted(V, 100);
-        assert!(early.purging(V, 99, 1).is_some());
+        assert!(early.purging(V, "a1", 99, 1).is_some());
         let mut held = live();
         held.deleted(V, 100);
         held.holds(V, 1);
-        assert!(held.purging(V, 200, 1).is_some());
+        assert!(held.purging(V, "a1", 200, 1).is_some());
         let mut undeleted = live();
         undeleted.deleted(V, 100);
         assert_eq!(undeleted.undeleted(V, 1), None);
-        assert!(undeleted.purging(V, 200, 2).is_some());
+        assert!(undeleted.purging(V, "a1", 200, 2).is_some());
     }
 
     #[test]
     fn it_fires_on_an_undelete_after_the_point_of_no_return() {
         let mut checker = live();
         checker.deleted(V, 100);
-        assert_eq!(checker.purging(V, 100, 1), None);
+        assert_eq!(checker.purging(V, "a1", 100, 1), None);
         assert!(checker.undeleted(V, 2).is_some());
+    }
+
+    #[test]
+    fn it_fires_when_the_keeper_of_the_first_copy_is_not_the_last() {
+        let mut checker = live();
+        checker.deleted(V, 100);
+        assert_eq!(checker.purging(V, "a1", 100, 1), None);
+        assert!(checker.erased(V, "a1", 2).is_some());
+        checker.others_erased(V);
+        assert_eq!(checker.erased(V, "a1", 3), None);
     }
 }

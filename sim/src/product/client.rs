@@ -19,7 +19,7 @@ use trefoil_storage_node::VerifiedPrincipal;
 use self::keys::Keys;
 use self::work::{Work, Worked};
 use super::message::{Frame, Message, StreamId};
-use super::process::{Process, fill};
+use super::process::{Process, Spec, fill};
 use super::roster;
 use super::seen::{Command, Ending, Errand, SealedPut, Seen};
 use super::streams::InOrder;
@@ -50,6 +50,7 @@ pub struct Client {
     routes: RouteCache,
     tokens: TokenTable,
     voters: usize,
+    patience: Patience,
     /// Which of the voters is asked for keys.
     custodian: usize,
     streams: BTreeMap<StreamId, Open>,
@@ -71,7 +72,7 @@ impl std::fmt::Debug for Client {
 const LEARNING: u64 = u64::MAX;
 
 impl Client {
-    pub(super) fn new(site: Site, voters: usize, mut draws: Draws) -> Self {
+    pub(super) fn new(site: Site, spec: &Spec, mut draws: Draws) -> Self {
         let mut instance = [0; 16];
         fill(&mut draws, &mut instance);
         Self {
@@ -82,7 +83,8 @@ impl Client {
             // The first endpoint is placement's tenant listener, the others are nodes of this site.
             routes: RouteCache::new(4),
             tokens: TokenTable::new(ClientInstance(instance)),
-            voters,
+            voters: spec.voters,
+            patience: Patience { deadline: spec.deadline, ..Patience::default() },
             custodian: 0,
             streams: BTreeMap::new(),
             next_stream: 0,
@@ -115,7 +117,7 @@ impl Client {
     }
 
     fn learn(&mut self, now: BootTime, outputs: &mut Vec<Output<Process>>) {
-        self.work = Some((LEARNING, Work::learn(now, self.draws.next())));
+        self.work = Some((LEARNING, Work::learn(self.patience, now, self.draws.next())));
         self.step(now, Event::Wakeup, outputs);
     }
 
@@ -131,7 +133,7 @@ impl Client {
         }
         let operation = errand.operation;
         let token = || self.tokens.begin().expect("one errand at a time");
-        let (work, sealed) = Work::of(now, errand, keys, token, &mut self.draws);
+        let (work, sealed) = Work::of(self.patience, now, errand, keys, token, &mut self.draws);
         outputs.push(Output::Observe(Seen::Invoked(operation, sealed.map(Box::<SealedPut>::new))));
         self.work = Some((operation, work));
         self.step(now, Event::Wakeup, outputs);
@@ -370,9 +372,4 @@ fn asks_of<O: Operation>(
         }
     }
     (asks, output)
-}
-
-/// How patient simulated clients are: as the product's are.
-fn patience() -> Patience {
-    Patience::default()
 }

@@ -130,6 +130,21 @@ fn one_key_put_and_deleted(setting: &mut Setting) {
     setting.shape.weights = Weights { put: 50, get: 0, head: 10, list: 0, delete: 40, undelete: 0 };
 }
 
+fn puts(setting: &mut Setting) {
+    setting.shape.weights = Weights { put: 80, get: 10, head: 0, list: 0, delete: 10, undelete: 0 };
+}
+
+/// Clients that soon ask what became of their calls.
+fn impatient(setting: &mut Setting) {
+    puts(setting);
+    setting.shape.deadline = 4 * SECOND;
+}
+
+fn listings(setting: &mut Setting) {
+    setting.volumes = 4;
+    setting.shape.weights = Weights { put: 40, get: 0, head: 0, list: 50, delete: 10, undelete: 0 };
+}
+
 /// Every row.
 #[must_use]
 pub fn matrix() -> Vec<Row> {
@@ -159,6 +174,10 @@ pub fn matrix() -> Vec<Row> {
             tune: one_key_put_and_deleted,
             ..row(Mutant::M25, &["idempotency", "linearizable"], ANSWERS_LOST)
         },
+        Row { tune: impatient, ..row(Mutant::R14, &["idempotency", "linearizable"], CALLS_ARE_LATE) },
+        row(Mutant::R18, &["erase_is_legal"], PRIMARIES_DIE_WHILE_OTHERS_ERASE),
+        Row { tune: puts, ..row(Mutant::R21, &["durable_at_ack"], RELAYS_BREAK) },
+        Row { tune: listings, ..row(Mutant::R22, &["linearizable"], PRIMARIES_CUT_OFF) },
     ]
 }
 
@@ -348,4 +367,40 @@ crash = { nodes = ["b1", "b2", "b3"], how = "process" }
 [[fault]]
 at = "18s"
 restart = "all"
+"#;
+
+/// Order obeyed by some, the primary gone: another one drives it on.
+const PRIMARIES_DIE_WHILE_OTHERS_ERASE: &str = r#"
+[[fault]]
+when = "erased"
+crash = { nodes = ["a1", "a2"] }
+[[fault]]
+at = "12s"
+restart = "all"
+[[fault]]
+when = "erased"
+crash = { nodes = ["b1", "b2"] }
+[[fault]]
+at = "22s"
+restart = "all"
+"#;
+
+/// What one node passes on to its neighbour is lost again and again.
+const RELAYS_BREAK: &str = r#"
+[[fault]]
+at = "1s"
+model = { link = "ib", to = { delay_min = 50000, delay_mean = 50000, lost_per_million = 100000 } }
+[[fault]]
+at = "1s"
+model = { link = "ia", to = { delay_min = 50000, delay_mean = 50000, lost_per_million = 100000 } }
+"#;
+
+/// One message in five is seconds on its way.
+const CALLS_ARE_LATE: &str = r#"
+[[fault]]
+at = "1s"
+model = { link = "ia", to = { delay_min = 50000, spike_per_million = 200000, spike_mean = 9000000000 } }
+[[fault]]
+at = "1s"
+model = { link = "x1", to = { delay_min = 2000000, spike_per_million = 200000, spike_mean = 9000000000 } }
 "#;

@@ -57,6 +57,8 @@ pub struct Spec {
     pub encodes: bool,
     /// How many voters the cluster has.
     pub voters: usize,
+    /// How long an operation of a client may go on without progress.
+    pub deadline: Duration,
 }
 
 /// A kind of process.
@@ -168,7 +170,7 @@ impl Program for Process {
         let kind = match &spec.role {
             Role::Storage => start_storage(spec.voters, boot),
             Role::Placement(shelf, secret) => start_placement(shelf.clone(), secret, spec.voters, boot),
-            Role::Client(site) => Kind::Client(Box::new(Client::new(*site, spec.voters, boot.draws))),
+            Role::Client(site) => Kind::Client(Box::new(Client::new(*site, spec, boot.draws))),
             Role::Nothing => Kind::Nothing,
         };
         Self { encodes: spec.encodes, kind }

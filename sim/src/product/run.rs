@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use trefoil_drill::{Course, Errand, Operator};
 use trefoil_protocol::config::SingleDcPolicy;
@@ -254,7 +255,12 @@ struct Stage<'s> {
 impl<'s> Stage<'s> {
     fn new(seed: u64, setting: &'s Setting, trace: Trace) -> Self {
         let mut cluster = Cluster::new(seed, trace, setting.rate_ppm_max);
-        let spec = |role| Spec { role, encodes: setting.encodes, voters: setting.voters };
+        let spec = |role| Spec {
+            role,
+            encodes: setting.encodes,
+            voters: setting.voters,
+            deadline: Duration::from_nanos(setting.shape.deadline),
+        };
         for (name, site) in roster::STORAGE {
             cluster.add_node(name, site, spec(Role::Storage), DiskModel::default());
         }

@@ -147,6 +147,7 @@ fn setting_of(file: &DrillFile) -> Setting {
             keys: file.load.keys,
             shared_names: file.load.shared_names,
             think_mean: file.load.think.0,
+            deadline: file.load.deadline.0,
             weights: Weights { put, get, head, list, delete, undelete },
             ..WorkloadShape::default()
         },
@@ -189,6 +190,7 @@ fn file_of(name: &str, seed: u64, setting: &Setting, hash: Option<String>) -> Dr
             keys: shape.keys,
             shared_names: shape.shared_names,
             think: Duration(shape.think_mean),
+            deadline: Duration(shape.deadline),
             put,
             get,
             head,

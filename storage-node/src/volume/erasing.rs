@@ -213,7 +213,7 @@ fn permit<D: Disk>(
 
 fn is_for(scope: PurgeScope, batch: &Batch, me: StoreId) -> bool {
     match scope {
-        PurgeScope::Others => batch.retained != me,
+        PurgeScope::Others => mutant!(R18, batch.retained != me, true),
         PurgeScope::FirstCopy => batch.retained == me && batch.others_erased.is_some(),
     }
 }

@@ -326,7 +326,7 @@ impl<D: Disk> Holding<D> {
     /// Up to where records, and the payload of those above `paid_from`, are under a finished sync.
     pub fn acknowledgeable(&self, paid_from: Lsn) -> Lsn {
         let durable = mutant!(M01, self.volume.log.durable_lsn(), self.volume.log.last().0);
-        let unpaid = self.unpaid.range(paid_from.next()..).next();
+        let unpaid = mutant!(R21, self.unpaid.range(paid_from.next()..).next(), None);
         unpaid.map_or(durable, |(lsn, _)| durable.min(lsn.previous()))
     }
 

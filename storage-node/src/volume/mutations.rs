@@ -228,6 +228,9 @@ impl Mutations {
         if desk.primary.refuses_writes(desk.config) {
             return cx.out.refuse(request, Refusal::Unavailable);
         }
+        if mutant!(R14, false, true) {
+            return cx.out.answer(request, TenantAnswer::NotApplied);
+        }
         match self.append(RecordBody::Void { token }, None, None, desk, cx) {
             Ok(lsn) => {
                 let waiters = vec![Waiter::Outcome(request)];

@@ -19,6 +19,7 @@ use trefoil_protocol::ids::{Lsn, NodeId, OrderId, StoreId, VersionId};
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::control::{ControlAnswer, ControlRequest, PurgeClaim, PurgeEvidence};
 use trefoil_protocol::message::peer::PeerBody;
+use trefoil_protocol::mutant;
 use trefoil_protocol::record::{Certified, OthersErased, Purging, RecordBody};
 use trefoil_protocol::time::BootTime;
 
@@ -280,7 +281,8 @@ impl Purges {
             return;
         }
         let stores = desk.config.ever_held.clone();
-        let others: Vec<StoreId> = stores.iter().copied().filter(|store| *store != batch.retained).collect();
+        let kept = mutant!(R18, batch.retained, desk.me.store);
+        let others: Vec<StoreId> = stores.iter().copied().filter(|store| *store != kept).collect();
         for store in &others {
             drive.tell(*store, (batch.record, &batch.order), batch, desk.config, own, cx);
         }
@@ -454,7 +456,7 @@ fn is_open<D: Disk>(batch: &Batch, desk: &Desk<'_, D>) -> bool {
         let state = state(item);
         let under_way =
             matches!(state, Some(VersionState::Purging { .. } | VersionState::OthersErased { .. }));
-        trefoil_protocol::mutant!(M13, under_way, under_way || state == Some(VersionState::Live))
+        mutant!(M13, under_way, under_way || state == Some(VersionState::Live))
     };
     batch.items.iter().any(open)
 }
@@ -463,9 +465,9 @@ fn still_stands<D: Disk>(item: PurgeItem, scope: PurgeScope, desk: &Desk<'_, D>)
     let state = desk.holding.index().version(item.version).map(|object| object.state);
     match (scope, state) {
         (PurgeScope::Others, Some(VersionState::Deleted(tombstone))) => {
-            trefoil_protocol::mutant!(M13, tombstone.lsn == item.tombstone, true)
+            mutant!(M13, tombstone.lsn == item.tombstone, true)
         }
-        (PurgeScope::Others, Some(VersionState::Live)) => trefoil_protocol::mutant!(M13, false, true),
+        (PurgeScope::Others, Some(VersionState::Live)) => mutant!(M13, false, true),
         (PurgeScope::FirstCopy, Some(VersionState::OthersErased { tombstone, first_copy_order, .. })) => {
             let is_lost = batch_of(item, desk).is_some_and(|b| !desk.config.ever_held.contains(&b.retained));
             tombstone.lsn == item.tombstone && (first_copy_order.is_none() || is_lost)

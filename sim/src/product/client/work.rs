@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use trefoil_client::core::{
-    Event, ExchangeId, Listing, ListingKind, Mutation, MutationFailure, Operation, Parts, Question,
+    Event, ExchangeId, Listing, ListingKind, Mutation, MutationFailure, Operation, Parts, Patience, Question,
     QuestionFailure, RouteCache, Whom,
 };
 use trefoil_client::failure::Peer;
@@ -15,8 +15,8 @@ use trefoil_protocol::message::tenant::{
 use trefoil_protocol::record::INLINE_MAX;
 use trefoil_protocol::time::BootTime;
 
+use super::asks_of;
 use super::keys::{Keys, Sealed};
-use super::{asks_of, patience};
 use crate::product::seen::{Ending, Errand, SealedPut};
 use crate::random::Draws;
 use crate::workload::Task;
@@ -72,13 +72,14 @@ enum Reading {
 
 impl Work {
     /// Learns the tenant's keys.
-    pub(super) fn learn(now: BootTime, seed: u64) -> Self {
-        let question = Question::new(Whom::Custodian, TenantCall::Keys, patience(), now, seed);
+    pub(super) fn learn(patience: Patience, now: BootTime, seed: u64) -> Self {
+        let question = Question::new(Whom::Custodian, TenantCall::Keys, patience, now, seed);
         Self { machine: Machine::Learning(Box::new(question)), token: None }
     }
 
     /// Begins an errand; a put is sealed first.
     pub(super) fn of(
+        patience: Patience,
         now: BootTime,
         errand: Errand,
         keys: &mut Keys,
@@ -89,11 +90,11 @@ impl Work {
         let seed = draws.next();
         let ask = |want, reading| {
             let call = TenantCall::Get { key: key.clone(), selector: Selector::Latest, want };
-            let question = Question::new(Whom::PrimaryOf(key.clone()), call, patience(), now, seed);
+            let question = Question::new(Whom::PrimaryOf(key.clone()), call, patience, now, seed);
             Self { machine: Machine::Asking(Box::new(question), reading), token: None }
         };
         let change = |call: TenantCall, bulk, token, sealed: Option<Sealed>| {
-            let mutation = Mutation::new(key.clone(), call, bulk, patience(), now, seed);
+            let mutation = Mutation::new(key.clone(), call, bulk, patience, now, seed);
             let machine = Machine::Changing(Box::new(mutation), sealed.map(Box::new));
             Self { machine, token: Some(token) }
         };
@@ -101,7 +102,12 @@ impl Work {
             Task::Get => (ask(Want::Whole, Reading::Bytes), None),
             Task::Head => (ask(Want::Head, Reading::Description), None),
             Task::List => {
-                let paging = Paging { listing: page_after(None, now, seed), lines: Vec::new(), seed };
+                let paging = Paging {
+                    listing: page_after(None, patience, now, seed),
+                    lines: Vec::new(),
+                    patience,
+                    seed,
+                };
                 (Self { machine: Machine::Listing(Box::new(paging)), token: None }, None)
             }
             Task::Delete => {
@@ -293,6 +299,7 @@ fn changed(output: Result<TenantAnswer, MutationFailure>, token: trefoil_protoco
 struct Paging {
     listing: Listing,
     lines: Vec<(String, VersionId)>,
+    patience: Patience,
     seed: u64,
 }
 
@@ -314,13 +321,13 @@ impl Paging {
             return (asks, Some(Worked::Ended(Ending::Listed(std::mem::take(&mut self.lines)))));
         };
         self.seed += 1;
-        self.listing = page_after(Some(last), now, self.seed);
+        self.listing = page_after(Some(last), self.patience, now, self.seed);
         let (more, _) = asks_of(&mut self.listing, now, routes, Event::Wakeup);
         asks.extend(more);
         (asks, None)
     }
 }
 
-fn page_after(after: Option<ObjectKey>, now: BootTime, seed: u64) -> Listing {
-    Listing::new(ListingKind::Live, String::new(), after, PAGE_LINES, patience(), now, seed)
+fn page_after(after: Option<ObjectKey>, patience: Patience, now: BootTime, seed: u64) -> Listing {
+    Listing::new(ListingKind::Live, String::new(), after, PAGE_LINES, patience, now, seed)
 }

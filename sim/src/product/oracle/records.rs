@@ -93,9 +93,10 @@ impl Oracle {
                 self.once(found);
             }
             RecordBody::Purging(purging) => {
+                let (keeper, at) = (purging.retained.to_string(), purging.order.order.at.0);
                 for item in &purging.items {
                     self.past_return.insert(item.version);
-                    let found = self.erase.purging(tag(item.version), purging.order.order.at.0, now);
+                    let found = self.erase.purging(tag(item.version), &keeper, at, now);
                     self.once(found);
                 }
             }
@@ -103,10 +104,10 @@ impl Oracle {
                 self.certify(certified.version, now);
                 self.look_at_absent_stores(view, certified.version);
             }
-            RecordBody::EpochStart { .. }
-            | RecordBody::OthersErased(_)
-            | RecordBody::Void { .. }
-            | RecordBody::UploadVoid { .. } => {}
+            RecordBody::OthersErased(erased) => {
+                erased.versions.iter().for_each(|version| self.erase.others_erased(tag(*version)));
+            }
+            RecordBody::EpochStart { .. } | RecordBody::Void { .. } | RecordBody::UploadVoid { .. } => {}
         }
     }
 
