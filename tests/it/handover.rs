@@ -54,8 +54,8 @@ fn row_18_three_failovers_and_failbacks_under_load_cost_no_request() {
 }
 
 #[test]
-#[ignore = "takes many minutes; run it by name"]
-fn fifty_failovers_and_failbacks_under_load() {
+#[ignore = "takes ten minutes and 30 GB; run it by name"]
+fn r044_fifty_failovers_and_failbacks_under_load() {
     let cluster = Alone::start("handover-fifty");
     cycle(&cluster, 50);
     cluster.wait_for("a whole cluster", is_whole);
