@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::cluster::{Alone, Cluster};
@@ -59,6 +60,49 @@ fn r044_fifty_failovers_and_failbacks_under_load() {
     let cluster = Alone::start("handover-fifty");
     cycle(&cluster, 50);
     cluster.wait_for("a whole cluster", is_whole);
+    cluster.nothing_panicked();
+}
+
+#[test]
+fn operators_verbs_answer_while_a_data_centre_is_dead() {
+    let mut cluster = Alone::start("dead");
+    let client = cluster.client("acme");
+    let load = Load::at_work(&cluster, &client, 100);
+    for node in ["a1", "a2", "a3"] {
+        cluster.signal(node, Signal::KILL);
+    }
+    let all = |status: &Value| status["volumes"].as_array().unwrap().len();
+    cluster.wait_for("B to lead alone", |status| led_in(status, "b") == all(status));
+    cluster.block_on(load.goes_on(100));
+
+    let plan = cluster.operator(&["dc", "failover", "a", "--plan"]).json();
+    assert!(!plan["risks"].as_array().unwrap().is_empty(), "{plan}");
+    cluster.operator(&["dc", "failover", "a", "--yes", "--no-wait"]).held();
+    cluster.operator(&["plan", "progress"]).held();
+    cluster.operator(&["plan", "cancel"]).held();
+    for verb in [&["link", "drain", "1", "--yes"][..], &["link", "restore", "1", "--yes"]] {
+        done(cluster.operator(verb));
+    }
+    for verb in
+        [&["rebalance"][..], &["node", "drain", "b1"], &["node", "drain", "a1"], &["dc", "failover", "b"]]
+    {
+        let plan = cluster.operator(&[verb, &["--plan"]].concat()).json();
+        assert!(plan["number"].is_number(), "{plan}");
+    }
+    let nodes = cluster.operator(&["node", "list"]).json();
+    let down = nodes.as_array().unwrap().iter().filter(|node| node["state"] != "up").count();
+    assert_eq!(down, 3, "{nodes}");
+
+    for node in ["a1", "a2", "a3"] {
+        cluster.restart(node);
+    }
+    cluster.wait_for("a whole cluster", is_whole);
+    done(cluster.operator(&["dc", "failback", "a", "--yes"]));
+    cluster.wait_for("primaries in both", |status| led_in(status, "a") > 0 && led_in(status, "b") > 0);
+    cluster.block_on(load.goes_on(100));
+    let ledger = cluster.block_on(load.stop());
+    ledger.none_failed();
+    cluster.block_on(ledger.nothing_is_lost(&client));
     cluster.nothing_panicked();
 }
 
