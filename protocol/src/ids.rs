@@ -372,6 +372,14 @@ impl LinkId {
             Self::Two => 2,
         }
     }
+
+    /// The other one of the two.
+    pub fn other(self) -> Self {
+        match self {
+            Self::One => Self::Two,
+            Self::Two => Self::One,
+        }
+    }
 }
 
 impl fmt::Display for LinkId {

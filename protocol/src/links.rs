@@ -2,7 +2,8 @@
 //!
 //! A link is healthy while it has a connection and something (the handshake or a probe's answer)
 //! came back over it within [`ANSWER_AGE_MAX`]. The idle time-out of a connection plays no part: it
-//! fires far too late. A link that is drained takes no new traffic however healthy it is, unless it
+//! fires far too late. A link on which probes take far longer than on the other one is sluggish: nothing
+//! goes over it while the other one is healthy. A link that is drained takes no new traffic however healthy it is, unless it
 //! is the only one that has a connection at all.
 //!
 //! Pure: time comes in as the node's boot clock. Nothing here may dial, wait or send.
@@ -17,6 +18,12 @@ pub const ANSWER_AGE_MAX: Duration = Duration::from_millis(1250);
 
 /// How often a link is probed. Probes are what an idle cluster costs most.
 pub const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A link is sluggish whose round trip takes so many times that of the other one,
+const SLUGGISH_TIMES: u32 = 5;
+
+/// and so much longer. It is no longer so when it takes half of that.
+const SLUGGISH_BY: Duration = Duration::from_millis(50);
 
 /// What is known about a link at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +50,7 @@ struct LinkState {
     answered_at: Option<BootTime>,
     rtt: Option<Duration>,
     drained: bool,
+    is_sluggish: bool,
     lanes: u32,
 }
 
@@ -57,6 +65,7 @@ impl LinkChoice {
         let state = self.state_mut(link);
         state.answered_at = Some(now);
         state.rtt = None;
+        self.compare();
     }
 
     /// The connection over `link` is gone.
@@ -64,6 +73,7 @@ impl LinkChoice {
         let state = self.state_mut(link);
         state.answered_at = None;
         state.rtt = None;
+        self.compare();
     }
 
     /// A probe over `link` was answered after `rtt`. Ignored when the link has no connection.
@@ -78,6 +88,7 @@ impl LinkChoice {
             Some(smoothed) => (smoothed * 7 + rtt) / 8,
             None => rtt,
         });
+        self.compare();
     }
 
     /// New traffic avoids `link` from now on.
@@ -122,8 +133,7 @@ impl LinkChoice {
 
     /// Whether a lane on `link` must move, and where to. `None` when it may stay.
     pub fn move_from(&self, link: LinkId, now: BootTime) -> Option<LinkId> {
-        let health = self.health(link, now);
-        if health.up && !health.drained {
+        if self.is_fit(link, now) {
             return None;
         }
         self.choose(now).filter(|better| *better != link)
@@ -132,11 +142,30 @@ impl LinkChoice {
     fn best_healthy(&self, now: BootTime) -> Option<LinkId> {
         LinkId::ALL
             .into_iter()
-            .filter(|link| {
-                let health = self.health(*link, now);
-                health.up && !health.drained
-            })
+            .filter(|link| self.is_fit(*link, now))
             .min_by_key(|link| self.state(*link).lanes)
+    }
+
+    /// Healthy, not drained, and not sluggish beside a healthy one.
+    fn is_fit(&self, link: LinkId, now: BootTime) -> bool {
+        let health = self.health(link, now);
+        let other = self.health(link.other(), now);
+        let spared = self.state(link).is_sluggish && other.up && !other.drained;
+        health.up && !health.drained && !spared
+    }
+
+    /// Compares the links' round trips.
+    fn compare(&mut self) {
+        let [one, two] = &self.links;
+        let verdicts = match (one.rtt, two.rtt) {
+            (Some(first), Some(second)) => {
+                [one.is_sluggish_beside(first, second), two.is_sluggish_beside(second, first)]
+            }
+            _ => [false, false],
+        };
+        for (link, is_sluggish) in self.links.iter_mut().zip(verdicts) {
+            link.is_sluggish = is_sluggish;
+        }
     }
 
     fn last_answered(&self, now: BootTime) -> Option<LinkId> {
@@ -161,6 +190,12 @@ fn index(link: LinkId) -> usize {
 }
 
 impl LinkState {
+    fn is_sluggish_beside(&self, own: Duration, other: Duration) -> bool {
+        // Once spared, a link must be clearly better to be used again.
+        let share = if self.is_sluggish { 2 } else { 1 };
+        own > other * SLUGGISH_TIMES / share && own > other + SLUGGISH_BY / share
+    }
+
     fn age(&self, now: BootTime) -> Option<Duration> {
         Some(now.since(self.answered_at?))
     }
@@ -226,6 +261,24 @@ mod tests {
         choice.connected(LinkId::Two, ms(1));
         choice.restore(LinkId::One);
         assert_eq!(choice.move_from(LinkId::One, ms(1)), None);
+    }
+
+    #[test]
+    fn a_sluggish_link_is_spared_while_the_other_one_is_healthy() {
+        let mut choice = both_connected();
+        choice.answered(LinkId::Two, ms(1), RTT);
+        choice.answered(LinkId::One, ms(1), Duration::from_millis(400));
+        assert_eq!(choice.choose(ms(1)), Some(LinkId::Two));
+        assert_eq!(choice.move_from(LinkId::One, ms(1)), Some(LinkId::Two));
+        // It comes nearer, but not by as much as it takes.
+        choice.answered(LinkId::One, ms(2), Duration::ZERO);
+        assert_eq!(choice.move_from(LinkId::One, ms(2)), Some(LinkId::Two));
+        choice.disconnected(LinkId::Two);
+        assert_eq!(choice.choose(ms(3)), Some(LinkId::One));
+        choice.connected(LinkId::Two, ms(3));
+        choice.answered(LinkId::Two, ms(3), RTT);
+        (4..40).for_each(|at| choice.answered(LinkId::One, ms(at), RTT));
+        assert_eq!(choice.move_from(LinkId::One, ms(40)), None);
     }
 
     #[test]
