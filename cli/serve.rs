@@ -139,8 +139,15 @@ fn placement_settings(file: PlacementFile, passphrase_file: Option<&Path>) -> Ve
         (true, Some(_)) => return Err(Failure::usage("`master` has no place at a witness: it holds no key")),
     };
     let mut caution = Caution::default();
-    if let Some(time) = &file.restore_after {
-        caution.restore_after = quantity::duration(time).map_err(Failure::usage)?;
+    for (time, setting) in [
+        (&file.restore_after, &mut caution.restore_after),
+        (&file.slow_for, &mut caution.slow_for),
+        (&file.slow_floor, &mut caution.slow_floor),
+        (&file.probation, &mut caution.probation),
+    ] {
+        if let Some(time) = time {
+            *setting = quantity::duration(time).map_err(Failure::usage)?;
+        }
     }
     Ok(PlacementSettings {
         cluster: file.cluster,

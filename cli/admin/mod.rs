@@ -7,6 +7,7 @@ pub(crate) mod node;
 pub(crate) mod operator;
 pub(crate) mod plan;
 pub(crate) mod principal;
+mod slow;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod tenant;

@@ -8,9 +8,10 @@ use clap::Args;
 use serde::Serialize;
 use trefoil_protocol::config::{MemberState, NodeState, Protection, SingleDcPolicy, VolumeConfig};
 use trefoil_protocol::ids::LinkId;
-use trefoil_protocol::message::admin::{ClusterStatus, DebtView, VoterStatus};
+use trefoil_protocol::message::admin::{ClusterStatus, DebtView, SlowState, VoterStatus};
 
 use super::connection::Admin;
+use super::slow::SlowLine;
 use super::tenant::Policy;
 use crate::failure::{Failure, Kind, Verdict};
 use crate::output::{self, Format};
@@ -53,6 +54,8 @@ pub(crate) struct StatusView {
     pub(crate) at_risk: Vec<AtRiskLine>,
     /// Where old objects wait for a copy in one data centre.
     pub(crate) debts: Vec<DebtLine>,
+    /// Stores that were put out because they are or were slow.
+    pub(crate) slow: Vec<SlowLine>,
 }
 
 /// What would be lost of a volume with the one data centre that has it.
@@ -138,8 +141,9 @@ impl StatusView {
         let up = status.nodes.iter().all(|node| node.state == NodeState::Up);
         let whole = volumes.iter().all(VolumeView::whole);
         let heard = status.voters.iter().all(|voter| voter.reachable);
+        let swift = status.slow.iter().all(|store| store.state != SlowState::Slow);
         Self {
-            healthy: whole && both && up && heard && linked && objects_short_of_copies == 0,
+            healthy: whole && both && up && heard && linked && swift && objects_short_of_copies == 0,
             protection: if both { Protection::BothDcs } else { Protection::SingleDc }.reported(),
             objects: status.statistics.iter().map(|volume| volume.objects).sum(),
             objects_short_of_copies,
@@ -150,6 +154,7 @@ impl StatusView {
             certified: status.certified,
             at_risk: status.volumes.iter().filter_map(|volume| at_risk_line(status, volume)).collect(),
             debts: status.debts.iter().filter_map(|debt| debt_line(status, debt)).collect(),
+            slow: status.slow.iter().map(SlowLine::of).collect(),
         }
     }
 
@@ -217,6 +222,7 @@ impl StatusView {
         let at_risk = self.at_risk.iter().map(AtRiskLine::text);
         at_risk
             .chain(self.debts.iter().map(DebtLine::text))
+            .chain(self.slow.iter().map(SlowLine::text))
             .fold(String::new(), |text, line| text + &line + "\n")
     }
 }
@@ -488,6 +494,7 @@ mod tests {
             drained: vec![],
             progress: None,
             more: false,
+            slow: vec![],
         }
     }
 

@@ -110,6 +110,17 @@ pub(crate) struct PlacementFile {
     /// unless it says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) restore_after: Option<String>,
+    /// For how long a store must be slow before it is put out; ten seconds unless it says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) slow_for: Option<String>,
+    /// How much longer than elsewhere a small piece of work takes on a slow store, at least; 50 ms unless it
+    /// says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) slow_floor: Option<String>,
+    /// How long a store that was put out must be well before it gets a role again; five minutes unless it
+    /// says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) probation: Option<String>,
     /// The file with the passphrase that opens it; without, `TREFOIL_PASSPHRASE` is taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) passphrase_file: Option<PathBuf>,

@@ -105,6 +105,9 @@ impl Layout {
 /// A local cluster is for trying things out: a minute, as elsewhere, would be long.
 const RESTORE_AFTER: &str = "3s";
 
+/// Nor is a store that was slow put to the test for minutes.
+const PROBATION: &str = "20s";
+
 /// Makes a passphrase for the master key, once.
 pub(super) fn write_secrets(layout: &Layout) -> Verdict {
     let path = layout.keys().join("passphrase");
@@ -166,6 +169,9 @@ fn placement(plan: &ClusterFile, voter: &PlacementPlan) -> PlacementFile {
         listen: voter.listen,
         tenant_listen: voter.tenant_listen,
         restore_after: Some(RESTORE_AFTER.to_owned()),
+        slow_for: None,
+        slow_floor: None,
+        probation: Some(PROBATION.to_owned()),
         master: secret("../keys/master.sealed"),
         passphrase_file: secret("../keys/passphrase"),
         trust: "../ca/ca.pem".into(),

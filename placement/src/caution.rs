@@ -12,10 +12,25 @@ pub struct Caution {
     /// How many times in an hour a volume may be given a store that never held it, as long as it has
     /// two copies in both data centres without.
     pub moves_per_hour: usize,
+    /// A store is slow that takes more than so many times what others take,
+    pub slow_times: u32,
+    /// and longer than they by this at least,
+    pub slow_floor: Duration,
+    /// for so long.
+    pub slow_for: Duration,
+    /// A store that was put out for that must be well for so long before it gets a role again.
+    pub probation: Duration,
 }
 
 impl Default for Caution {
     fn default() -> Self {
-        Self { restore_after: Duration::from_secs(60), moves_per_hour: 3 }
+        Self {
+            restore_after: Duration::from_secs(60),
+            moves_per_hour: 3,
+            slow_times: 5,
+            slow_floor: Duration::from_millis(50),
+            slow_for: Duration::from_secs(10),
+            probation: Duration::from_secs(300),
+        }
     }
 }

@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 use trefoil_protocol::codec;
 use trefoil_protocol::config::VoterEntry;
 use trefoil_protocol::ids::VoterId;
-use trefoil_protocol::message::admin::AdminAnswer;
+use trefoil_protocol::message::admin::{AdminAnswer, SlowStore};
 use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal};
 use trefoil_protocol::message::voter::{VoterBody, VoterMessage};
 use trefoil_protocol::time::BootTime;
@@ -220,6 +220,12 @@ impl<S: LogStore> Placement<S> {
     /// The voter.
     pub fn voter(&self) -> VoterId {
         self.voter
+    }
+
+    /// The stores that this voter, as leader, put out because they are slow.
+    pub fn slow_stores(&self, now: BootTime) -> Vec<SlowStore> {
+        let controller = self.controller.as_ref().map(|(_, controller)| controller);
+        controller.map_or_else(Vec::new, |controller| controller.slow_stores(&self.state, now))
     }
 
     /// The log's store, for faults that the simulator plans.

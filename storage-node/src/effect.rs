@@ -5,7 +5,7 @@
 //! which they are given.
 
 use bytes::Bytes;
-use trefoil_engine::{Disk, EraseJob, ReadJob, RotationJob, ScrubJob, SyncJob, VerifyJob, WipeJob};
+use trefoil_engine::{Disk, EraseJob, ProbeJob, ReadJob, RotationJob, ScrubJob, SyncJob, VerifyJob, WipeJob};
 use trefoil_protocol::ids::{NodeId, VolumeId};
 use trefoil_protocol::message::control::ControlRequest;
 use trefoil_protocol::message::peer::PeerMessage;
@@ -184,6 +184,12 @@ pub enum Effect<D: Disk> {
         volume: VolumeId,
         /// The job.
         job: ScrubJob<D>,
+    },
+    /// Probe the store, on a disk thread, in the queue of the syncs, and report [`crate::Event::Probed`].
+    /// At most one of a node is under way.
+    Probe {
+        /// The job.
+        job: ProbeJob<D>,
     },
     /// Tell the operator, in this node's log.
     Notice(Notice),

@@ -3,10 +3,10 @@
 
 use bytes::Bytes;
 use trefoil_engine::{
-    BagError, Disk, EraseError, EraseReport, ReadError, Rotated, ScanError, ScrubReport, Scrubbed, SyncError,
-    SyncTicket, VerifyError, WipeError,
+    BagError, Disk, EraseError, EraseReport, ProbeError, ReadError, Rotated, ScanError, ScrubReport,
+    Scrubbed, SyncError, SyncTicket, VerifyError, WipeError,
 };
-use trefoil_protocol::ids::{NodeId, PrincipalId, TenantId, VolumeId};
+use trefoil_protocol::ids::{Hash, NodeId, PrincipalId, TenantId, VolumeId};
 use trefoil_protocol::message::control::{ControlAnswer, LinkReport};
 use trefoil_protocol::message::peer::PeerMessage;
 use trefoil_protocol::message::tenant::{TenantRequest, UploadPart};
@@ -128,6 +128,8 @@ pub enum Event<D: Disk> {
         /// What it held.
         result: Result<Scrubbed, ScanError>,
     },
+    /// Probes of the store are done.
+    Probed(Result<Vec<Hash>, ProbeError>),
     /// How the links to the other data centres look now; only told on, for status.
     Links(Vec<LinkReport>),
     /// A read job ended.

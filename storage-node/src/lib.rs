@@ -11,6 +11,7 @@ pub mod lease;
 pub mod node;
 pub mod outbox;
 pub mod pace;
+mod probing;
 mod quarantine;
 pub mod retire;
 mod scrubbing;
@@ -18,6 +19,7 @@ pub mod session;
 #[cfg(feature = "shell")]
 pub mod shell;
 mod statistics;
+mod timings;
 pub mod view;
 pub mod volume;
 mod wakeups;

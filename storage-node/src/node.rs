@@ -28,10 +28,11 @@ use crate::effect::{Effect, Fatal, Notice};
 use crate::event::{ControlTicket, ControlUnreachable, Event, RequestId, VerifiedPrincipal};
 use crate::lease::Lease;
 use crate::outbox::{Context, Identity, Outbox};
+use crate::probing::{NO_VOLUME, Probing};
 use crate::quarantine::Quarantine;
 use crate::retire::Retirement;
 use crate::scrubbing::{ScrubState, Scrubbing};
-use crate::session::{Answered, Known, NodeSettings, Session};
+use crate::session::{Answered, Known, NodeSettings, Session, Told};
 use crate::view::View;
 use crate::volume::holding::Holding;
 use crate::volume::replica::Replica;
@@ -87,6 +88,7 @@ pub struct NodeCore<D: Disk> {
     unconfigured: BTreeMap<VolumeId, Holding<D>>,
     retirement: Retirement,
     scrubbing: Scrubbing,
+    probing: Probing,
     streams: BTreeMap<RequestId, VolumeId>,
     out: Outbox<D>,
     last_step: BootTime,
@@ -134,6 +136,7 @@ impl<D: Disk> NodeCore<D> {
             unconfigured,
             retirement: Retirement::default(),
             scrubbing: Scrubbing::default(),
+            probing: Probing::default(),
             streams: BTreeMap::new(),
             out: Outbox::new(entropy),
             last_step: now,
@@ -203,6 +206,9 @@ impl<D: Disk> NodeCore<D> {
             }
             Event::Wiped { volume, result } => self.wiped(volume, result, now),
             Event::Links(links) => self.session.links(links),
+            Event::Probed(result) => {
+                self.probing.worked(result, &self.identity, &self.store, now, &mut self.out);
+            }
             Event::Read { ticket, result } => {
                 if let Some(volume) = self.out.reader(ticket) {
                     self.with_volume(volume, now, |replica, cx| replica.read(ticket, result, cx));
@@ -212,6 +218,12 @@ impl<D: Disk> NodeCore<D> {
         self.take_in(now);
         if self.out.take_news_wanted() && self.arrivals.is_empty() {
             self.session.renew_soon();
+        }
+        for (store, took) in self.out.take_acknowledged() {
+            self.probing.acknowledged(store, took, now);
+        }
+        if self.session.is_registered() {
+            self.probing.begin(&self.identity, &self.view, &self.store, now, &mut self.out);
         }
         self.ask(now);
         if let Some((volume, job)) = self.scrubbing.begin(&self.volumes, now) {
@@ -246,6 +258,8 @@ impl<D: Disk> NodeCore<D> {
         let session = self.session.next_wakeup();
         let soonest = self.wakeups.next().map_or(session, |volumes| volumes.min(session));
         let soonest = self.scrubbing.next_wakeup().map_or(soonest, |scrub| scrub.min(soonest));
+        let probe = self.session.is_registered().then(|| self.probing.next_wakeup());
+        let soonest = probe.map_or(soonest, |probe| probe.min(soonest));
         let soonest = if self.arrivals.is_empty() { soonest } else { self.last_step };
         Some(soonest.max(self.last_step + TICK))
     }
@@ -326,6 +340,9 @@ impl<D: Disk> NodeCore<D> {
         let volume = message.volume;
         if !self.session.is_registered() {
             return;
+        }
+        if volume == NO_VOLUME {
+            return self.probing.peer(from, message.body, bulk, &self.store, now, &mut self.out);
         }
         if !self.volumes.contains_key(&volume) {
             return self.out.want_news();
@@ -411,7 +428,8 @@ impl<D: Disk> NodeCore<D> {
             partly: self.view.partly,
             heard_more: !self.arrivals.is_empty(),
         };
-        self.session.ask(&self.identity, known, led, now, &mut self.out);
+        let told = Told { led, timings: || self.probing.report(now) };
+        self.session.ask(&self.identity, known, told, now, &mut self.out);
     }
 
     fn control(

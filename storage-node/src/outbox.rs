@@ -2,6 +2,7 @@
 //! time, the view, the lease, who this node is. Nobody but the dispatcher makes one.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use trefoil_engine::{Disk, ReadJob};
@@ -62,6 +63,8 @@ pub struct Outbox<D: Disk> {
     reading: BTreeMap<ReadTicket, VolumeId>,
     /// Somebody speaks of a configuration that this node does not know.
     news_wanted: bool,
+    /// How long members took to acknowledge records.
+    acknowledged: Vec<(StoreId, Duration)>,
 }
 
 impl<D: Disk> Outbox<D> {
@@ -76,6 +79,7 @@ impl<D: Disk> Outbox<D> {
             asked: BTreeMap::new(),
             reading: BTreeMap::new(),
             news_wanted: false,
+            acknowledged: Vec::new(),
         }
     }
 
@@ -165,6 +169,16 @@ impl<D: Disk> Outbox<D> {
     /// Somebody speaks of a configuration that this node does not know: ask for news at once.
     pub fn want_news(&mut self) {
         self.news_wanted = true;
+    }
+
+    /// A member took so long to acknowledge a record.
+    pub fn acknowledged(&mut self, store: StoreId, took: Duration) {
+        self.acknowledged.push((store, took));
+    }
+
+    /// What members took since the last call.
+    pub fn take_acknowledged(&mut self) -> Vec<(StoreId, Duration)> {
+        std::mem::take(&mut self.acknowledged)
     }
 
     /// Whether news was wanted since the last call.

@@ -10,13 +10,15 @@ use std::time::Duration;
 use trefoil_engine::Disk;
 use trefoil_protocol::config::LinkAddress;
 use trefoil_protocol::ids::{ConfigIndex, DcId, NodeId, RackId, VolumeId};
-use trefoil_protocol::message::control::{ControlRequest, LinkReport, Register, Renew, VolumeStatistics};
+use trefoil_protocol::message::control::{
+    ControlRequest, LinkReport, Register, Renew, StoreTiming, VolumeStatistics,
+};
 use trefoil_protocol::time::{BootTime, lease};
 
 use crate::event::ControlTicket;
 use crate::outbox::{Identity, Outbox};
 use crate::pace::Pace;
-use crate::statistics::Told;
+use crate::statistics;
 
 /// A question without an answer is asked again after this long.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -110,6 +112,14 @@ pub struct Known {
     pub heard_more: bool,
 }
 
+/// What a node tells with a renewal.
+pub struct Told<L, T> {
+    /// Statistics of the volumes that it leads.
+    pub led: L,
+    /// How long stores take for their work.
+    pub timings: T,
+}
+
 /// Which of the session's questions was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answered {
@@ -132,7 +142,7 @@ pub struct Session {
     renew: Question,
     watch: Question,
     links: Option<Vec<LinkReport>>,
-    told: Told,
+    told: statistics::Told,
 }
 
 impl Session {
@@ -147,7 +157,7 @@ impl Session {
             renew: Question::with_patience(lease::RENEW_EVERY),
             watch: Question::with_patience(PATIENCE),
             links: None,
-            told: Told::default(),
+            told: statistics::Told::default(),
         }
     }
 
@@ -209,7 +219,7 @@ impl Session {
         &mut self,
         identity: &Identity,
         known: Known,
-        led: impl Iterator<Item = VolumeStatistics>,
+        tells: Told<impl Iterator<Item = VolumeStatistics>, impl FnOnce() -> Vec<StoreTiming>>,
         now: BootTime,
         out: &mut Outbox<D>,
     ) {
@@ -229,8 +239,9 @@ impl Session {
                 incarnation: identity.incarnation,
                 applied: known.applied,
                 sent: now,
-                volumes: self.told.news(led, now),
+                volumes: self.told.news(tells.led, now),
                 links: self.links.clone(),
+                timings: (tells.timings)(),
             };
             self.renew.ask(out.ask(ControlRequest::Renew(renew)), now);
         }

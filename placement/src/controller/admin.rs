@@ -7,7 +7,8 @@ use bytes::Bytes;
 use trefoil_protocol::config::{Member, MemberState, SingleDcPolicy, TenantEntry, VolumeConfig};
 use trefoil_protocol::ids::{DcId, Epoch, LinkId, NodeId, TenantName, VolumeId};
 use trefoil_protocol::message::admin::{
-    AdminAnswer, AdminRequest, AtRiskView, ClusterStatus, DebtView, STATUS_VOLUMES_MAX, VoterStatus,
+    AdminAnswer, AdminRequest, AtRiskView, ClusterStatus, DebtView, STATUS_VOLUMES_MAX, SlowStore,
+    VoterStatus,
 };
 use trefoil_protocol::message::control::{LinkReport, Renew, VolumeStatistics};
 use trefoil_protocol::message::plan::{Progress, Verb};
@@ -83,17 +84,25 @@ impl Reported {
     }
 }
 
+/// What is known besides, and forgotten with the leadership.
+pub(crate) struct Volatile {
+    /// How far the plan is.
+    pub(crate) progress: Option<Progress>,
+    /// Stores that were put out because they were slow.
+    pub(crate) slow: Vec<SlowStore>,
+}
+
 /// Weighs an operator's request.
 pub(crate) fn weigh(
     turn: &mut Turn<'_>,
     reported: &Reported,
-    progress: Option<Progress>,
+    volatile: Volatile,
     request: &AdminRequest,
 ) -> Wish {
     let state = turn.state;
     match request {
         AdminRequest::Status { behind } => {
-            Wish::Answer(AdminAnswer::Status(status(turn, reported, progress, *behind)))
+            Wish::Answer(AdminAnswer::Status(status(turn, reported, volatile, *behind)))
         }
         AdminRequest::ListTenants => {
             let tenants = state.tenants.all().map(|record| record.entry.clone());
@@ -117,7 +126,7 @@ pub(crate) fn weigh(
         AdminRequest::Plan { verb } => Wish::Plan(*verb),
         AdminRequest::Apply { number, verb } => Wish::Command(Command::ApplyPlan(*number, *verb)),
         AdminRequest::CancelPlan => Wish::Command(Command::CancelPlan),
-        AdminRequest::Progress => Wish::Answer(AdminAnswer::Progress(progress)),
+        AdminRequest::Progress => Wish::Answer(AdminAnswer::Progress(volatile.progress)),
         AdminRequest::Proposals => {
             Wish::Answer(AdminAnswer::Proposals(state.proposals.all(state.clock.now()).collect()))
         }
@@ -127,12 +136,7 @@ pub(crate) fn weigh(
     }
 }
 
-fn status(
-    turn: &Turn<'_>,
-    reported: &Reported,
-    progress: Option<Progress>,
-    behind: VolumeId,
-) -> ClusterStatus {
+fn status(turn: &Turn<'_>, reported: &Reported, volatile: Volatile, behind: VolumeId) -> ClusterStatus {
     let state = turn.state;
     let mut records: Vec<&VolumeRecord> = state.volumes.behind(behind).take(STATUS_VOLUMES_MAX + 1).collect();
     let more = records.len() > STATUS_VOLUMES_MAX;
@@ -150,8 +154,9 @@ fn status(
         debts: records.iter().copied().filter_map(debt_of).collect(),
         voters: voters(turn),
         drained: state.links.drained().collect(),
-        progress,
+        progress: volatile.progress,
         more,
+        slow: volatile.slow,
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) may_wait: bool,
     /// A plan may begin another copy.
     pub(crate) may_move: bool,
+    /// The primary is slow and could not hand the volume over.
+    pub(crate) steps_down: bool,
 }
 
 /// The next configuration of a volume, if it should have another one now.
@@ -99,7 +101,14 @@ impl Choice<'_> {
     }
 
     fn primary_is_doubted(&self) -> bool {
-        self.primary_is_cut_off() || self.better().is_some()
+        self.primary_is_cut_off() || self.better().is_some() || self.primary_steps_down()
+    }
+
+    /// A slow primary that could not hand over goes if somebody else can lead.
+    fn primary_steps_down(&self) -> bool {
+        let config = &self.record.config;
+        let can_follow = |m: &Member| Some(m.node) != config.primary && !(self.scene.fitness.unfit)(m.store);
+        self.scene.steps_down && config.activated && self.eligible(&config.members).iter().any(can_follow)
     }
 
     /// The store that the primary itself would rather see lead, if it may.
@@ -156,15 +165,16 @@ impl Choice<'_> {
             return Some(better.node);
         }
         let present = |member: &&Member| Some(member.node) == self.record.config.primary;
-        let doubted = self.primary_is_cut_off();
+        let doubted = self.primary_is_cut_off() || self.primary_steps_down();
         if let Some(present) = eligible.iter().find(present).filter(|_| !doubted) {
             return (self.scene.fitness.fresh)(present.node).then_some(present.node);
         }
         let fresh = eligible.iter().filter(|m| !present(m) && (self.scene.fitness.fresh)(m.node));
         let leaving =
             |m: &Member| self.topology.node(m.node).is_some_and(|entry| entry.duty == Duty::Leaving);
-        let ranked = fresh.map(|m| (leaving(m), m.dc != self.record.home, m.node));
-        ranked.min().map(|(_, _, node)| node)
+        let unfit = |m: &Member| (self.scene.fitness.unfit)(m.store);
+        let ranked = fresh.map(|m| (leaving(m), unfit(m), m.dc != self.record.home, m.node));
+        ranked.min().map(|(.., node)| node)
     }
 
     /// Recruits up to three members, whoever was slow lately only if nothing could be acknowledged
@@ -216,6 +226,9 @@ impl Choice<'_> {
         if let Some(next) = self.handed_over(members) {
             return Some(next);
         }
+        if let Some(members) = self.with_slow_relieved(members) {
+            return Some(keep_primary(members));
+        }
         if self.record.wish.is_some() && members.len() >= COPIES {
             // The primary goes first: what may be lost soon shall not lead while copies are made.
             if wishes::successor(self.record, &self.eligible(members)).is_some() {
@@ -255,10 +268,45 @@ impl Choice<'_> {
         fresh.then(|| (Some(next.node), members.to_vec(), self.record.config.protection))
     }
 
+    /// A slow member is waited for no more, once another one of its data centre takes its place: it
+    /// keeps what it has and is sent everything until the other one is complete. Never without such
+    /// another one, and never so that fewer than two in-sync members are left.
+    fn with_slow_relieved(&self, members: &[Member]) -> Option<Vec<Member>> {
+        let is_slow =
+            |m: &&Member| Some(m.node) != self.record.config.primary && (self.scene.fitness.slow)(m.store);
+        members.iter().filter(is_slow).find_map(|slow| self.relieved(members, slow))
+    }
+
+    fn relieved(&self, members: &[Member], slow: &Member) -> Option<Vec<Member>> {
+        let shape = shape(self.topology, self.record.home, members);
+        let wanted = shape.iter().find(|(dc, _)| *dc == slow.dc).map_or(0, |(_, count)| *count);
+        let fit =
+            |m: &&Member| m.dc == slow.dc && !(self.scene.fitness.unfit)(m.store) && m.store != slow.store;
+        let mut after = members.to_vec();
+        if members.iter().filter(fit).count() < wanted {
+            if members.len() >= MEMBERS_MAX {
+                return None;
+            }
+            let fitness = &self.scene.fitness;
+            let entry = recruit(self.topology, self.record, members, slow.dc, fitness).ok()?;
+            after.push(Topology::member(entry, MemberState::CatchingUp));
+        }
+        let others = members.iter().filter(|m| m.state == MemberState::InSync && m.store != slow.store);
+        if others.count() >= COPIES_LEAST {
+            let relieved = after.iter_mut().find(|m| m.store == slow.store).expect("it is a member");
+            relieved.state = MemberState::CatchingUp;
+        }
+        (as_set(&after) != as_set(members)).then_some(after)
+    }
+
     fn completed(&self, members: &[Member]) -> Option<Vec<Member>> {
+        let in_sync = members.iter().filter(|m| m.state == MemberState::InSync).count();
         let caught_up = |m: &Member| {
             let proven = self.evidence.complete.contains(&m.store);
-            m.state == MemberState::CatchingUp && mutant!(M26, proven, true)
+            // Without two that are in sync, a slow one is better than none.
+            let slow = (self.scene.fitness.unfit)(m.store) || (self.scene.fitness.slow)(m.store);
+            let fit = !slow || in_sync < COPIES_LEAST;
+            m.state == MemberState::CatchingUp && mutant!(M26, proven, true) && fit
         };
         members.iter().any(caught_up).then(|| {
             let state = |m: &Member| if caught_up(m) { MemberState::InSync } else { m.state };

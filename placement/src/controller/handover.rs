@@ -16,6 +16,27 @@ const PATIENCE: Duration = Duration::from_secs(35);
 /// A handover that was called off is tried again after this long.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
+/// A slow primary gets so long; then its leases are waited out, as after a loss.
+const PATIENCE_WITH_SLOW: Duration = Duration::from_secs(6);
+
+/// How long a handover may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// All is well: uploads end first.
+    None,
+    /// The primary is slow.
+    Slow,
+}
+
+impl Haste {
+    fn patience(self) -> Duration {
+        match self {
+            Self::None => PATIENCE,
+            Self::Slow => PATIENCE_WITH_SLOW,
+        }
+    }
+}
+
 /// One volume's handover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Course {
@@ -62,7 +83,13 @@ impl Handovers {
     }
 
     /// Asks the primary to give the volume to `to`, goes on with that, or calls it off.
-    pub(crate) fn ask(&mut self, record: &VolumeRecord, to: StoreId, now: BootTime) -> Option<Command> {
+    pub(crate) fn ask(
+        &mut self,
+        record: &VolumeRecord,
+        to: StoreId,
+        haste: Haste,
+        now: BootTime,
+    ) -> Option<Command> {
         let (volume, epoch) = (record.config.volume, record.config.epoch);
         let course = self.courses.get(&volume).copied();
         if record.config.handover.is_some() {
@@ -78,13 +105,19 @@ impl Handovers {
                     now
                 }
             };
-            return (now.since(began) >= PATIENCE).then(|| self.call_off(record, now));
+            return (now.since(began) >= haste.patience()).then(|| self.call_off(record, now));
         }
         if matches!(course, Some(Course::CalledOff { at }) if now.since(at) < AGAIN_AFTER) {
             return None;
         }
         self.courses.insert(volume, Course::Asked { epoch, at: now });
         Some(Command::HandOver(volume, epoch, Some(to)))
+    }
+
+    /// Whether a handover of the volume was called off a moment ago.
+    pub(crate) fn was_called_off(&self, volume: VolumeId, now: BootTime) -> bool {
+        let course = self.courses.get(&volume);
+        matches!(course, Some(Course::CalledOff { at }) if now.since(*at) < AGAIN_AFTER)
     }
 
     /// The volume stays where it is.

@@ -8,6 +8,7 @@ mod balance;
 pub(crate) mod failover;
 pub(crate) mod grants;
 mod handover;
+mod health;
 mod joint;
 mod operations;
 pub(crate) mod orders;
@@ -25,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trefoil_protocol::deletion::{PurgeScope, SignedPurgeOrder};
 use trefoil_protocol::ids::{Epoch, NodeId, PrincipalId, StoreId, TenantId, VolumeId, VoterId};
-use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
+use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, SlowStore};
 use trefoil_protocol::message::control::{
     ControlAnswer, ControlRefusal, ControlRequest, PurgeClaim, PurgeEvidence, Renew,
 };
@@ -33,11 +34,12 @@ use trefoil_protocol::message::tenant::{Refusal, RouteView, TenantAnswer, Tenant
 use trefoil_protocol::time::BootTime;
 
 use crate::caution::Caution;
-use crate::controller::admin::{Reported, Wish};
+use crate::controller::admin::{Reported, Volatile, Wish};
 use crate::controller::attention::Attention;
 use crate::controller::failover::Evidence;
 use crate::controller::grants::Grants;
 use crate::controller::handover::Handovers;
+use crate::controller::health::Health;
 use crate::controller::orders::{check_epoch, draft_certificates, draft_order};
 use crate::controller::outbox::{Outbox, Waiting};
 use crate::controller::pace::Pace;
@@ -90,6 +92,7 @@ pub(crate) struct Controller {
     pace: Pace,
     caution: Caution,
     steadiness: Steadiness,
+    health: Health,
     /// Since when a volume that is down could come up without all of its members.
     returning: BTreeMap<VolumeId, BootTime>,
     last_tick: Option<BootTime>,
@@ -117,6 +120,7 @@ impl Controller {
             pace: Pace::default(),
             caution,
             steadiness: Steadiness::default(),
+            health: Health::default(),
             returning: BTreeMap::new(),
             last_tick: None,
             tick_under_way: false,
@@ -265,6 +269,7 @@ impl Controller {
         }
         self.grants.heard(node, renew.applied, turn.now);
         self.reported.note(turn.state, node, &renew);
+        self.health.heard(node, &renew.timings, turn.now);
         let absent = entry.state != trefoil_protocol::config::NodeState::Up;
         if absent || turn.state.topology.is_unconfirmed(entry) {
             let command = Command::NodeUp(node, renew.incarnation);
@@ -394,11 +399,17 @@ impl Controller {
 
     fn admin(&mut self, turn: &mut Turn<'_>, id: RequestId, request: &AdminRequest) {
         let progress = self.progress(turn.state);
-        match admin::weigh(turn, &self.reported, progress, request) {
+        let slow = self.slow_stores(turn.state, turn.now);
+        match admin::weigh(turn, &self.reported, Volatile { progress, slow }, request) {
             Wish::Plan(verb) => self.make_plan(turn, id, verb),
             Wish::Answer(answer) => turn.out.answer(id, Answer::Admin(answer)),
             Wish::Command(command) => turn.out.propose(command, Waiting::Admin(id)),
         }
+    }
+
+    /// The stores that were put out because they are slow.
+    pub(crate) fn slow_stores(&self, state: &State, now: BootTime) -> Vec<SlowStore> {
+        self.health.view(state.topology.nodes().map(|record| &record.entry), now)
     }
 
     fn tenant(

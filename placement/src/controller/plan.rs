@@ -10,9 +10,10 @@ use trefoil_protocol::time::{BootTime, Millis, lease};
 
 use crate::controller::attention::is_at_rest;
 use crate::controller::failover::{Evidence, Scene, eligible, next_change};
+use crate::controller::handover::Haste;
 use crate::controller::outbox::Waiting;
 use crate::controller::recruit::{Fitness, up_nodes};
-use crate::controller::wishes::{UnderWay, successor};
+use crate::controller::wishes::{UnderWay, relief, successor};
 use crate::controller::{Controller, Turn};
 use crate::event::Answer;
 use crate::state::{Command, State, TICK_EVERY, VolumeRecord};
@@ -46,6 +47,7 @@ impl Controller {
             let sure = up_nodes(&turn.state.topology).map(|entry| entry.node);
             let sure = sure.filter(|node| self.grants.is_fresh(*node, turn.now));
             self.steadiness.look(sure, turn.now);
+            self.look_at_health(turn);
             self.shunned.retain(|_, until| *until > turn.now);
             let restless = self.attention.in_turn();
             self.look_at(restless, turn);
@@ -71,6 +73,15 @@ impl Controller {
         self.tick_under_way = true;
         let advance = Millis::from(passed.unwrap_or_default());
         turn.out.propose(Command::Tick(advance), Waiting::Tick);
+    }
+
+    /// What is slow concerns any volume.
+    fn look_at_health(&mut self, turn: &Turn<'_>) {
+        let there = up_nodes(&turn.state.topology);
+        let there = there.filter(|entry| self.grants.is_fresh(entry.node, turn.now));
+        if self.health.look(there, &self.caution, turn.now) {
+            self.attention.note_all();
+        }
     }
 
     fn look_for_silence(&mut self, turn: &mut Turn<'_>) {
@@ -133,9 +144,12 @@ impl Controller {
                 },
                 too_often: &|store: StoreId| !may_move && !record.config.ever_held.contains(&store),
                 steady: &|node: NodeId| self.steadiness.is_steady(node, self.caution.restore_after, now),
+                unfit: &|store: StoreId| self.health.is_unfit(store),
+                slow: &|store: StoreId| self.is_slow_for(record, store),
             },
             may_wait,
             may_move: under_way.may_move(),
+            steps_down: self.primary_is_slow(record) && self.handovers.was_called_off(volume, now),
         };
         if let Some(change) = next_change(&scene, record, &evidence) {
             self.shun(volume, &evidence, now);
@@ -162,15 +176,29 @@ impl Controller {
         under_way: UnderWay,
     ) -> Option<Command> {
         let mut eligible = eligible(&state.topology, record, &record.config.members);
-        eligible.retain(|member| self.grants.is_fresh(member.node, now));
-        let wanted = successor(record, &eligible).map(|member| member.store);
+        eligible.retain(|m| self.grants.is_fresh(m.node, now) && !self.health.is_unfit(m.store));
+        let (haste, wanted) = match self.primary_is_slow(record) {
+            true => (Haste::Slow, relief(record, &eligible)),
+            false => (Haste::None, successor(record, &eligible)),
+        };
+        let wanted = wanted.map(|member| member.store);
         match (record.config.handover, wanted) {
             (None, None) => None,
             (None, Some(_)) if !under_way.may_hand_over() => None,
             (Some(asked), wanted) if wanted != Some(asked) => Some(self.handovers.call_off(record, now)),
-            (_, Some(to)) => self.handovers.ask(record, to, now),
+            (_, Some(to)) => self.handovers.ask(record, to, haste, now),
             (Some(_), None) => unreachable!("what was asked for differs from nothing"),
         }
+    }
+
+    fn primary_is_slow(&self, record: &VolumeRecord) -> bool {
+        record.config.primary_member().is_some_and(|primary| self.health.is_slow(primary.store))
+    }
+
+    /// Whether a store is slow, or the way to it from the volume's primary, which is not slow itself.
+    fn is_slow_for(&self, record: &VolumeRecord, store: StoreId) -> bool {
+        let from = record.config.primary.filter(|_| !self.primary_is_slow(record));
+        self.health.is_slow(store) || from.is_some_and(|node| self.health.is_slow_from(node, store))
     }
 
     /// Whether nobody can serve any more under a former configuration.

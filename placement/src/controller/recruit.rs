@@ -60,6 +60,10 @@ pub(crate) struct Fitness<'a> {
     pub(crate) too_often: &'a dyn Fn(StoreId) -> bool,
     /// There for so long that it may be relied on again.
     pub(crate) steady: &'a dyn Fn(NodeId) -> bool,
+    /// Put out for being slow, and not well for long enough since.
+    pub(crate) unfit: &'a dyn Fn(StoreId) -> bool,
+    /// Slow now, for the volume's primary at least.
+    pub(crate) slow: &'a dyn Fn(StoreId) -> bool,
 }
 
 impl Fitness<'_> {
@@ -71,7 +75,7 @@ impl Fitness<'_> {
     /// For a volume that acknowledges nothing as it is: no caution may keep it from a store that might
     /// answer after all.
     pub(crate) fn in_need(&self) -> Fitness<'_> {
-        Fitness { shunned: &|_| false, ..*self }
+        Fitness { shunned: &|_| false, unfit: &|_| false, ..*self }
     }
 }
 
@@ -87,7 +91,8 @@ pub(crate) fn recruit<'a>(
     let candidates: Vec<&NodeEntry> = up_nodes(topology)
         .filter(|entry| entry.duty == Duty::Full)
         .filter(|entry| entry.dc == dc && members.iter().all(|member| member.node != entry.node))
-        .filter(|entry| !(fitness.shunned)(entry.store) && !record.is_estranged(entry.store))
+        .filter(|entry| !(fitness.shunned)(entry.store) && !(fitness.unfit)(entry.store))
+        .filter(|entry| !record.is_estranged(entry.store))
         .filter(|entry| urgent || !(fitness.too_often)(entry.store))
         .collect();
     let fresh = candidates.iter().filter(|entry| (fitness.fresh)(entry.node));

@@ -50,6 +50,12 @@ pub(crate) fn successor<'m>(record: &VolumeRecord, eligible: &'m [Member]) -> Op
     eligible.iter().filter(fits).min_by_key(|member| (member.node != lead.node, member.node))
 }
 
+/// The member that should lead instead of a slow primary, of those that can: one at home before others.
+pub(crate) fn relief<'m>(record: &VolumeRecord, eligible: &'m [Member]) -> Option<&'m Member> {
+    let others = eligible.iter().filter(|member| Some(member.node) != record.config.primary);
+    others.min_by_key(|member| (member.dc != record.home, member.node))
+}
+
 /// The members after the next step towards the wish, if one can be taken.
 pub(crate) fn step(
     topology: &Topology,
@@ -83,7 +89,8 @@ fn joined(
         return None;
     }
     let wanted = topology.node(node).filter(|entry| entry.is_at_work() && (fitness.fresh)(node));
-    let entry = match wanted.filter(|entry| !(fitness.shunned)(entry.store)) {
+    let entry = match wanted.filter(|entry| !(fitness.shunned)(entry.store) && !(fitness.unfit)(entry.store))
+    {
         Some(entry) => entry,
         None => recruit(topology, record, members, dc, &fitness.at_will()).ok()?,
     };

@@ -15,7 +15,7 @@ use trefoil_protocol::ids::{
     ConfigIndex, Epoch, Incarnation, Lsn, NodeId, StoreId, TenantId, VolumeId, VoterId,
 };
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
-use trefoil_protocol::message::control::{ControlAnswer, ControlRequest, News, Register, Renew};
+use trefoil_protocol::message::control::{ControlAnswer, ControlRequest, News, Register, Renew, StoreTiming};
 use trefoil_protocol::sign::Signatory;
 use trefoil_protocol::time::{BootTime, CpTime, Millis};
 
@@ -70,6 +70,8 @@ pub(crate) struct Cluster {
     pub(crate) now: u64,
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     pub(crate) answers: BTreeMap<RequestId, Answer>,
+    /// What each node says of the stores' pace.
+    pub(crate) timings: BTreeMap<NodeId, Vec<StoreTiming>>,
     last_request: u64,
 }
 
@@ -137,6 +139,7 @@ impl Cluster {
             now: 1_000,
             nodes: BTreeMap::new(),
             answers: BTreeMap::new(),
+            timings: BTreeMap::new(),
             last_request: 0,
         };
         cluster.open(MemoryLogStore::default());
@@ -282,6 +285,7 @@ impl Cluster {
             sent: at(self.now),
             volumes: Vec::new(),
             links: None,
+            timings: self.timings.get(&id).cloned().unwrap_or_default(),
         };
         let answer = self.ask(id, ControlRequest::Renew(renew));
         if let ControlAnswer::Granted { news, covers, .. } = &answer {

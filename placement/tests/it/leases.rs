@@ -20,6 +20,7 @@ fn r019_a_grant_covers_what_the_renewal_said_it_knew() {
         sent: at(0),
         volumes: Vec::new(),
         links: None,
+        timings: Vec::new(),
     };
     let answer = cluster.ask(primary, ControlRequest::Renew(boast));
     assert!(matches!(answer, ControlAnswer::Refused(ControlRefusal::Denied(_))));

@@ -15,6 +15,7 @@ mod plans;
 mod registration;
 #[cfg(feature = "shell")]
 mod shell;
+mod slow;
 mod storm;
 mod tenants;
 mod voters;

@@ -279,6 +279,7 @@ async fn a_process_serves_its_planes_and_keeps_everything_over_a_restart() {
         sent: at(5),
         volumes: Vec::new(),
         links: None,
+        timings: Vec::new(),
     });
     let answer: ControlAnswer = ask(&control, &renew).await;
     let ControlAnswer::Granted { news, .. } = answer else { panic!("{answer:?}") };

@@ -139,6 +139,7 @@ impl Voters {
             sent: at(self.now),
             volumes: Vec::new(),
             links: None,
+            timings: Vec::new(),
         })
     }
 

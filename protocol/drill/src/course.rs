@@ -208,6 +208,13 @@ impl Course {
         let answered = self.samples.iter().filter(|sample| sample.end != End::Failed);
         answered.map(|sample| sample.ended - sample.began).max().unwrap_or_default()
     }
+
+    /// The longest time that an operation took which was begun from one time to another.
+    #[must_use]
+    pub fn longest_begun_within(&self, from: u64, until: u64) -> u64 {
+        let begun = self.samples.iter().filter(|sample| (from..until).contains(&sample.began));
+        begun.map(|sample| sample.ended - sample.began).max().unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -269,5 +276,10 @@ mod tests {
         assert_eq!((seconds[1].median_us, seconds[1].longest_us), (800_000, 1_900_000));
         assert_eq!(course.answered_within(Kind::Reads, SECOND, 2 * SECOND), 1);
         assert_eq!((course.count(End::Failed), course.longest_wait()), (1, 8 * SECOND / 10));
+        assert_eq!(
+            course.longest_begun_within(0, 100 * SECOND),
+            course.samples.iter().map(|s| s.ended - s.began).max().unwrap()
+        );
+        assert_eq!(course.longest_begun_within(90 * SECOND, 100 * SECOND), 0);
     }
 }

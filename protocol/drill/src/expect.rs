@@ -65,9 +65,29 @@ pub struct Expect {
     pub joined_again: u64,
     /// So many simulated machines lost power at an operation of their disks at least.
     pub power_losses: u64,
+    /// So many simulated stores were put out because they were slow at least.
+    pub put_out: u64,
+    /// No acknowledgement was given under these rules.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub never: Vec<String>,
+    /// No operation that was begun in a part of the time took long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swift: Option<Swift>,
     /// A simulated volume that has all that it needs is served after this long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serves_within: Option<Duration>,
+}
+
+/// A part of the time in which all is as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Swift {
+    /// From here,
+    pub from: Duration,
+    /// to here,
+    pub until: Duration,
+    /// so long at most.
+    pub within: Duration,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -97,6 +117,8 @@ pub struct Facts {
     pub fatal: u64,
     /// Simulated machines that lost power at an operation of their disks.
     pub power_losses: u64,
+    /// Simulated stores that were put out because they were slow.
+    pub put_out: u64,
     /// Acknowledged changes that are not there.
     pub lost: u64,
 }
@@ -146,12 +168,22 @@ impl Expect {
             ("operations answered", course.count(End::Answered) + course.count(End::Refused), self.answered),
             ("deletes certified", facts.certified, self.certified),
             ("machines that lost power at their disks", facts.power_losses, self.power_losses),
+            ("slow stores that were put out", facts.put_out, self.put_out),
             ("volumes that stopped by name", facts.stopped, self.stopped),
             ("suspect stores that joined again", facts.joined_again, self.joined_again),
             ("processes that ended themselves", facts.fatal, self.fatal),
         ] {
             verdicts.extend((least > 0).then(|| at_least(what, got, least)));
         }
+        verdicts.extend(self.swift.map(|Swift { from, until, within: most }| {
+            let what =
+                format!("longest answer to what began from {} to {}", seconds(from.0), seconds(until.0));
+            within(&what, course.longest_begun_within(from.0, until.0), most.0)
+        }));
+        verdicts.extend(self.never.iter().map(|rule| {
+            let given = u64::from(facts.protections.contains(rule));
+            at_most(&format!("acknowledgements under {rule}"), given, 0)
+        }));
         verdicts.extend(self.protections.iter().map(|rule| Verdict {
             what: format!("acknowledged under {rule}"),
             target: "some".to_owned(),

@@ -4,7 +4,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::config::{NodeEntry, SingleDcPolicy, Stand, TenantEntry, VolumeConfig, VoterEntry};
-use crate::ids::{LinkId, Lsn, PrincipalId, StoreId, TenantId, TenantName, VolumeId};
+use crate::ids::{LinkId, Lsn, NodeId, PrincipalId, StoreId, TenantId, TenantName, VolumeId};
 use crate::message::REASON_MAX;
 use crate::message::approval::{JointAction, PROPOSAL_REASON_MAX, ProposalView};
 use crate::message::control::{LinkReport, VolumeStatistics};
@@ -208,6 +208,42 @@ pub struct DebtView {
     pub since: CpTime,
 }
 
+/// How a store stands that was put out because it was slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum SlowState {
+    /// It is slow.
+    #[n(0)]
+    Slow,
+    /// It is well again, and has not been for long enough.
+    #[n(1)]
+    Probation,
+}
+
+/// A store that was found to be slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SlowStore {
+    /// The node that runs it.
+    #[n(0)]
+    pub node: NodeId,
+    /// The store.
+    #[n(1)]
+    pub store: StoreId,
+    /// How it stands.
+    #[n(2)]
+    pub state: SlowState,
+    /// For how long it has stood so.
+    #[n(3)]
+    pub since: Millis,
+    /// The longest that a small piece of work took lately, by the median of whoever measured it; in
+    /// microseconds.
+    #[n(4)]
+    pub took_us: u32,
+    /// What it takes elsewhere.
+    #[n(5)]
+    pub usual_us: u32,
+}
+
 /// The cluster as the control plane knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ClusterStatus {
@@ -251,6 +287,9 @@ pub struct ClusterStatus {
     /// There are volumes with higher numbers; what is told by volume is told of these here only.
     #[n(12)]
     pub more: bool,
+    /// Stores that were put out because they were slow.
+    #[n(13)]
+    pub slow: Vec<SlowStore>,
 }
 
 /// The most volumes in one [`ClusterStatus`].

@@ -70,6 +70,26 @@ pub struct Renew {
     /// How this node finds the two links to the other data centre, for `status`.
     #[n(5)]
     pub links: Option<Vec<LinkReport>>,
+    /// How long stores took lately to do their work, as this node measured it.
+    #[cbor(n(6), decode_with = "crate::codec::list::<TIMINGS_MAX, _, _>")]
+    pub timings: Vec<StoreTiming>,
+}
+
+/// The most stores that one node tells the times of.
+pub const TIMINGS_MAX: usize = 64;
+
+/// How long a store takes for its work, seen from one node: medians of the last seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct StoreTiming {
+    /// The store; the node's own one too.
+    #[n(0)]
+    pub store: StoreId,
+    /// Microseconds from a probe to its answer.
+    #[n(1)]
+    pub probe_us: Option<u32>,
+    /// Microseconds from a record to its acknowledgement, of volumes that the node leads.
+    #[n(2)]
+    pub ack_us: Option<u32>,
 }
 
 /// How a link looks from one node, or, added up, from all of them.

@@ -221,7 +221,27 @@ pub enum PeerBody {
         #[n(0)]
         number: u64,
     },
+    /// Any to any, about volume 0: write the page in the bulk to your store, flush it, read it back.
+    #[n(16)]
+    Probe {
+        /// Counts the asker's probes in this run of its process.
+        #[n(0)]
+        number: u64,
+    },
+    /// Any to any, about volume 0: done.
+    #[n(17)]
+    Probed {
+        /// The probe's number.
+        #[n(0)]
+        number: u64,
+        /// blake3 of what was read back.
+        #[n(1)]
+        hash: Hash,
+    },
 }
+
+/// The longest page of a [`PeerBody::Probe`].
+pub const PROBE_BYTES_MAX: usize = 4096;
 
 /// What a store says of its key bag's rotation. Later words of a run are greater than earlier ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]

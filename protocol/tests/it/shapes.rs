@@ -193,7 +193,8 @@ structs! {
     StoreReport { last, committed, complete, verified, doubtful_from }
     // The control plane.
     Register { node, dc, rack, store, store_key, capacity, addresses, last_incarnation, pid }
-    Renew { store, incarnation, applied, sent, volumes, links }
+    Renew { store, incarnation, applied, sent, volumes, links, timings }
+    StoreTiming { store, probe_us, ack_us }
     LinkReport { link, healthy, silent }
     VolumeStatistics { volume, objects, short_of_copies, bytes, at_risk, debt }
     ExposureCount { objects, bytes, last }
@@ -208,7 +209,8 @@ structs! {
     // The admin plane.
     AtRiskView { volume, opened, since, last, objects, bytes, hidden }
     DebtView { volume, since }
-    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts, voters, drained, progress, more }
+    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts, voters, drained, progress, more, slow }
+    SlowStore { node, store, state, since, took_us, usual_us }
     StepView { volume, home, lead, leave, join, objects, bytes }
     PlanView { number, made_from, verb, steps, risks, cannot, expected, undo }
     Progress { number, verb, volumes, left, handovers, longest_pause, waiting }
@@ -263,7 +265,7 @@ enums! {
         Payload { upload, first, leaves, relay_to, fetched }, FetchPayload { upload, first, count },
         NoPayload { upload }, Peer, Report(value), FetchLog { after }, Log { previous, count, last },
         Erase { order, items, purging }, Erased { receipts }, Orphans { uploads },
-        Bag(value), BagTurn { number },
+        Bag(value), BagTurn { number }, Probe { number }, Probed { number, hash },
     }
     ControlRequest {
         Register(value), Renew(value), Watch { applied, partly }, Ready { volume, epoch, committed }, Lagging { volume, epoch, stores },
@@ -293,6 +295,7 @@ enums! {
         Failover(value), Failback(value), DrainNode(value), RestoreNode(value), RemoveNode(value), DrainLink(value),
         RestoreLink(value), Rebalance,
     }
+    SlowState { Slow, Probation }
     VoterBody { Raft(value), Introduce { key }, Retired }
     RaftKind { Append, Appended, AskVote, Vote, Snapshot, Heartbeat, Heard, HandOver, AskPreVote, PreVote }
     EntryKind { Command, Membership }
@@ -317,10 +320,10 @@ every! {
         TenantAnswer Copy PutReceipt ObjectView ListEntry PurgeStage PurgeView RouteView TenantKeyGrant
         KeysView DataPart Refusal;
     "peer": PeerMessage PeerBody BagWord BagTurn LogPoint StoreReport;
-    "control": ControlRequest Register Renew LinkReport VolumeStatistics ExposureCount Visibility VisibilityChange
+    "control": ControlRequest Register Renew StoreTiming LinkReport VolumeStatistics ExposureCount Visibility VisibilityChange
         Note Noted PurgeEvidence PurgeClaim
         ControlAnswer News ControlRefusal;
-    "admin": AdminRequest AdminAnswer Verb PlanView StepView Progress AtRiskView DebtView ClusterStatus VoterStatus
+    "admin": AdminRequest AdminAnswer Verb PlanView StepView Progress AtRiskView DebtView SlowState SlowStore ClusterStatus VoterStatus
         JointAction ProposalState ProposalView;
     "voter": VoterPiece VoterMessage VoterBody RaftMessage RaftKind LogEntry EntryKind LogSnapshot;
 }

@@ -5,13 +5,13 @@
 use std::time::Duration;
 
 use trefoil_engine::{
-    BagError, EraseError, EraseJob, EraseReport, ReadError, ReadJob, Rotated, RotationJob, ScanError,
-    ScrubJob, ScrubReport, Scrubbed, SegmentLayout, Store, StoreError, SyncError, SyncJob, SyncTicket,
-    VerifyError, VerifyJob, WipeError, WipeJob,
+    BagError, EraseError, EraseJob, EraseReport, ProbeError, ProbeJob, ReadError, ReadJob, Rotated,
+    RotationJob, ScanError, ScrubJob, ScrubReport, Scrubbed, SegmentLayout, Store, StoreError, SyncError,
+    SyncJob, SyncTicket, VerifyError, VerifyJob, WipeError, WipeJob,
 };
 use trefoil_placement::custodian::{Keyring, MasterKey};
 use trefoil_placement::{Beginning, Caution, Placement, Settings};
-use trefoil_protocol::ids::{NodeId, StoreId, VolumeId};
+use trefoil_protocol::ids::{Hash, NodeId, StoreId, VolumeId};
 use trefoil_protocol::time::BootTime;
 use trefoil_storage_node::{NodeCore, NodeSettings, Pace, ReadTicket, StartError};
 
@@ -45,8 +45,16 @@ const PACE: Pace = Pace {
 /// Few entries: a run of seconds meets snapshots.
 const COMPACT_AFTER: usize = 40;
 
-/// A lost data centre is relied on again while a run lasts.
-const CAUTION: Caution = Caution { restore_after: Duration::from_secs(2), moves_per_hour: 3 };
+/// A lost data centre, and a store that was slow, are relied on again while a run lasts. Simulated disks are
+/// fast, so what is slow among them is faster than elsewhere; how long it takes to be called so is as ever.
+const CAUTION: Caution = Caution {
+    restore_after: Duration::from_secs(2),
+    moves_per_hour: 3,
+    slow_times: 5,
+    slow_floor: Duration::from_millis(2),
+    slow_for: Duration::from_secs(10),
+    probation: Duration::from_secs(5),
+};
 
 /// What a process is configured with.
 #[derive(Debug)]
@@ -91,6 +99,8 @@ pub enum Job {
     Scrub(VolumeId, ScrubJob<SimDisk>),
     /// Read everything of a suspect store's volume.
     Verify(VolumeId, VerifyJob<SimDisk>),
+    /// Probe the store.
+    Probe(ProbeJob<SimDisk>),
 }
 
 /// What became of it.
@@ -110,6 +120,8 @@ pub enum Done {
     Scrubbed(VolumeId, Result<Scrubbed, ScanError>),
     /// What was read.
     Verified(VolumeId, Result<ScrubReport, VerifyError>),
+    /// What was read back.
+    Probed(Result<Vec<Hash>, ProbeError>),
 }
 
 /// A process.

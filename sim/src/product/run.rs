@@ -194,6 +194,8 @@ pub struct Report {
     pub stopped: u64,
     /// How often a suspect store joined again.
     pub joined_again: u64,
+    /// How many stores were put out because they were slow.
+    pub put_out: u64,
     /// How many faults of each kind struck.
     pub faults_by_kind: BTreeMap<String, u64>,
     /// What happened when.
@@ -546,6 +548,7 @@ impl<'s> Stage<'s> {
             fatal: self.oracle.fatal().to_vec(),
             stopped: self.oracle.stopped(),
             joined_again: self.oracle.joined_again(),
+            put_out: self.oracle.put_out(),
             faults_by_kind: self.oracle.faults().clone(),
             timeline: self.oracle.timeline().clone(),
             course: self.oracle.course().clone(),

@@ -133,6 +133,7 @@ fn facts_of(report: &Report, setting: &Setting) -> Facts {
         stopped: report.stopped,
         joined_again: report.joined_again,
         power_losses: report.power_losses,
+        put_out: report.put_out,
         lost: lost.count() as u64,
     }
 }

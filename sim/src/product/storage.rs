@@ -114,6 +114,7 @@ impl Storage {
             Done::Wiped(volume, result) => Event::Wiped { volume, result },
             Done::Scrubbed(volume, result) => Event::Scrubbed { volume, result },
             Done::Verified(volume, result) => Event::Verified { volume, result },
+            Done::Probed(result) => Event::Probed(result),
         };
         self.feed(now, event, outputs);
         self.settle(now, outputs);
@@ -232,6 +233,7 @@ impl Storage {
             Effect::Wipe { volume, job } => outputs.push(Output::Work(Job::Wipe(volume, job))),
             Effect::Scrub { volume, job } => outputs.push(Output::Work(Job::Scrub(volume, job))),
             Effect::Verify { volume, job } => outputs.push(Output::Work(Job::Verify(volume, job))),
+            Effect::Probe { job } => outputs.push(Output::Work(Job::Probe(job))),
             Effect::Notice(notice) => outputs.push(Output::Observe(Seen::Noticed(notice))),
             Effect::Fatal(reason) => {
                 outputs.push(Output::Observe(Seen::Fatal(reason.to_string())));
@@ -370,5 +372,6 @@ pub(super) fn run(job: Job) -> Done {
         Job::Wipe(volume, job) => Done::Wiped(volume, job.run()),
         Job::Scrub(volume, job) => Done::Scrubbed(volume, job.run()),
         Job::Verify(volume, job) => Done::Verified(volume, job.run()),
+        Job::Probe(job) => Done::Probed(job.run()),
     }
 }

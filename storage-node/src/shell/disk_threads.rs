@@ -8,7 +8,7 @@ use std::thread;
 
 use tokio::sync::mpsc::UnboundedSender;
 use trefoil_engine::disk::file::FileDisk;
-use trefoil_engine::{EraseJob, ReadJob, RotationJob, ScrubJob, SyncJob, VerifyJob, WipeJob};
+use trefoil_engine::{EraseJob, ProbeJob, ReadJob, RotationJob, ScrubJob, SyncJob, VerifyJob, WipeJob};
 use trefoil_protocol::ids::VolumeId;
 
 use super::Event;
@@ -29,6 +29,7 @@ enum Job {
     Wipe(VolumeId, WipeJob<FileDisk>),
     Verify(VolumeId, VerifyJob<FileDisk>),
     Scrub(VolumeId, ScrubJob<FileDisk>),
+    Probe(ProbeJob<FileDisk>),
 }
 
 /// Where to leave work for the disk. Dropped, its threads end once the queues are empty.
@@ -51,6 +52,11 @@ impl DiskThreads {
     /// Queues a flush.
     pub(super) fn sync(&self, volume: VolumeId, job: SyncJob<FileDisk>) {
         send(&self.syncs, Job::Sync(volume, job));
+    }
+
+    /// Queues a probe of the store behind the flushes that wait.
+    pub(super) fn probe(&self, job: ProbeJob<FileDisk>) {
+        send(&self.syncs, Job::Probe(job));
     }
 
     /// Queues a read.
@@ -115,6 +121,7 @@ fn work(jobs: &Mutex<Receiver<Job>>, events: &UnboundedSender<Event>) {
             Ok(Job::Wipe(volume, job)) => Event::Wiped { volume, result: job.run() },
             Ok(Job::Scrub(volume, job)) => Event::Scrubbed { volume, result: job.run() },
             Ok(Job::Verify(volume, job)) => Event::Verified { volume, result: job.run() },
+            Ok(Job::Probe(job)) => Event::Probed(job.run()),
             Err(_) => return,
         };
         if events.send(event).is_err() {

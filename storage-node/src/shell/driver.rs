@@ -109,6 +109,7 @@ impl Driver {
             Effect::Wipe { volume, job } => self.disk.wipe(volume, job),
             Effect::Scrub { volume, job } => self.disk.scrub(volume, job),
             Effect::Verify { volume, job } => self.disk.verify(volume, job),
+            Effect::Probe { job } => self.disk.probe(job),
             Effect::Notice(notice) => log(&notice),
             Effect::Fatal(fatal) => {
                 tracing::error!(%fatal, "this node must end");

@@ -131,7 +131,11 @@ impl<D: Disk> Replica<D> {
             (role, PeerBody::DurableAck { durable, committed, missing_uploads }) => {
                 let Some(primary) = role.counting() else { return };
                 primary.met(store, run);
-                primary.acknowledged(&self.holding, store, durable, committed, missing_uploads, cx.now);
+                let (holding, now) = (&self.holding, cx.now);
+                let took = primary.acknowledged(holding, store, durable, committed, missing_uploads, now);
+                if let Some(took) = took {
+                    cx.out.acknowledged(store, took);
+                }
             }
             (role, PeerBody::Gap { last, committed }) => {
                 let Some(primary) = role.counting() else { return };

@@ -66,6 +66,8 @@ struct Follower {
     /// When records were last sent again for lack of progress.
     resent_at: BootTime,
     gap: Option<(LogPoint, BootTime)>,
+    /// The record whose acknowledgement is timed, and when it was sent.
+    timed: Option<(Lsn, BootTime)>,
 }
 
 /// The primary's state of one epoch.
@@ -101,6 +103,7 @@ impl Primary {
             progress_at: now,
             resent_at: now,
             gap: None,
+            timed: None,
         };
         Self {
             followers: others.map(|member| (member.store, follower(member))).collect(),
@@ -171,7 +174,7 @@ impl Primary {
         mutant!(M09, holding.committed() >= self.start, true)
     }
 
-    /// A member says what is durable there.
+    /// A member says what is durable there; answers how long it took, if that was timed.
     pub fn acknowledged<D: Disk>(
         &mut self,
         holding: &Holding<D>,
@@ -180,13 +183,13 @@ impl Primary {
         committed: Lsn,
         missing: u32,
         now: BootTime,
-    ) {
-        let Some(follower) = self.followers.get_mut(&store) else { return };
+    ) -> Option<Duration> {
+        let follower = self.followers.get_mut(&store)?;
         follower.note_missing(committed, missing);
         if !holding.passes(durable) {
             // Its log parts from this one above its committed point: go back to there.
             follower.go_to(follower.next.min(committed.next()));
-            return;
+            return None;
         }
         follower.heard = true;
         follower.committed = follower.committed.max(committed);
@@ -197,6 +200,10 @@ impl Primary {
         }
         follower.base = follower.base.max(follower.durable);
         follower.next = follower.next.max(follower.base.next());
+        let timed = follower.timed.take_if(|(lsn, _)| *lsn <= durable.lsn);
+        // One that lacks objects has more to do than others.
+        let is_whole = follower.member.state == MemberState::InSync || follower.missing == Some(0);
+        timed.map(|(_, sent)| now.since(sent)).filter(|_| is_whole)
     }
 
     /// A member's process speaks; a new run of it may have less than the old one said.
@@ -416,6 +423,9 @@ impl Follower {
             self.progress_at = cx.now;
         }
         self.next = Lsn(self.next.0 + u64::from(count));
+        if self.timed.is_none() && self.sent < self.next.previous() {
+            self.timed = Some((self.next.previous(), cx.now));
+        }
         self.sent = self.sent.max(self.next.previous());
         self.told = committed;
         self.told_at = cx.now;

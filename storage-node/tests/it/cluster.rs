@@ -51,6 +51,7 @@ enum Delivery {
     Rotate(NodeId, u64, VolumeId, trefoil_engine::RotationJob<FaultDisk>),
     Scrub(NodeId, u64, VolumeId, trefoil_engine::ScrubJob<FaultDisk>),
     Verify(NodeId, u64, VolumeId, trefoil_engine::VerifyJob<FaultDisk>),
+    Probe(NodeId, u64, trefoil_engine::ProbeJob<FaultDisk>),
 }
 
 struct Scheduled(Reverse<(BootTime, u64)>, Delivery);
@@ -81,6 +82,7 @@ pub(crate) struct Machine {
     /// Keeps sync jobs from ending.
     pub(crate) syncs_held: bool,
     held: Vec<(VolumeId, trefoil_engine::SyncJob<FaultDisk>)>,
+    held_probes: Vec<trefoil_engine::ProbeJob<FaultDisk>>,
     /// Keeps rotations of key bags from beginning on the disk.
     pub(crate) rotations_held: bool,
     rotations: Vec<(VolumeId, trefoil_engine::RotationJob<FaultDisk>)>,
@@ -182,6 +184,7 @@ impl Cluster {
                 dc: dc_of(node),
                 syncs_held: false,
                 held: Vec::new(),
+                held_probes: Vec::new(),
                 rotations_held: false,
                 rotations: Vec::new(),
                 paused: false,
@@ -216,6 +219,7 @@ impl Cluster {
         machine.life += 1;
         machine.paused = false;
         machine.held.clear();
+        machine.held_probes.clear();
         machine.rotations_held = false;
         machine.missed.clear();
         let settings = NodeSettings {
@@ -240,6 +244,7 @@ impl Cluster {
         machine.core = None;
         machine.life += 1;
         machine.held.clear();
+        machine.held_probes.clear();
         machine.rotations.clear();
         machine.disk.crash(seed);
     }
@@ -249,6 +254,7 @@ impl Cluster {
         let machine = self.machine(name);
         machine.life += 1;
         machine.held.clear();
+        machine.held_probes.clear();
         let core = machine.core.take().expect("it runs");
         core.shut_down().expect("it ends cleanly");
     }
@@ -281,6 +287,9 @@ impl Cluster {
         let life = machine.life;
         for (volume, job) in std::mem::take(&mut machine.held) {
             self.schedule(HOP, Delivery::Sync(node, life, volume, job));
+        }
+        for job in std::mem::take(&mut self.machine(name).held_probes) {
+            self.schedule(HOP, Delivery::Probe(node, life, job));
         }
     }
 
@@ -405,6 +414,16 @@ impl Cluster {
                     self.step(node, Event::Erased { volume, result: job.run() });
                 }
             }
+            Delivery::Probe(node, life, job) => {
+                if !self.is_alive(node, life) {
+                    return;
+                }
+                let machine = self.machines.get_mut(&node).expect("a machine");
+                match machine.syncs_held {
+                    true => machine.held_probes.push(job),
+                    false => self.step(node, Event::Probed(job.run())),
+                }
+            }
             Delivery::Wipe(node, life, volume, job) => {
                 if self.is_alive(node, life) {
                     self.step(node, Event::Wiped { volume, result: job.run() });
@@ -510,6 +529,7 @@ impl Cluster {
             Effect::Sync { volume, job } => self.schedule(HOP, Delivery::Sync(from, life, volume, job)),
             Effect::Read { ticket, job } => self.schedule(HOP, Delivery::Read(from, life, ticket, job)),
             Effect::Erase { volume, job } => self.schedule(HOP, Delivery::Erase(from, life, volume, job)),
+            Effect::Probe { job } => self.schedule(HOP, Delivery::Probe(from, life, job)),
             Effect::Wipe { volume, job } => self.schedule(HOP, Delivery::Wipe(from, life, volume, job)),
             Effect::Rotate { volume, job } => self.schedule(HOP, Delivery::Rotate(from, life, volume, job)),
             Effect::Scrub { volume, job } => self.schedule(HOP, Delivery::Scrub(from, life, volume, job)),

@@ -9,6 +9,7 @@ mod failover;
 mod handover;
 mod orders;
 mod placement;
+mod probing;
 mod purging;
 mod replication;
 mod scrubbing;

@@ -12,7 +12,7 @@ use trefoil_protocol::ids::{
     ConfigIndex, Epoch, Incarnation, Lsn, NodeId, StoreId, TenantId, VersionId, VolumeId,
 };
 use trefoil_protocol::message::control::{
-    AT_RISK_BYTES, ControlAnswer, ControlRefusal, ControlRequest, News, Noted, Visibility,
+    AT_RISK_BYTES, ControlAnswer, ControlRefusal, ControlRequest, News, Noted, StoreTiming, Visibility,
 };
 use trefoil_protocol::sign::Signatory;
 use trefoil_protocol::time::{BootTime, CpTime, Millis};
@@ -46,6 +46,8 @@ pub(crate) struct FakePlacement {
     pub(crate) is_deaf: bool,
     /// The most bytes that may be acknowledged before they are noted.
     pub(crate) reserves: u64,
+    /// What each node said last of the stores' pace.
+    pub(crate) timings: BTreeMap<NodeId, Vec<StoreTiming>>,
 }
 
 impl FakePlacement {
@@ -69,6 +71,7 @@ impl FakePlacement {
             changes: BTreeMap::new(),
             is_deaf: false,
             reserves: AT_RISK_BYTES,
+            timings: BTreeMap::new(),
         }
     }
 
@@ -209,6 +212,7 @@ impl FakePlacement {
             }
             ControlRequest::Renew(renew) => {
                 self.renewals += u64::from(node.as_str() == "a1");
+                self.timings.insert(node, renew.timings.clone());
                 let news = self.news(node, renew.applied);
                 ControlAnswer::Granted { sent: renew.sent, covers: renew.applied, news }
             }

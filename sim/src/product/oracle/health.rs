@@ -99,6 +99,11 @@ impl Oracle {
             self.liveness.disturbed(view.now);
             self.health.clone_from(&health);
         }
+        for (node, control) in voters(view) {
+            let now = BootTime(view.nodes[usize::from(node.0)].clock().read(view.now).boot);
+            let slow = control.core().slow_stores(now);
+            self.put_out.extend(slow.into_iter().map(|store| store.store));
+        }
         let newest = voters(view).map(|(_, control)| control.core().state()).max_by_key(|s| s.applied);
         let Some(state) = newest else { return };
         for record in state.volumes.all() {

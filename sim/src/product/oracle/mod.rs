@@ -14,7 +14,7 @@ mod stores;
 use std::collections::{BTreeMap, BTreeSet};
 
 use trefoil_drill::Course;
-use trefoil_protocol::ids::{Lsn, TenantId, VersionId, VolumeId};
+use trefoil_protocol::ids::{Lsn, StoreId, TenantId, VersionId, VolumeId};
 use trefoil_protocol::message::admin::{AdminAnswer, ClusterStatus};
 use trefoil_storage_node::Notice;
 use trefoil_storage_node::volume::replica::Stop;
@@ -101,6 +101,8 @@ pub struct Oracle {
     stopped: BTreeSet<VolumeId>,
     /// How often a suspect store joined again.
     joined_again: u64,
+    /// Stores that were put out because they were slow.
+    put_out: BTreeSet<StoreId>,
     answered: u64,
     longest_wait: u64,
     violations: Vec<Violation>,
@@ -150,6 +152,7 @@ impl Oracle {
             fatal: Vec::new(),
             stopped: BTreeSet::new(),
             joined_again: 0,
+            put_out: BTreeSet::new(),
             answered: 0,
             longest_wait: 0,
             violations: Vec::new(),
@@ -260,6 +263,12 @@ impl Oracle {
     #[must_use]
     pub fn joined_again(&self) -> u64 {
         self.joined_again
+    }
+
+    /// How many stores were put out because they were slow.
+    #[must_use]
+    pub fn put_out(&self) -> u64 {
+        self.put_out.len() as u64
     }
 
     /// Whether this node ended itself because the control plane refuses its store for ever.

@@ -1,0 +1,167 @@
+//! A store that renews its lease and does its work too slowly: who finds it slow, what becomes of it, and
+//! when it is trusted again.
+
+use trefoil_protocol::config::{MemberState, Protection};
+use trefoil_protocol::ids::VolumeId;
+use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, SlowState, SlowStore};
+use trefoil_protocol::message::control::{ControlRequest, StoreTiming};
+use trefoil_protocol::time::Millis;
+
+use crate::cluster::{Cluster, node, store};
+
+const NODES: [&str; 6] = ["a1", "a2", "a3", "b1", "b2", "b3"];
+const VOLUME: VolumeId = VolumeId(1);
+const FAST: u32 = 3_000;
+const FAR: u32 = 30_000;
+const SLOW: u32 = 400_000;
+
+/// Every node measures every store; what `by` finds of `of` is `slow(by, of)` longer than it should be.
+fn measure(cluster: &mut Cluster, slow: impl Fn(&str, &str) -> bool) {
+    for by in NODES {
+        let timing = |of: &&str| {
+            let usual = if by[..1] == of[..1] { FAST } else { FAR };
+            let took = usual + if slow(by, of) { SLOW } else { 0 };
+            StoreTiming { store: store(of), probe_us: Some(took), ack_us: None }
+        };
+        cluster.timings.insert(node(by), NODES.iter().map(timing).collect());
+    }
+}
+
+fn slow_stores(cluster: &mut Cluster) -> Vec<SlowStore> {
+    match cluster.admin(AdminRequest::Status { behind: VolumeId(0) }) {
+        AdminAnswer::Status(status) => status.slow,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn state_of(cluster: &Cluster, name: &str) -> Option<MemberState> {
+    cluster.config().member(node(name)).map(|member| member.state)
+}
+
+fn healthy() -> Cluster {
+    let mut cluster = Cluster::with_volume();
+    measure(&mut cluster, |_, _| false);
+    cluster.run(30_000);
+    assert_eq!((cluster.in_sync().len(), slow_stores(&mut cluster)), (3, Vec::new()));
+    cluster
+}
+
+#[test]
+fn r047_a_slow_backup_is_waited_for_no_more_and_keeps_what_it_has_until_another_one_is_complete() {
+    let mut cluster = healthy();
+    for slow in [cluster.neighbour(), cluster.remote()] {
+        let (primary, epoch) = (cluster.primary(), cluster.config().epoch);
+        measure(&mut cluster, |_, of| of == slow);
+        let took = cluster.run_until(30_000, |c| c.config().epoch > epoch);
+        assert!((10_000..15_000).contains(&took), "{slow} after {took} ms");
+        assert_eq!(state_of(&cluster, &slow), Some(MemberState::CatchingUp));
+        assert_eq!((cluster.config().members.len(), cluster.in_sync().len()), (4, 2));
+        assert_eq!((cluster.primary(), cluster.protection()), (primary, Protection::BothDcs));
+        cluster.run_until(5_000, |c| c.config().activated);
+        // Both that catch up have everything: the slow one is not taken back for that.
+        cluster.complete_all();
+        cluster.run_until(10_000, |c| c.config().activated && c.config().members.len() == 3);
+        assert_eq!(state_of(&cluster, &slow), None);
+        let told = slow_stores(&mut cluster).into_iter().find(|told| told.node == node(&slow)).unwrap();
+        assert_eq!((told.state, told.store), (SlowState::Slow, store(&slow)));
+        assert!(told.took_us > SLOW && told.usual_us <= FAR, "{told:?}");
+    }
+}
+
+#[test]
+fn r047_a_slow_primary_hands_the_volume_over() {
+    let mut cluster = healthy();
+    let slow = cluster.primary();
+    measure(&mut cluster, |_, of| of == slow);
+    cluster.run_until(15_000, |c| c.config().handover.is_some());
+    let (epoch, stopped_for) = (cluster.config().epoch, Millis(5));
+    cluster.report(ControlRequest::Yield { volume: VOLUME, epoch, stopped_for });
+    cluster.run_until(1_000, |c| c.primary() != slow);
+    assert!(cluster.primary().starts_with('a'), "its neighbour takes over");
+    cluster.run_until(3_000, |c| c.config().activated);
+    cluster.run_until(3_000, |c| state_of(c, &slow) == Some(MemberState::CatchingUp));
+}
+
+#[test]
+fn r047_a_primary_too_slow_to_hand_over_is_waited_out() {
+    let mut cluster = healthy();
+    let slow = cluster.primary();
+    measure(&mut cluster, |_, of| of == slow);
+    let took = cluster.run_until(30_000, |c| c.primary() != slow && c.config().activated);
+    assert!(took < 30_000, "after {took} ms");
+}
+
+#[test]
+fn a_slow_store_stays_where_nobody_can_take_its_place() {
+    let mut cluster = healthy();
+    let remote = cluster.remote();
+    let others: Vec<&str> = ["b1", "b2", "b3"].into_iter().filter(|name| *name != remote).collect();
+    cluster.stop(&others);
+    cluster.run(10_000);
+    let epoch = cluster.config().epoch;
+    measure(&mut cluster, |_, of| of == remote);
+    cluster.run(60_000);
+    assert_eq!((cluster.config().epoch, cluster.in_sync().len()), (epoch, 3));
+    assert_eq!(slow_stores(&mut cluster).len(), 1, "and status says so");
+}
+
+#[test]
+fn one_who_finds_all_others_slow_is_slow_itself() {
+    let mut cluster = healthy();
+    let slow = cluster.primary();
+    measure(&mut cluster, |by, of| (by == slow) != (of == slow));
+    cluster.run_until(15_000, |c| c.config().handover.is_some());
+    let told: Vec<_> = slow_stores(&mut cluster).into_iter().map(|told| told.node).collect();
+    assert_eq!(told, [node(&slow)]);
+}
+
+#[test]
+fn a_way_that_only_the_primary_finds_slow_moves_that_primarys_volume() {
+    let mut cluster = healthy();
+    let (primary, remote) = (cluster.primary(), cluster.remote());
+    measure(&mut cluster, |by, of| by == primary && of == remote);
+    let took = cluster.run_until(30_000, |c| state_of(c, &remote) == Some(MemberState::CatchingUp));
+    assert!(took >= 15_000, "after {took} ms");
+    assert_eq!((cluster.primary(), slow_stores(&mut cluster)), (primary, Vec::new()));
+}
+
+#[test]
+fn a_store_that_was_slow_gets_nothing_before_it_was_well_for_a_while() {
+    let mut cluster = healthy();
+    let slow = cluster.neighbour();
+    let spare = ["a1", "a2", "a3"].into_iter().find(|name| state_of(&cluster, name).is_none()).unwrap();
+    measure(&mut cluster, |_, of| of == slow);
+    cluster.run_until(15_000, |c| state_of(c, &slow) == Some(MemberState::CatchingUp));
+    cluster.complete_all();
+    cluster.run_until(5_000, |c| c.config().activated && state_of(c, &slow).is_none());
+    measure(&mut cluster, |_, _| false);
+    cluster.run(2_000);
+    assert_eq!(slow_stores(&mut cluster)[0].state, SlowState::Probation);
+    cluster.stop(&[spare]);
+    cluster.run(280_000);
+    assert_eq!(state_of(&cluster, &slow), None);
+    cluster.run_until(40_000, |c| state_of(c, &slow).is_some());
+    assert_eq!(slow_stores(&mut cluster), Vec::new());
+}
+
+#[test]
+fn slowness_that_passes_moves_nothing() {
+    let mut cluster = healthy();
+    let (slow, epoch) = (cluster.neighbour(), cluster.config().epoch);
+    for _ in 0..10 {
+        measure(&mut cluster, |_, of| of == slow);
+        cluster.run(8_000);
+        measure(&mut cluster, |_, _| false);
+        cluster.run(2_000);
+    }
+    assert_eq!(cluster.config().epoch, epoch);
+}
+
+#[test]
+fn a_distance_that_all_share_is_not_slowness() {
+    let mut cluster = healthy();
+    let epoch = cluster.config().epoch;
+    measure(&mut cluster, |by, of| by[..1] != of[..1]);
+    cluster.run(60_000);
+    assert_eq!((cluster.config().epoch, slow_stores(&mut cluster)), (epoch, Vec::new()));
+}
