@@ -423,12 +423,16 @@ impl<'s> Stage<'s> {
         self.fence(refused);
     }
 
-    /// Stores that volumes remember and that no node runs any more: their disks are lost.
+    /// Stores that volumes remember and that no node runs any more: their disks are lost, or the control
+    /// plane refuses them for ever.
     fn ownerless(&self) -> Vec<trefoil_protocol::ids::StoreId> {
         let Some(status) = self.oracle.status() else { return Vec::new() };
         let held = status.volumes.iter().flat_map(|volume| volume.ever_held.iter().copied());
         let held: BTreeSet<trefoil_protocol::ids::StoreId> = held.collect();
-        held.into_iter().filter(|store| !status.nodes.iter().any(|node| node.store == *store)).collect()
+        let up = trefoil_protocol::config::NodeState::Up;
+        let is_refused = |node: &str| self.oracle.is_refused(node);
+        let runners = status.nodes.iter().filter(|node| node.state == up || !is_refused(node.node.as_str()));
+        held.into_iter().filter(|store| !runners.clone().any(|node| node.store == *store)).collect()
     }
 
     fn fence(&mut self, stores: Vec<trefoil_protocol::ids::StoreId>) {
