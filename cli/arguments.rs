@@ -16,6 +16,7 @@ use crate::admin::plan::{DcVerb, LinkVerb, PlanFlags, PlanVerb};
 use crate::admin::principal::PrincipalVerb;
 use crate::admin::status::StatusArguments;
 use crate::admin::tenant::TenantVerb;
+use crate::admin::voter::VoterVerb;
 use crate::bench::BenchVerb;
 use crate::certificate::{CertificateArguments, VerifyArguments};
 use crate::data::get::GetArguments;
@@ -101,6 +102,9 @@ enum Verb {
     /// Storage nodes
     #[command(subcommand)]
     Node(NodeVerb),
+    /// Voters of the control plane: who keeps its log
+    #[command(subcommand)]
+    Voter(VoterVerb),
     /// Data centres: planned failover and failback
     #[command(subcommand)]
     Dc(DcVerb),
@@ -234,6 +238,7 @@ impl Verb {
                 admin::principal::run(&verb, &shared.profile()?, shared.profile_path()?, format).await
             }
             Self::Node(verb) => admin::node::run(&verb, || shared.admin(), format).await,
+            Self::Voter(verb) => admin::voter::run(&verb, || shared.admin(), format).await,
             Self::Dc(verb) => admin::plan::dc(&verb, &shared.admin()?, format).await,
             Self::Link(verb) => admin::plan::links(&verb, &shared.admin()?, format).await,
             Self::Rebalance(flags) => admin::plan::rebalance(&flags, &shared.admin()?, format).await,

@@ -11,3 +11,4 @@ mod slow;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod tenant;
+pub(crate) mod voter;

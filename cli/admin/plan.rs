@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use trefoil_protocol::ids::{DcId, LinkId, NodeId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
-use trefoil_protocol::message::plan::{PlanView, Progress, StepView, Verb};
+use trefoil_protocol::message::plan::{PlanView, Progress, StepView, Verb, VoterVerb};
 
 use super::connection::{Admin, unexpected};
 use crate::failure::{Failure, Kind, Verdict};
@@ -149,7 +149,7 @@ pub(crate) async fn plan(verb: &PlanVerb, admin: &Admin, format: Format) -> Verd
 }
 
 /// Shows the plan of a verb, applies it, follows it, as far as is wanted.
-async fn carry(verb: Verb, flags: &PlanFlags, admin: &Admin, format: Format) -> Verdict {
+pub(super) async fn carry(verb: Verb, flags: &PlanFlags, admin: &Admin, format: Format) -> Verdict {
     let number = match flags.apply {
         Some(number) => number,
         None => {
@@ -242,6 +242,9 @@ fn words(verb: Verb) -> String {
         Verb::DrainLink(link) => format!("link drain {link}"),
         Verb::RestoreLink(link) => format!("link restore {link}"),
         Verb::Rebalance => "rebalance".to_owned(),
+        Verb::Voters(VoterVerb::Add(voter)) => format!("voter add {voter}"),
+        Verb::Voters(VoterVerb::Remove(voter)) => format!("voter remove {voter}"),
+        Verb::Voters(VoterVerb::Replace { old, new }) => format!("voter replace {old} {new}"),
     }
 }
 

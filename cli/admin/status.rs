@@ -100,6 +100,8 @@ pub(crate) struct VoterView {
     pub(crate) dc: String,
     /// `leader`, `follower` or `witness`.
     pub(crate) role: &'static str,
+    /// `voting`, `learning` or `excused`.
+    pub(crate) stand: &'static str,
     pub(crate) reachable: bool,
     /// How far its log is known to go.
     pub(crate) log: u64,
@@ -195,7 +197,7 @@ impl StatusView {
                 .map(|n| vec![n.id.clone(), n.dc.clone(), n.state.to_owned(), n.pid.to_string()]),
         );
         let voters = output::table(
-            &["VOTER", "DC", "ROLE", "REACHABLE", "LOG"],
+            &["VOTER", "DC", "ROLE", "STAND", "REACHABLE", "LOG"],
             self.voters.iter().map(VoterView::row),
         );
         let links = output::table(
@@ -263,6 +265,7 @@ impl VoterView {
             self.id.clone(),
             self.dc.clone(),
             self.role.to_owned(),
+            self.stand.to_owned(),
             reachable.to_owned(),
             self.log.to_string(),
         ]
@@ -361,6 +364,7 @@ fn voter_view(voter: &VoterStatus) -> VoterView {
         id: voter.entry.name.to_string(),
         dc: voter.entry.dc.to_string(),
         role,
+        stand: voter.stand.name(),
         reachable: voter.reachable,
         log: voter.matched,
     }

@@ -37,6 +37,9 @@ pub(crate) struct PlacementPlan {
     /// Whether it only keeps the log and holds no key.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) witness: bool,
+    /// Whether it joined a cluster that was there already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) join: bool,
 }
 
 impl ClusterFile {

@@ -136,10 +136,15 @@ pub(super) fn write_configurations(
     detours: impl Fn(&str) -> Vec<DetourTable>,
 ) -> Verdict {
     for voter in &plan.placement {
-        make_data(layout, &voter.id)?;
-        store(&layout.configuration(&voter.id), &placement(plan, voter))?;
+        write_voter(layout, plan, voter)?;
     }
     plan.nodes.iter().try_for_each(|node| write_node(layout, plan, node, detours(&node.id)))
+}
+
+/// Writes the configuration of one placement process.
+pub(super) fn write_voter(layout: &Layout, plan: &ClusterFile, voter: &PlacementPlan) -> Verdict {
+    make_data(layout, &voter.id)?;
+    store(&layout.configuration(&voter.id), &placement(plan, voter))
 }
 
 /// Writes the configuration of one node.
@@ -177,7 +182,7 @@ fn placement(plan: &ClusterFile, voter: &PlacementPlan) -> PlacementFile {
         trust: "../ca/ca.pem".into(),
         certificate: "identity.pem".into(),
         key: "identity.pem".into(),
-        join: false,
+        join: voter.join,
         voters: plan.placement.iter().filter(|_| several).map(table).collect(),
     }
 }

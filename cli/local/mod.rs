@@ -18,7 +18,7 @@ use trefoil_protocol::ids::{PrincipalId, PublicKey, TenantId, TenantName};
 use trefoil_transport::{Authority, Identity};
 
 pub(crate) use self::files::Layout;
-pub(crate) use self::plan::Voters;
+pub(crate) use self::plan::{Seat, Voters};
 pub(crate) use self::processes::{Processes, occupy};
 pub(crate) use self::relay::{Relay, Traffic};
 use crate::admin::connection::Admin;
@@ -78,6 +78,23 @@ impl LocalCluster {
         files::write_node(&layout, &plan, &node, Vec::new())?;
         principal::issue(&authority, &identity, &layout.identity(id))?;
         plan.nodes.push(node);
+        store(&layout.plan(), &plan)?;
+        Ok(layout.configuration(id))
+    }
+
+    /// Adds a placement process to the plan of the cluster in `folder` and writes its configuration and
+    /// certificate, and gives the configuration's place. Starts nothing.
+    pub(crate) fn add_voter(folder: &Path, seat: Seat<'_>) -> Verdict<PathBuf> {
+        let layout = Layout::new(fs::canonicalize(folder).map_err(at(folder))?);
+        let mut plan: ClusterFile = load(&layout.plan())?;
+        let Seat { id, .. } = seat;
+        let identity = Identity::placement(id).map_err(Failure::usage)?;
+        let cluster = plan.cluster.parse().map_err(Failure::usage)?;
+        let authority = Authority::load(&layout.authority(), &cluster).map_err(Failure::usage)?;
+        let voter = plan::another_voter(&plan, seat)?;
+        plan.placement.push(voter.clone());
+        files::write_voter(&layout, &plan, &voter)?;
+        principal::issue(&authority, &identity, &layout.identity(id))?;
         store(&layout.plan(), &plan)?;
         Ok(layout.configuration(id))
     }

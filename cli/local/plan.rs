@@ -46,6 +46,17 @@ impl Voters {
     }
 }
 
+/// Who a placement process shall be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seat<'a> {
+    /// Its id.
+    pub(crate) id: &'a str,
+    /// Its site.
+    pub(crate) dc: &'a str,
+    /// Whether it only keeps the log.
+    pub(crate) witness: bool,
+}
+
 /// Plans a cluster.
 pub(super) fn new(window: Duration, voters: Voters) -> Verdict<ClusterFile> {
     let mut ports = Ports::choose(Vec::new())?;
@@ -57,6 +68,7 @@ pub(super) fn new(window: Duration, voters: Voters) -> Verdict<ClusterFile> {
             listen: ports.next()?,
             tenant_listen: ports.next()?,
             witness: voters != Voters::One && *dc == "w",
+            join: false,
         });
     }
     let mut nodes = Vec::new();
@@ -84,15 +96,24 @@ pub(super) fn another(plan: &ClusterFile, id: &str, dc: &str, rack: Option<&str>
         let known = centres.into_iter().collect::<Vec<_>>().join(" and ");
         return Err(Failure::usage(format!("there is no data centre {dc}; there are {known}")));
     }
-    let nodes = plan.nodes.iter().flat_map(|node| node.links);
-    let voters = plan.placement.iter().flat_map(|voter| [voter.listen, voter.tenant_listen]);
-    let mut ports = Ports::choose(nodes.chain(voters).map(|address| address.port()).collect())?;
+    let mut ports = Ports::beside(plan)?;
     Ok(NodePlan {
         id: id.to_owned(),
         dc: dc.to_owned(),
         rack: rack.map_or_else(|| format!("{dc}-{id}"), str::to_owned),
         links: [ports.next()?, ports.next()?],
     })
+}
+
+/// Plans one more placement process, likewise.
+pub(super) fn another_voter(plan: &ClusterFile, seat: Seat<'_>) -> Verdict<PlacementPlan> {
+    let Seat { id, dc, witness } = seat;
+    if plan.nodes.iter().any(|node| node.id == id) || plan.is_placement(id) {
+        return Err(Failure::refused(format!("there is a server {id} already")));
+    }
+    let mut ports = Ports::beside(plan)?;
+    let (listen, tenant_listen) = (ports.next()?, ports.next()?);
+    Ok(PlacementPlan { id: id.to_owned(), dc: dc.to_owned(), listen, tenant_listen, witness, join: true })
 }
 
 /// Free UDP ports on the loopback address, one behind the other.
@@ -108,6 +129,13 @@ impl Ports {
         getrandom::fill(&mut bytes).map_err(Failure::failed)?;
         let span = PORTS.end - PORTS.start - 1000;
         Ok(Self { next: PORTS.start + u16::from_le_bytes(bytes) % span, taken })
+    }
+
+    /// Ports that no server of a plan has.
+    fn beside(plan: &ClusterFile) -> Verdict<Self> {
+        let nodes = plan.nodes.iter().flat_map(|node| node.links);
+        let voters = plan.placement.iter().flat_map(|voter| [voter.listen, voter.tenant_listen]);
+        Self::choose(nodes.chain(voters).map(|address| address.port()).collect())
     }
 
     fn next(&mut self) -> Verdict<SocketAddr> {

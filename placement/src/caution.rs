@@ -20,6 +20,8 @@ pub struct Caution {
     pub slow_for: Duration,
     /// A store that was put out for that must be well for so long before it gets a role again.
     pub probation: Duration,
+    /// How long the witness must be away before voters are excused for its absence.
+    pub excuse_after: Duration,
 }
 
 impl Default for Caution {
@@ -27,6 +29,7 @@ impl Default for Caution {
         Self {
             restore_after: Duration::from_secs(60),
             moves_per_hour: 3,
+            excuse_after: Duration::from_secs(600),
             slow_times: 5,
             slow_floor: Duration::from_millis(50),
             slow_for: Duration::from_secs(10),

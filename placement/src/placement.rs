@@ -117,6 +117,8 @@ pub struct Placement<S> {
     out: Outbox,
     next_log_tick: BootTime,
     next_introduction: BootTime,
+    /// Who this is, if it waits to be added.
+    joins: Option<VoterEntry>,
     /// What was said to other voters besides Raft's messages.
     said: Vec<(VoterId, VoterBody)>,
     failed: Option<String>,
@@ -135,7 +137,7 @@ impl<S: LogStore> Placement<S> {
         mut entropy: Box<dyn Entropy + Send>,
         now: BootTime,
     ) -> Result<Self, OpenError> {
-        let own = settings.voters.iter().find(|entry| entry.voter == settings.voter);
+        let own = settings.voters.iter().find(|entry| entry.voter == settings.voter).copied();
         match own.map(|entry| entry.witness) {
             Some(witness) if witness == keyring.is_none() => {}
             Some(true) => return Err(OpenError::Role("voter with keys, but a witness")),
@@ -160,6 +162,7 @@ impl<S: LogStore> Placement<S> {
             out: Outbox::default(),
             next_log_tick: now,
             next_introduction: now,
+            joins: own.filter(|_| settings.beginning == Beginning::Join),
             said: Vec::new(),
             failed: None,
         })
@@ -261,6 +264,9 @@ impl<S: LogStore> Placement<S> {
             self.failed = Some(RETIRED.to_owned());
             return;
         }
+        if let VoterBody::Offer(entry) = message.body {
+            return self.consider(now, from, entry);
+        }
         if self.state.voters.is_retired(from) {
             self.said.push((from, VoterBody::Retired));
             return;
@@ -281,7 +287,28 @@ impl<S: LogStore> Placement<S> {
                 let command = Command::IntroduceVoter(from, message.log, key);
                 self.with_controller(now, |_, turn| turn.out.propose(command, Waiting::Nobody));
             }
-            VoterBody::Retired => unreachable!("taken above"),
+            VoterBody::Retired | VoterBody::Offer(_) => unreachable!("taken above"),
+        }
+    }
+
+    /// A process that is no member waits to be added, or must hear that it never will be.
+    fn consider(&mut self, now: BootTime, from: VoterId, entry: VoterEntry) {
+        if entry.voter != from || VoterId::of(entry.name) != from {
+            return;
+        }
+        if self.state.voters.is_retired(from) {
+            self.said.push((from, VoterBody::Retired));
+        }
+        self.with_controller(now, |controller, _| controller.offers(entry, now));
+    }
+
+    /// Says to everybody known, while this voter waits to be added, that it does.
+    fn offer_itself(&mut self, now: BootTime) {
+        let Some(entry) = self.joins.filter(|_| self.state.voters.get(self.voter).is_none()) else { return };
+        if now >= self.next_introduction {
+            self.next_introduction = now + INTRODUCE_EVERY;
+            let others = self.state.voters.all().map(|record| record.entry.voter);
+            self.said.extend(others.map(|voter| (voter, VoterBody::Offer(entry))));
         }
     }
 
@@ -348,6 +375,7 @@ impl<S: LogStore> Placement<S> {
                 self.apply(now, committed)?;
             }
             self.follow_leadership(now);
+            self.offer_itself(now);
             self.introduce(now);
             for round in progress.confirmed {
                 self.with_controller(now, |controller, turn| controller.confirmed(turn, round));
@@ -376,6 +404,11 @@ impl<S: LogStore> Placement<S> {
             if offered.is_err() {
                 self.not_taken(now, sequence);
             }
+        }
+        if std::mem::take(&mut self.out.hand_over) {
+            let others = self.state.voters.keepers().map(|entry| entry.voter);
+            let others: Vec<VoterId> = others.filter(|voter| *voter != self.voter).collect();
+            self.log.hand_over(&others);
         }
         for round in std::mem::take(&mut self.out.rounds) {
             self.log.confirm(round);

@@ -71,6 +71,17 @@ impl LeaderSearch {
         }
     }
 
+    /// The voters that there are now. Who is asked stays the same, unless it is none any more.
+    pub fn learn(&mut self, addresses: impl IntoIterator<Item = SocketAddr>) {
+        let learned: Vec<SocketAddr> = addresses.into_iter().collect();
+        if learned.is_empty() {
+            return;
+        }
+        let current = self.current();
+        self.current = learned.iter().position(|known| Some(*known) == current).unwrap_or(0);
+        self.addresses = learned;
+    }
+
     fn next(&mut self) {
         self.current = (self.current + 1) % self.addresses.len();
     }
@@ -108,6 +119,18 @@ mod tests {
         search.refused(at(2), Some(at(9)));
         assert_eq!((search.current(), search.len()), (Some(at(9)), 4));
         assert_eq!(LeaderSearch::new(Vec::new()).current(), None);
+    }
+
+    #[test]
+    fn who_votes_is_learned_and_whoever_left_is_not_asked() {
+        let mut search = LeaderSearch::new(vec![at(1), at(2), at(3)]);
+        search.silent(at(1));
+        search.learn([at(3), at(2), at(4)]);
+        assert_eq!((search.current(), search.len()), (Some(at(2)), 3));
+        search.learn([at(4), at(5)]);
+        assert_eq!(search.current(), Some(at(4)));
+        search.learn([]);
+        assert_eq!(search.len(), 2, "nothing told is nothing learned");
     }
 
     #[test]

@@ -416,7 +416,9 @@ impl<D: Disk> NodeCore<D> {
         }
         let nodes = self.view.nodes.values().cloned().collect();
         let (now, principal) = (self.view.now, who.principal);
-        self.out.answer(request, TenantAnswer::Route(RouteView { tenant, volumes, nodes, now, principal }));
+        let voters = Vec::new();
+        let route = RouteView { tenant, volumes, nodes, now, principal, voters };
+        self.out.answer(request, TenantAnswer::Route(route));
     }
 
     // ---- the control plane ----

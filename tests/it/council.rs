@@ -77,6 +77,49 @@ fn r039_row_09_a_killed_witness_is_told_and_costs_nothing() {
     cluster.nothing_panicked();
 }
 
+/// Prepares and starts a process that asks to join, and waits until it was heard.
+fn candidate(cluster: &mut Cluster, arguments: &[&str], verb: &[&str]) {
+    let folder = cluster.folder().path().to_str().unwrap().to_owned();
+    let name = arguments[0];
+    cluster.operator(&[&["voter", "prepare"], arguments, &["--data", &folder]].concat()).held();
+    cluster.operator(&[verb, &["--plan"]].concat()).failed(4, "asks to join");
+    cluster.restart(name);
+    cluster.wait_for("the process that asks to join", |_| {
+        cluster.operator(&[verb, &["--plan"]].concat()).code == 0
+    });
+}
+
+#[test]
+fn r031_row_09_a_lost_witness_is_replaced_under_load_and_the_new_one_counts() {
+    let mut cluster = Alone::start_with("council-replace", &["--voters", "3"]);
+    let client = cluster.client("acme");
+    let load = Load::at_work(&cluster, &client, 100);
+    cluster.signal("w1", Signal::KILL);
+    let lost = Instant::now();
+    let replace = ["voter", "replace", "w1", "w2"];
+    candidate(&mut cluster, &["w2", "--dc", "w", "--witness"], &replace);
+    let plan = cluster.operator(&[&replace[..], &["--plan"]].concat()).json();
+    assert!(plan["undo"].as_str().unwrap().contains("voter replace w2"), "{plan}");
+    assert_eq!(cluster.operator(&[&replace[..], &["--yes"]].concat()).json()["left"], 0);
+    println!("row 9: the witness is replaced {:.1?} after its death", lost.elapsed());
+    let votes = |status: &Value| voters(status, |voter| voter["stand"] == "voting");
+    let status = cluster.wait_for("three voters", is_complete);
+    assert_eq!(votes(&status), ["p-a1", "p-b1", "w2"].map(str::to_owned));
+    // A majority is two of the new three: without a leader, the new witness is one of them.
+    let leads = leader(&status).unwrap();
+    cluster.signal(&leads, Signal::KILL);
+    let (next, after) = succession(&cluster, &leads, Instant::now());
+    println!("row 9: then {leads} dies and {next} answers {after:.1?} later");
+    cluster.block_on(load.goes_on(100));
+    cluster.restart(&leads);
+    cluster.wait_for("the killed voter's return", is_complete);
+    let ledger = cluster.block_on(load.stop());
+    let (acknowledged, longest) = ledger.none_failed();
+    println!("row 9: {acknowledged} operations acknowledged, the longest took {longest:.1?}");
+    cluster.block_on(ledger.nothing_is_lost(&client));
+    cluster.nothing_panicked();
+}
+
 #[test]
 fn row_05_a_data_centre_dies_with_its_voters_and_everything_is_read_and_written() {
     let mut cluster = Alone::start_with("council-centre", &["--voters", "5"]);

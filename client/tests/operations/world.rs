@@ -534,6 +534,7 @@ impl State {
             nodes: names.iter().map(|name| entry(name)).collect(),
             now: CpTime(1),
             principal: PrincipalId(7),
+            voters: Vec::new(),
         }
     }
 }

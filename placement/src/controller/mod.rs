@@ -5,6 +5,7 @@
 pub(crate) mod admin;
 mod attention;
 mod balance;
+mod council;
 pub(crate) mod failover;
 pub(crate) mod grants;
 mod handover;
@@ -24,6 +25,7 @@ mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use trefoil_protocol::config::VoterEntry;
 use trefoil_protocol::deletion::{PurgeScope, SignedPurgeOrder};
 use trefoil_protocol::ids::{Epoch, NodeId, PrincipalId, StoreId, TenantId, VolumeId, VoterId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, SlowStore};
@@ -36,6 +38,7 @@ use trefoil_protocol::time::BootTime;
 use crate::caution::Caution;
 use crate::controller::admin::{Reported, Volatile, Wish};
 use crate::controller::attention::Attention;
+use crate::controller::council::Council;
 use crate::controller::failover::Evidence;
 use crate::controller::grants::Grants;
 use crate::controller::handover::Handovers;
@@ -89,6 +92,7 @@ pub(crate) struct Controller {
     /// Stores not to be recruited for a volume again before the given time.
     shunned: BTreeMap<(VolumeId, StoreId), BootTime>,
     handovers: Handovers,
+    council: Council,
     pace: Pace,
     caution: Caution,
     steadiness: Steadiness,
@@ -117,6 +121,7 @@ impl Controller {
             busy_nodes: BTreeSet::new(),
             shunned: BTreeMap::new(),
             handovers: Handovers::default(),
+            council: Council::default(),
             pace: Pace::default(),
             caution,
             steadiness: Steadiness::default(),
@@ -162,6 +167,11 @@ impl Controller {
         }
     }
 
+    /// A process that is no voter waits to be added.
+    pub(crate) fn offers(&mut self, entry: VoterEntry, now: BootTime) {
+        self.council.offers(entry, now);
+    }
+
     /// Whoever asked is gone.
     pub(crate) fn gone(&mut self, id: RequestId) {
         self.watches.forget(id);
@@ -191,6 +201,7 @@ impl Controller {
             }
             Waiting::Node(node) => drop(self.busy_nodes.remove(&node)),
             Waiting::Tick => self.tick_under_way = false,
+            Waiting::Council => self.council.is_free(),
             _ => {}
         }
     }
@@ -506,6 +517,7 @@ fn route(state: &State, record: &TenantRecord, principal: PrincipalId) -> Tenant
         nodes: nodes.filter(|entry| holders.contains(&entry.node)).cloned().collect(),
         now: state.clock.now(),
         principal,
+        voters: state.voters.leaders().filter(|entry| !entry.witness).copied().collect(),
     })
 }
 

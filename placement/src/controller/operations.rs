@@ -10,9 +10,8 @@ use trefoil_protocol::message::plan::{PlanView, Progress, Verb};
 use trefoil_protocol::time::Millis;
 
 use crate::controller::outbox::Waiting;
-use crate::controller::planner;
 use crate::controller::wishes::MOVES_AT_ONCE;
-use crate::controller::{Controller, Turn};
+use crate::controller::{Controller, Turn, council, planner};
 use crate::event::{Answer, RequestId};
 use crate::state::{Command, State, VolumeRecord};
 
@@ -22,7 +21,7 @@ const WAITING_MAX: usize = 20;
 impl Controller {
     /// Makes a plan; its number comes with the commit.
     pub(crate) fn make_plan(&mut self, turn: &mut Turn<'_>, id: RequestId, verb: Verb) {
-        match planner::draw(turn.state, verb) {
+        match planner::draw(turn.state, verb, |verb| self.council.draw(turn.state, turn.now, verb)) {
             Ok(drawn) => {
                 let mut view = drawn.view(turn.state, &|volume| self.reported.size(volume));
                 view.expected = self.expected(&view).map(Millis::from);
@@ -52,16 +51,18 @@ impl Controller {
     /// How far the plan is that was applied last.
     pub(crate) fn progress(&self, state: &State) -> Option<Progress> {
         let applied = state.plans.applied()?;
+        let goal = state.voters.goal().filter(|goal| goal.plan == applied.number);
         let left = || state.volumes.wished().filter(|r| r.wish.is_some_and(|w| w.plan == applied.number));
         let (handovers, longest_pause) = self.handovers.measured();
+        let voters = goal.map(|goal| council::waits_for(state, goal));
         Some(Progress {
             number: applied.number,
             verb: applied.verb,
             volumes: applied.volumes,
-            left: u32::try_from(left().count()).unwrap_or(u32::MAX),
+            left: u32::try_from(left().count() + goal.iter().count()).unwrap_or(u32::MAX),
             handovers,
             longest_pause: Millis::from(longest_pause),
-            waiting: left().map(waits_for).take(WAITING_MAX).collect(),
+            waiting: left().map(waits_for).chain(voters).take(WAITING_MAX).collect(),
         })
     }
 

@@ -38,6 +38,8 @@ pub(crate) enum Waiting {
     Node(NodeId),
     /// The controller: the clock.
     Tick,
+    /// The controller: who keeps the log.
+    Council,
     /// Nobody: what it is for shows in the state.
     Nobody,
 }
@@ -60,7 +62,7 @@ impl Waiting {
                 Some((*id, Answer::Admin(AdminAnswer::Refused(reason))))
             }
             Self::Keys(id, _) => Some((*id, Answer::Tenant(Err(Refusal::Unavailable)))),
-            Self::Volume(_) | Self::Node(_) | Self::Tick | Self::Nobody => None,
+            Self::Volume(_) | Self::Node(_) | Self::Tick | Self::Council | Self::Nobody => None,
         }
     }
 }
@@ -77,6 +79,8 @@ pub(crate) struct Outbox {
     pub(crate) proposals: Vec<Proposal>,
     pub(crate) rounds: Vec<u64>,
     pub(crate) answers: Vec<(RequestId, Answer)>,
+    /// Somebody else shall lead.
+    pub(crate) hand_over: bool,
     waiting: BTreeMap<u64, Waiting>,
     last_sequence: u64,
 }

@@ -88,6 +88,7 @@ impl Controller {
                 self.tick_under_way = false;
                 return;
             }
+            Waiting::Council => self.council.is_free(),
             Waiting::Nobody => {}
         }
         self.dirty = true;

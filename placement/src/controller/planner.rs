@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trefoil_protocol::config::{Duty, Member, MemberState, NodeEntry, NodeState};
 use trefoil_protocol::ids::{DcId, LinkId, NodeId, StoreId, VolumeId};
-use trefoil_protocol::message::plan::{PlanView, StepView, Verb};
+use trefoil_protocol::message::plan::{PlanView, StepView, Verb, VoterVerb};
 
 use crate::controller::balance::balance;
+use crate::controller::council::DrawnGoal;
 use crate::controller::failover::eligible;
 use crate::controller::recruit::{rendezvous, up_nodes};
-use crate::state::{Lead, PlanDraft, PlanStep, State, Topology, VolumeRecord};
+use crate::state::{Lead, PlanDraft, PlanStep, State, Topology, VolumeRecord, VoterGoal};
 
 /// A plan before it has its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +25,15 @@ pub(crate) struct Drawn {
 /// How much a volume holds, as its primary said last.
 pub(crate) type Sizes<'s> = &'s dyn Fn(VolumeId) -> (u64, u64);
 
-/// Makes the plan of a verb.
-pub(crate) fn draw(state: &State, verb: Verb) -> Result<Drawn, String> {
-    let mut planner = Planner { state, steps: Vec::new(), risks: Vec::new(), cannot: Vec::new() };
+/// Makes the plan of a verb; what becomes of voters is worked out by whoever knows which of them are
+/// heard.
+pub(crate) fn draw(
+    state: &State,
+    verb: Verb,
+    voters: impl FnOnce(VoterVerb) -> Result<DrawnGoal, String>,
+) -> Result<Drawn, String> {
+    let mut planner =
+        Planner { state, steps: Vec::new(), risks: Vec::new(), cannot: Vec::new(), voters: None };
     let undo = match verb {
         Verb::Failover(dc) => planner.failover(dc)?,
         Verb::Failback(dc) => planner.failback(dc)?,
@@ -36,9 +43,15 @@ pub(crate) fn draw(state: &State, verb: Verb) -> Result<Drawn, String> {
         Verb::DrainLink(link) => planner.drain_link(link),
         Verb::RestoreLink(link) => format!("trefoil link drain {link}"),
         Verb::Rebalance => planner.rebalance(),
+        Verb::Voters(verb) => {
+            let drawn = voters(verb)?;
+            planner.risks = drawn.risks;
+            planner.voters = Some(drawn.goal);
+            drawn.undo
+        }
     };
     planner.note_risks_of_steps();
-    let draft = PlanDraft { verb, made_from: state.applied, steps: planner.steps };
+    let draft = PlanDraft { verb, made_from: state.applied, steps: planner.steps, voters: planner.voters };
     Ok(Drawn { draft, risks: planner.risks, cannot: planner.cannot, undo })
 }
 
@@ -76,6 +89,7 @@ struct Planner<'s> {
     steps: Vec<PlanStep>,
     risks: Vec<String>,
     cannot: Vec<String>,
+    voters: Option<VoterGoal>,
 }
 
 impl Planner<'_> {

@@ -61,6 +61,7 @@ pub(crate) fn news(state: &State, node: NodeId, since: Told) -> News {
         retire: state.topology.node(node).map_or_else(Vec::new, |entry| to_retire(state, entry)),
         signers: state.voters.signers(),
         drained: state.links.drained().collect(),
+        voters: state.voters.leaders().copied().collect(),
     }
 }
 

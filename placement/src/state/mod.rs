@@ -36,7 +36,7 @@ pub use proposals::{PROPOSAL_LASTS, ProposalDraft, Proposals};
 pub use tenants::{NONCE_BLOCK, NONCE_BLOCKS_MAX, TenantRecord, Tenants};
 pub use topology::{NodeRecord, StoreRecord, Topology};
 pub use volumes::{MEMBERS_MAX, Role, VolumeRecord, Volumes};
-pub use voters::{RetiredVoter, VOTERS_MAX, VoterRecord, VoterStep, Voters};
+pub use voters::{RetiredVoter, VOTERS_MAX, VoterGoal, VoterRecord, VoterStep, Voters};
 
 /// Everything the control plane has decided.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -152,7 +152,10 @@ impl State {
             Command::HandOver(volume, epoch, to) => self.volumes.hand_over(index, *volume, *epoch, *to)?,
             Command::EnterPlan(draft) => return Ok(self.enter_plan(draft)),
             Command::ApplyPlan(number, verb) => return self.apply_plan(index, *number, *verb),
-            Command::CancelPlan => self.volumes.forget_wishes(),
+            Command::CancelPlan => {
+                self.volumes.forget_wishes();
+                self.voters.aim(None);
+            }
             Command::ChangeVoter(step) => self.voters.change(step, self.clock.now())?,
             Command::IntroduceVoter(voter, log, key) => self.voters.introduce(*voter, *log, *key)?,
             Command::Propose(draft) => return self.propose(draft),

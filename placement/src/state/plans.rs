@@ -11,6 +11,7 @@ use trefoil_protocol::message::plan::Verb;
 use super::State;
 use super::command::{Outcome, Rejection};
 use super::volumes::VolumeRecord;
+use super::voters::VoterGoal;
 
 /// So many plans wait to be applied; the oldest goes first.
 const DRAFTS_MAX: usize = 16;
@@ -100,6 +101,9 @@ pub struct PlanDraft {
     /// By volume.
     #[n(2)]
     pub steps: Vec<PlanStep>,
+    /// What becomes of the voters.
+    #[n(3)]
+    pub voters: Option<VoterGoal>,
 }
 
 /// All plans that can still be applied, and the one that was applied last.
@@ -172,6 +176,7 @@ impl State {
             Verb::RemoveNode(node) => self.topology.remove(node)?,
             Verb::DrainLink(link) => self.links.drain(index, link),
             Verb::RestoreLink(link) => self.links.restore(index, link),
+            Verb::Voters(_) => self.voters.aim(draft.voters.map(|goal| VoterGoal { plan: number, ..goal })),
             Verb::Failover(_) | Verb::Failback(_) | Verb::Rebalance => {}
         }
         for step in &draft.steps {
@@ -183,7 +188,8 @@ impl State {
     }
 
     fn check_plan(&self, draft: &PlanDraft) -> Result<(), Rejection> {
-        if self.volumes.wished().next().is_some() && !matches!(draft.verb, Verb::RestoreNode(_)) {
+        let busy = self.volumes.wished().next().is_some() || self.voters.goal().is_some();
+        if busy && !matches!(draft.verb, Verb::RestoreNode(_)) {
             return Err(Rejection::PlanUnderWay);
         }
         for step in &draft.steps {
@@ -200,8 +206,17 @@ impl State {
                 true => Err(Rejection::StillHolds(node)),
                 false => Ok(()),
             },
+            Verb::Voters(_) => self.check_voters(draft),
             _ => Ok(()),
         }
+    }
+
+    /// Who shall leave is still a member, and who shall join has never been one.
+    fn check_voters(&self, draft: &PlanDraft) -> Result<(), Rejection> {
+        let goal = draft.voters.ok_or(Rejection::Unknown("voter"))?;
+        let gone = goal.leave.is_some_and(|voter| self.voters.get(voter).is_none());
+        let taken = goal.join.is_some_and(|entry| self.voters.is_retired(entry.voter));
+        if gone || taken { Err(Rejection::PlanOutdated(draft.made_from)) } else { Ok(()) }
     }
 
     /// Whether a store that the node runs or ran may hold bytes of a volume.

@@ -81,6 +81,20 @@ impl VoterStep {
     }
 }
 
+/// What an operator's plan wants of the members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct VoterGoal {
+    /// The plan.
+    #[n(0)]
+    pub plan: u64,
+    /// Who shall join and vote.
+    #[n(1)]
+    pub join: Option<VoterEntry>,
+    /// Who shall leave when that is done.
+    #[n(2)]
+    pub leave: Option<VoterId>,
+}
+
 /// All members.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Voters {
@@ -88,6 +102,8 @@ pub struct Voters {
     records: BTreeMap<VoterId, VoterRecord>,
     #[n(1)]
     retired: BTreeMap<VoterId, RetiredVoter>,
+    #[n(2)]
+    goal: Option<VoterGoal>,
 }
 
 impl Voters {
@@ -97,7 +113,7 @@ impl Voters {
         let record = |entry: &VoterEntry| {
             (entry.voter, VoterRecord { entry: *entry, log: None, key: None, stand: Stand::Voting, since })
         };
-        Self { records: entries.iter().map(record).collect(), retired: BTreeMap::new() }
+        Self { records: entries.iter().map(record).collect(), ..Self::default() }
     }
 
     /// A member.
@@ -118,6 +134,33 @@ impl Voters {
     /// Those that vote and may hold keys.
     pub fn keepers(&self) -> impl Iterator<Item = &VoterEntry> {
         self.voting().map(|record| &record.entry).filter(|entry| !entry.witness)
+    }
+
+    /// Those that vote, or will again: who may be asked to lead.
+    pub fn leaders(&self) -> impl Iterator<Item = &VoterEntry> {
+        let may_lead = |record: &&VoterRecord| record.stand != Stand::Learning;
+        self.records.values().filter(may_lead).map(|record| &record.entry)
+    }
+
+    /// What an operator wants of the members and is not done yet.
+    pub fn goal(&self) -> Option<&VoterGoal> {
+        self.goal.as_ref()
+    }
+
+    /// An operator wants this, or nothing more.
+    pub(super) fn aim(&mut self, goal: Option<VoterGoal>) {
+        self.goal = goal;
+        self.drop_goal_when_reached();
+    }
+
+    fn drop_goal_when_reached(&mut self) {
+        let votes = |entry: VoterEntry| self.get(entry.voter).is_some_and(|r| r.stand == Stand::Voting);
+        let reached = |goal: &mut VoterGoal| {
+            goal.join.is_none_or(votes) && goal.leave.is_none_or(|voter| self.get(voter).is_none())
+        };
+        let mut goal = self.goal;
+        goal.take_if(reached);
+        self.goal = goal;
     }
 
     /// Who is no member any more.
@@ -168,6 +211,12 @@ impl Voters {
 
     /// Changes one member. What is rejected here is no change for the log either.
     pub(super) fn change(&mut self, step: &VoterStep, now: CpTime) -> Result<(), Rejection> {
+        self.take_step(step, now)?;
+        self.drop_goal_when_reached();
+        Ok(())
+    }
+
+    fn take_step(&mut self, step: &VoterStep, now: CpTime) -> Result<(), Rejection> {
         match step {
             VoterStep::Join(entry) => self.join(entry),
             VoterStep::Promote(voter) => self.promote(*voter, now),

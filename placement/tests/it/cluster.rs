@@ -23,6 +23,8 @@ use trefoil_protocol::time::{BootTime, CpTime, Millis};
 pub(crate) const WINDOW: Millis = Millis(10_000);
 /// How many seconds a data centre must be back before it is relied on.
 pub(crate) const RESTORE_AFTER: u64 = 10;
+/// How many seconds the witness is away before voters are excused.
+pub(crate) const EXCUSE_AFTER: u64 = 20;
 /// How long the first copy stays.
 pub(crate) const RETENTION: Millis = Millis(2_000);
 
@@ -78,7 +80,9 @@ pub(crate) struct Cluster {
 /// A voter of this name; one of site `w` is a witness.
 pub(crate) fn voter(name: &str) -> VoterEntry {
     let witness = name.starts_with('w');
-    let (name, dc) = (node(name), if witness { "w" } else { "a" }.parse().unwrap());
+    // `p-b1` stands in data centre `b`.
+    let dc = if witness { "w" } else { name.get(2..3).unwrap_or("a") };
+    let (name, dc) = (node(name), dc.parse().unwrap());
     let address = "127.0.0.1:7000".parse().unwrap();
     VoterEntry { voter: VoterId::of(name), name, dc, witness, control: address, tenants: address }
 }
@@ -91,7 +95,11 @@ pub(crate) fn settings(name: &str, voters: &[VoterEntry]) -> Settings {
         voters: voters.to_vec(),
         beginning: Beginning::Found,
         compact_after: COMPACT_AFTER,
-        caution: Caution { restore_after: Duration::from_secs(RESTORE_AFTER), ..Caution::default() },
+        caution: Caution {
+            restore_after: Duration::from_secs(RESTORE_AFTER),
+            excuse_after: Duration::from_secs(EXCUSE_AFTER),
+            ..Caution::default()
+        },
     }
 }
 

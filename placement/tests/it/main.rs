@@ -5,6 +5,7 @@
 mod at_risk;
 mod cluster;
 mod configurations;
+mod council;
 mod deletes;
 mod hysteresis;
 mod joint;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trefoil_placement::custodian::{Keyring, MasterKey};
 use trefoil_placement::log_store::MemoryLogStore;
-use trefoil_placement::{Answer, Effect, Event, Placement, Request, RequestId};
+use trefoil_placement::{Answer, Beginning, Effect, Event, Placement, Request, RequestId, Settings};
 use trefoil_protocol::config::VoterEntry;
 use trefoil_protocol::ids::{ConfigIndex, Incarnation, VoterId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
@@ -13,19 +13,19 @@ use trefoil_protocol::time::Millis;
 
 use crate::cluster::{Cluster, at, entropy, node, settings, store, voter};
 
-struct Voters {
-    now: u64,
-    entries: Vec<VoterEntry>,
-    voters: BTreeMap<VoterId, Placement<MemoryLogStore>>,
-    cut_off: BTreeSet<VoterId>,
-    answers: BTreeMap<RequestId, Answer>,
+pub(crate) struct Voters {
+    pub(crate) now: u64,
+    pub(crate) entries: Vec<VoterEntry>,
+    pub(crate) voters: BTreeMap<VoterId, Placement<MemoryLogStore>>,
+    pub(crate) cut_off: BTreeSet<VoterId>,
+    pub(crate) answers: BTreeMap<RequestId, Answer>,
     last_request: u64,
     starts: usize,
-    ended: Vec<VoterId>,
+    pub(crate) ended: Vec<VoterId>,
 }
 
 impl Voters {
-    fn new(names: &[&str]) -> Self {
+    pub(crate) fn new(names: &[&str]) -> Self {
         let mut voters = Self {
             now: 1_000,
             entries: names.iter().map(|name| voter(name)).collect(),
@@ -42,7 +42,11 @@ impl Voters {
         voters
     }
 
-    fn start(&mut self, entry: VoterEntry, log: MemoryLogStore) {
+    pub(crate) fn start(&mut self, entry: VoterEntry, log: MemoryLogStore) {
+        self.start_as(entry, log, Beginning::Found);
+    }
+
+    fn start_as(&mut self, entry: VoterEntry, log: MemoryLogStore, beginning: Beginning) {
         // Each start draws something else.
         self.starts += 1;
         let mut spread = entropy();
@@ -55,20 +59,20 @@ impl Voters {
                 blake3::hash(entry.name.as_str().as_bytes()).as_bytes(),
             )
         });
-        let settings = settings(entry.name.as_str(), &self.entries);
+        let settings = Settings { beginning, ..settings(entry.name.as_str(), &self.entries) };
         let placement = Placement::open(settings, keyring, log, spread, at(self.now));
         self.voters.insert(entry.voter, placement.unwrap());
     }
 
     /// The process of a voter dies and comes back over what was durable.
-    fn restart(&mut self, voter: VoterId) {
+    pub(crate) fn restart(&mut self, voter: VoterId) {
         let mut log = self.voters.remove(&voter).unwrap().into_store();
         log.crash();
         let entry = *self.entries.iter().find(|entry| entry.voter == voter).unwrap();
         self.start(entry, log);
     }
 
-    fn step(&mut self, voter: VoterId, event: Event) {
+    pub(crate) fn step(&mut self, voter: VoterId, event: Event) {
         let Some(placement) = self.voters.get_mut(&voter) else { return };
         let effects = placement.step(at(self.now), event);
         for effect in effects {
@@ -87,7 +91,7 @@ impl Voters {
         }
     }
 
-    fn run(&mut self, millis: u64) {
+    pub(crate) fn run(&mut self, millis: u64) {
         for _ in 0..millis / 100 {
             self.now += 100;
             for voter in self.voters.keys().copied().collect::<Vec<_>>() {
@@ -96,11 +100,11 @@ impl Voters {
         }
     }
 
-    fn leaders(&self) -> Vec<VoterId> {
+    pub(crate) fn leaders(&self) -> Vec<VoterId> {
         self.voters.iter().filter(|(_, placement)| placement.leads()).map(|(voter, _)| *voter).collect()
     }
 
-    fn leader(&mut self) -> VoterId {
+    pub(crate) fn leader(&mut self) -> VoterId {
         for _ in 0..100 {
             let reachable: Vec<VoterId> =
                 self.leaders().into_iter().filter(|voter| !self.cut_off.contains(voter)).collect();
@@ -115,19 +119,37 @@ impl Voters {
         panic!("nobody leads");
     }
 
-    fn send(&mut self, voter: VoterId, request: ControlRequest) -> RequestId {
+    pub(crate) fn send(&mut self, voter: VoterId, request: ControlRequest) -> RequestId {
         self.last_request += 1;
         let id = RequestId(self.last_request);
         self.step(voter, Event::Request(id, Request::Control(node("a1"), request)));
         id
     }
 
-    fn register(&mut self, voter: VoterId) -> Option<Incarnation> {
+    pub(crate) fn register(&mut self, voter: VoterId) -> Option<Incarnation> {
         let id =
             self.send(voter, ControlRequest::Register(Cluster::register("a1", store("a1"), Incarnation(0))));
         match self.answers.get(&id) {
             Some(Answer::Control(ControlAnswer::Registered { incarnation, .. })) => Some(*incarnation),
             _ => None,
+        }
+    }
+
+    /// A process that was no voter before asks to join.
+    pub(crate) fn join(&mut self, entry: VoterEntry) {
+        self.entries.push(entry);
+        self.start_as(entry, MemoryLogStore::default(), Beginning::Join);
+    }
+
+    /// Asks the leader as an operator.
+    pub(crate) fn operator(&mut self, request: AdminRequest) -> AdminAnswer {
+        let leader = self.leader();
+        self.last_request += 1;
+        let id = RequestId(self.last_request);
+        self.step(leader, Event::Request(id, Request::Admin("op".parse().unwrap(), request)));
+        match self.answers.get(&id) {
+            Some(Answer::Admin(answer)) => answer.clone(),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
-use trefoil_protocol::message::plan::{Progress, Verb};
+use trefoil_protocol::message::plan::{Progress, Verb, VoterVerb};
 
 use crate::duration::{Duration, SECOND};
 
@@ -13,7 +13,8 @@ use crate::duration::{Duration, SECOND};
 pub struct Errand {
     /// When for the first time, counted from the moment the clients begin.
     pub at: Duration,
-    /// What, in turn: `failover a`, `failback a`, `drain a1`, `restore a1`, `rebalance`.
+    /// What, in turn: `failover a`, `failback a`, `drain a1`, `restore a1`, `rebalance`,
+    /// `voter-add p-b2`, `voter-remove p-b2`, `voter-replace w1 w2`.
     pub verbs: Vec<String>,
     /// How long after one the next comes; not before the one is done.
     #[serde(default = "five_seconds")]
@@ -35,7 +36,7 @@ fn once() -> u32 {
 pub(crate) fn verb(text: &str) -> Result<Verb, String> {
     let unknown = || {
         format!(
-            "{text:?} is nothing that an operator can do; write `failover DC`, `failback DC`, `drain NODE`, `restore NODE` or `rebalance`"
+            "{text:?} is nothing that an operator can do; write `failover DC`, `failback DC`, `drain NODE`, `restore NODE`, `rebalance`, `voter-add NAME`, `voter-remove NAME` or `voter-replace OLD NEW`"
         )
     };
     let mut words = text.split(' ');
@@ -48,6 +49,12 @@ pub(crate) fn verb(text: &str) -> Result<Verb, String> {
         "drain" => Ok(Verb::DrainNode(node()?)),
         "restore" => Ok(Verb::RestoreNode(node()?)),
         "rebalance" => Ok(Verb::Rebalance),
+        "voter-add" => Ok(Verb::Voters(VoterVerb::Add(node()?))),
+        "voter-remove" => Ok(Verb::Voters(VoterVerb::Remove(node()?))),
+        "voter-replace" => {
+            let new = words.next().and_then(|node| node.parse().ok()).ok_or_else(unknown)?;
+            Ok(Verb::Voters(VoterVerb::Replace { old: node()?, new }))
+        }
         _ => Err(unknown()),
     }
 }

@@ -513,6 +513,9 @@ pub struct News {
     /// Links that nothing shall go over as long as there is another one.
     #[n(8)]
     pub drained: Vec<LinkId>,
+    /// Who keeps the control plane's log and may lead it; none if it is not told.
+    #[n(9)]
+    pub voters: Vec<VoterEntry>,
 }
 
 /// Why the control plane did not do it.

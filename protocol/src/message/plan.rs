@@ -33,6 +33,30 @@ pub enum Verb {
     /// Volumes move to where they would be placed today, as few as possible.
     #[n(7)]
     Rebalance,
+    /// Who keeps the control plane's log changes.
+    #[n(8)]
+    Voters(#[n(0)] VoterVerb),
+}
+
+/// What can be done about the control plane's voters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum VoterVerb {
+    /// A process that waits to join becomes a learner, and votes when it has the whole log.
+    #[n(0)]
+    Add(#[n(0)] NodeId),
+    /// A voter leaves for ever.
+    #[n(1)]
+    Remove(#[n(0)] NodeId),
+    /// Another one takes a voter's place before that leaves.
+    #[n(2)]
+    Replace {
+        /// Who leaves.
+        #[n(0)]
+        old: NodeId,
+        /// Who joins.
+        #[n(1)]
+        new: NodeId,
+    },
 }
 
 /// What a plan does to one volume.

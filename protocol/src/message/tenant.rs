@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use crate::config::{NodeEntry, Protection, TenantEntry, VolumeConfig};
+use crate::config::{NodeEntry, Protection, TenantEntry, VolumeConfig, VoterEntry};
 use crate::deletion::SignedCertificate;
 use crate::ids::{
     DcId, Epoch, Hash, Lsn, NameTag, NodeId, PrincipalId, StoreId, Token, UploadId, VersionId, VolumeId,
@@ -453,6 +453,10 @@ pub struct RouteView {
     /// The principal that asked.
     #[n(4)]
     pub principal: PrincipalId,
+    /// Where the tenant's keys are given out: the control plane's voters with keys; none if whoever
+    /// answers does not know them.
+    #[n(5)]
+    pub voters: Vec<VoterEntry>,
 }
 
 /// One version of a tenant key. Travels only between custodian and client, inside TLS.

@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
+use crate::config::VoterEntry;
 use crate::ids::{PublicKey, VoterId};
 
 /// The longest voter message: a snapshot of the whole state.
@@ -54,6 +55,9 @@ pub enum VoterBody {
     /// You are no member any more, and never will be again under this name.
     #[n(2)]
     Retired,
+    /// I am no member and wait to be added.
+    #[n(3)]
+    Offer(#[n(0)] VoterEntry),
 }
 
 /// A message of Raft; the fields are those of the `raft` library.

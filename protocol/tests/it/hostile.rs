@@ -166,8 +166,17 @@ fn the_longest_lists_of_the_shortest_entries_stay_within_bounds() {
     let tenant = [0x86, 0, 0x61, b'a', 1, 0, 0, 0];
     let signers = [0x82, 0x80, 1];
     let news = |volumes: &[u8], tenants: &[u8], retire: &[u8]| {
-        [&[0x82, 2, 0x81, 0x89, 0, 0][..], volumes, &[0x80], tenants, retire, &[0xf6], &signers, &[0x80]]
-            .concat()
+        [
+            &[0x82, 2, 0x81, 0x8a, 0, 0][..],
+            volumes,
+            &[0x80],
+            tenants,
+            retire,
+            &[0xf6],
+            &signers,
+            &[0x80, 0x80],
+        ]
+        .concat()
     };
     for (what, bytes) in [
         ("volumes", news(&list(&volume), &[0x80], &[0x80])),
@@ -176,9 +185,9 @@ fn the_longest_lists_of_the_shortest_entries_stay_within_bounds() {
         (
             "of a later version",
             [
-                &[0x82, 2, 0x81, 0x8a, 0, 0, 0x80, 0x80, 0x80, 0x80, 0xf6][..],
+                &[0x82, 2, 0x81, 0x8b, 0, 0, 0x80, 0x80, 0x80, 0x80, 0xf6][..],
                 &signers,
-                &[0x80],
+                &[0x80, 0x80],
                 &list(&[0x80]),
             ]
             .concat(),

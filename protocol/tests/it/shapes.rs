@@ -182,7 +182,7 @@ structs! {
     }
     ListEntry { key, version, sealed_length, root, created, window_ends }
     PurgeView { version, stage, window_ends, copies_left }
-    RouteView { tenant, volumes, nodes, now, principal }
+    RouteView { tenant, volumes, nodes, now, principal, voters }
     TenantKeyGrant { version, key }
     KeysView { keys, nonce_prefix, nonce_count }
     DataPart { first, proof, last }
@@ -205,7 +205,7 @@ structs! {
         version, tombstone, root, sealed_length, requested_by, requested_at, window, orders, receipts,
     }
     PurgeClaim { item, deleted_at, window }
-    News { index, now, volumes, nodes, tenants, retire, partly, signers, drained }
+    News { index, now, volumes, nodes, tenants, retire, partly, signers, drained, voters }
     // The admin plane.
     AtRiskView { volume, opened, since, last, objects, bytes, hidden }
     DebtView { volume, since }
@@ -293,10 +293,11 @@ enums! {
     ProposalState { Open, Approved { by, at }, Expired }
     Verb {
         Failover(value), Failback(value), DrainNode(value), RestoreNode(value), RemoveNode(value), DrainLink(value),
-        RestoreLink(value), Rebalance,
+        RestoreLink(value), Rebalance, Voters(value),
     }
     SlowState { Slow, Probation }
-    VoterBody { Raft(value), Introduce { key }, Retired }
+    VoterVerb { Add(value), Remove(value), Replace { old, new } }
+    VoterBody { Raft(value), Introduce { key }, Retired, Offer(value) }
     RaftKind { Append, Appended, AskVote, Vote, Snapshot, Heartbeat, Heard, HandOver, AskPreVote, PreVote }
     EntryKind { Command, Membership }
 }
@@ -323,7 +324,7 @@ every! {
     "control": ControlRequest Register Renew StoreTiming LinkReport VolumeStatistics ExposureCount Visibility VisibilityChange
         Note Noted PurgeEvidence PurgeClaim
         ControlAnswer News ControlRefusal;
-    "admin": AdminRequest AdminAnswer Verb PlanView StepView Progress AtRiskView DebtView SlowState SlowStore ClusterStatus VoterStatus
+    "admin": AdminRequest AdminAnswer Verb VoterVerb PlanView StepView Progress AtRiskView DebtView SlowState SlowStore ClusterStatus VoterStatus
         JointAction ProposalState ProposalView;
     "voter": VoterPiece VoterMessage VoterBody RaftMessage RaftKind LogEntry EntryKind LogSnapshot;
 }

@@ -49,7 +49,7 @@ pub struct Client {
     keys: Option<Keys>,
     routes: RouteCache,
     tokens: TokenTable,
-    voters: usize,
+    voters: Vec<NodeIndex>,
     patience: Patience,
     /// Which of the voters is asked for keys.
     custodian: usize,
@@ -83,7 +83,7 @@ impl Client {
             // The first endpoint is placement's tenant listener, the others are nodes of this site.
             routes: RouteCache::new(4),
             tokens: TokenTable::new(ClientInstance(instance)),
-            voters: spec.voters,
+            voters: spec.council.clone(),
             patience: Patience { deadline: spec.deadline, ..Patience::default() },
             custodian: 0,
             streams: BTreeMap::new(),
@@ -319,10 +319,7 @@ impl Client {
             here.map(|(index, _)| index).nth(number % 3).expect("three nodes stand at each data centre")
         };
         match peer {
-            Peer::Custodian | Peer::Endpoint(0) => {
-                let place = self.custodian % self.voters;
-                roster::voter_places(self.voters).nth(place).expect("a cluster has voters")
-            }
+            Peer::Custodian | Peer::Endpoint(0) => self.voters[self.custodian % self.voters.len()],
             Peer::Endpoint(number) => own(number),
             Peer::Node(node) => roster::place_of(node).expect("a route names nodes of the roster"),
         }

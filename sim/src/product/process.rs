@@ -50,6 +50,7 @@ const COMPACT_AFTER: usize = 40;
 const CAUTION: Caution = Caution {
     restore_after: Duration::from_secs(2),
     moves_per_hour: 3,
+    excuse_after: Duration::from_secs(3),
     slow_times: 5,
     slow_floor: Duration::from_millis(2),
     slow_for: Duration::from_secs(10),
@@ -63,10 +64,12 @@ pub struct Spec {
     pub role: Role,
     /// Whether what it sends goes through its encoding.
     pub encodes: bool,
-    /// How many voters the cluster has.
+    /// How many voters found the cluster.
     pub voters: usize,
     /// How long an operation of a client may go on without progress.
     pub deadline: Duration,
+    /// The places of all that vote at some time.
+    pub council: Vec<NodeIndex>,
 }
 
 /// A kind of process.
@@ -76,7 +79,7 @@ pub enum Role {
     Storage,
     /// A placement process, with the log that outlives it and the secret that it was given.
     Placement(Shelf, [u8; 32]),
-    /// None: a voter's place in a cluster with fewer voters.
+    /// None: a voter's place that nobody takes.
     Nothing,
     /// A client at a site.
     Client(Site),
@@ -268,7 +271,10 @@ fn open_storage(node: NodeId, boot: &mut Boot) -> Result<NodeCore<SimDisk>, Star
 fn start_placement(shelf: Shelf, secret: &[u8; 32], voters: usize, mut boot: Boot) -> Kind {
     shelf.crash();
     let voter = roster::voter_at(boot.node).expect("a placement process stands at a voter's place");
-    let voters = roster::voters(voters);
+    let mut voters = roster::voters(voters);
+    let founds = voters.iter().any(|entry| entry.voter == voter);
+    let beginning = if founds { Beginning::Found } else { Beginning::Join };
+    voters.extend(roster::voter_entry(boot.node).filter(|_| !founds));
     let own = voters.iter().find(|entry| entry.voter == voter).expect("it is one of them");
     let signs_with = blake3::keyed_hash(secret, own.name.as_str().as_bytes());
     let keyring =
@@ -277,7 +283,7 @@ fn start_placement(shelf: Shelf, secret: &[u8; 32], voters: usize, mut boot: Boo
         cluster: "sim".to_owned(),
         voter,
         voters,
-        beginning: Beginning::Found,
+        beginning,
         compact_after: COMPACT_AFTER,
         caution: CAUTION,
     };

@@ -39,6 +39,13 @@ pub fn voters(count: usize) -> Vec<VoterEntry> {
     VOTERS.iter().take(count).enumerate().map(entry).collect()
 }
 
+/// Who stands at a voter's place.
+#[must_use]
+pub fn voter_entry(index: NodeIndex) -> Option<VoterEntry> {
+    let place = usize::from(index.0).checked_sub(STORAGE.len())?;
+    voters(VOTERS.len()).get(place).copied()
+}
+
 /// The place of a voter.
 #[must_use]
 pub fn place_of_voter(voter: VoterId) -> Option<NodeIndex> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use trefoil_drill::{Course, Errand, Operator};
 use trefoil_protocol::config::SingleDcPolicy;
-use trefoil_protocol::ids::{TenantName, VolumeId};
+use trefoil_protocol::ids::{TenantName, VolumeId, VoterId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, ClusterStatus};
 use trefoil_protocol::time::Millis;
 
@@ -22,7 +22,7 @@ use crate::cluster::Cluster;
 use crate::disk::DiskModel;
 use crate::faults::{Action, Budget, Fault, FaultPlan, Trigger};
 use crate::kernel::{MILLISECOND, SECOND};
-use crate::network::Site;
+use crate::network::{NodeIndex, Site};
 use crate::random::{Draws, Stream};
 use crate::trace::{Trace, TraceSummary};
 use crate::workload::WorkloadShape;
@@ -257,18 +257,20 @@ struct Stage<'s> {
 impl<'s> Stage<'s> {
     fn new(seed: u64, setting: &'s Setting, trace: Trace) -> Self {
         let mut cluster = Cluster::new(seed, trace, setting.rate_ppm_max);
+        let council = council(setting);
         let spec = |role| Spec {
             role,
             encodes: setting.encodes,
             voters: setting.voters,
             deadline: Duration::from_nanos(setting.shape.deadline),
+            council: council.clone(),
         };
         for (name, site) in roster::STORAGE {
             cluster.add_node(name, site, spec(Role::Storage), DiskModel::default());
         }
         let secret = *blake3::hash(&seed.to_le_bytes()).as_bytes();
-        for (place, (name, site)) in roster::VOTERS.into_iter().enumerate() {
-            let votes = place < setting.voters;
+        for (place, (name, site)) in roster::voter_places(roster::VOTERS.len()).zip(roster::VOTERS) {
+            let votes = council.contains(&place);
             let role = if votes { Role::Placement(Shelf::default(), secret) } else { Role::Nothing };
             cluster.add_node(name, site, spec(role), DiskModel::default());
         }
@@ -372,7 +374,7 @@ impl<'s> Stage<'s> {
 
     fn operator(&mut self, request: AdminRequest) {
         let now = self.cluster.now();
-        for voter in roster::voter_places(self.setting.voters) {
+        for voter in council(self.setting) {
             self.cluster.command(now, voter, Command::Admin(request.clone()));
         }
     }
@@ -565,6 +567,16 @@ impl<'s> Stage<'s> {
             violations: self.oracle.violations().to_vec(),
         }
     }
+}
+
+/// The places of the voters that found the cluster, and of those that an operator adds.
+fn council(setting: &Setting) -> Vec<NodeIndex> {
+    let named = |verb: &String| {
+        let name = verb.strip_prefix("voter-").and_then(|rest| rest.rsplit(' ').next())?.parse().ok()?;
+        roster::place_of_voter(VoterId::of(name))
+    };
+    let added = setting.operator.iter().flat_map(|errand| errand.verbs.iter().filter_map(named));
+    roster::voter_places(setting.voters).chain(added).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn clients(setting: &Setting) -> u32 {

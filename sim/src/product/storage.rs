@@ -150,6 +150,9 @@ impl Storage {
                 if let Some(Asked { voter, .. }) = self.asked.remove(&ticket) {
                     self.leader.answered(voter);
                     self.remember(&answer);
+                    if let ControlAnswer::Granted { news, .. } | ControlAnswer::News(news) = &*answer {
+                        self.leader.learn(news.voters.iter().map(|voter| voter.control));
+                    }
                     if let ControlAnswer::Refused(ControlRefusal::NotLeader { leader }) = &*answer {
                         self.leader.refused(voter, leader.map(|leader| leader.control));
                     }

@@ -67,6 +67,7 @@ impl Control {
             let answer = shared.ask_in_turn(&request).await.ok_or(ControlUnreachable);
             if let Some(news) = answer.as_ref().ok().and_then(news_of) {
                 driver.peers().learn(news);
+                shared.leader.borrow_mut().learn(news.voters.iter().map(|voter| voter.control));
             }
             driver.handle(Event::Control { ticket, answer });
         });

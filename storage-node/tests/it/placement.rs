@@ -156,6 +156,7 @@ impl FakePlacement {
             retire: self.retire.get(&node).into_iter().flatten().copied().collect(),
             signers: Signers { keys: vec![self.signatory.public()], needed: 1 },
             drained: Vec::new(),
+            voters: Vec::new(),
         }
     }
 

@@ -91,6 +91,7 @@ fn view(volumes: Vec<VolumeConfig>) -> RouteView {
         nodes: ["a1", "a2", "b1"].map(entry).into(),
         now: CpTime(1),
         principal: PrincipalId(1),
+        voters: Vec::new(),
     }
 }
 

@@ -1,0 +1,151 @@
+//! `trefoil voter`: the placement processes that keep the control plane's log.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use trefoil_protocol::ids::NodeId;
+use trefoil_protocol::message::admin::VoterStatus;
+use trefoil_protocol::message::plan::{Verb, VoterVerb as Wanted};
+
+use super::connection::Admin;
+use super::plan::{PlanFlags, carry};
+use crate::failure::Verdict;
+use crate::local::{LocalCluster, Seat};
+use crate::output::{self, Format};
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum VoterVerb {
+    /// List the voters, and those that only follow the log
+    List,
+    /// Write configuration and certificate of one more placement process; it asks to join when it is started
+    Prepare(PrepareArguments),
+    /// Let a process that asks to join follow the log, and vote when it has all of it
+    Add(VoterArguments),
+    /// Take a voter's vote away for ever
+    Remove(VoterArguments),
+    /// Let a process that asks to join take a voter's place
+    Replace(ReplaceArguments),
+}
+
+/// Arguments of `voter prepare`.
+#[derive(Debug, Args)]
+pub(crate) struct PrepareArguments {
+    /// The new process's id: one that no voter ever had
+    voter: String,
+    /// The cluster's folder, with its plan `cluster.toml` and its authority `ca`
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Its site
+    #[arg(long, value_name = "DC")]
+    dc: String,
+    /// It only keeps the log and holds no key
+    #[arg(long)]
+    witness: bool,
+}
+
+/// Which voter.
+#[derive(Debug, Args)]
+pub(crate) struct VoterArguments {
+    /// Its id
+    voter: NodeId,
+    #[command(flatten)]
+    flags: PlanFlags,
+}
+
+/// Which voter, and who instead.
+#[derive(Debug, Args)]
+pub(crate) struct ReplaceArguments {
+    /// The voter that leaves
+    old: NodeId,
+    /// The process that joins
+    new: NodeId,
+    #[command(flatten)]
+    flags: PlanFlags,
+}
+
+#[derive(Serialize)]
+struct VoterRow {
+    id: String,
+    dc: String,
+    role: &'static str,
+    stand: &'static str,
+    reachable: bool,
+    matched: u64,
+    control: String,
+}
+
+impl VoterRow {
+    fn of(voter: &VoterStatus) -> Self {
+        let role = match (voter.leads, voter.entry.witness) {
+            (true, _) => "leader",
+            (false, true) => "witness",
+            (false, false) => "follower",
+        };
+        Self {
+            id: voter.entry.name.to_string(),
+            dc: voter.entry.dc.to_string(),
+            role,
+            stand: voter.stand.name(),
+            reachable: voter.reachable,
+            matched: voter.matched,
+            control: voter.entry.control.to_string(),
+        }
+    }
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.id.clone(),
+            self.dc.clone(),
+            self.role.to_owned(),
+            self.stand.to_owned(),
+            if self.reachable { "yes".to_owned() } else { "no".to_owned() },
+            self.matched.to_string(),
+            self.control.clone(),
+        ]
+    }
+}
+
+#[derive(Serialize)]
+struct Prepared {
+    voter: String,
+    configuration: String,
+}
+
+/// Runs a verb; only `prepare` needs no control plane.
+pub(crate) async fn run(verb: &VoterVerb, admin: impl Fn() -> Verdict<Admin>, format: Format) -> Verdict {
+    match verb {
+        VoterVerb::List => {
+            let rows: Vec<VoterRow> = admin()?.status().await?.voters.iter().map(VoterRow::of).collect();
+            format.answer(&rows, |rows| {
+                let header = ["VOTER", "DC", "ROLE", "STAND", "HEARD", "LOG", "ADDRESS"];
+                output::table(&header, rows.iter().map(VoterRow::cells))
+            });
+            Ok(())
+        }
+        VoterVerb::Prepare(arguments) => prepare(arguments, format),
+        VoterVerb::Add(VoterArguments { voter, flags }) => {
+            carry(Verb::Voters(Wanted::Add(*voter)), flags, &admin()?, format).await
+        }
+        VoterVerb::Remove(VoterArguments { voter, flags }) => {
+            carry(Verb::Voters(Wanted::Remove(*voter)), flags, &admin()?, format).await
+        }
+        VoterVerb::Replace(ReplaceArguments { old, new, flags }) => {
+            let wanted = Wanted::Replace { old: *old, new: *new };
+            carry(Verb::Voters(wanted), flags, &admin()?, format).await
+        }
+    }
+}
+
+fn prepare(arguments: &PrepareArguments, format: Format) -> Verdict {
+    let PrepareArguments { voter, data, dc, witness } = arguments;
+    let seat = Seat { id: voter, dc, witness: *witness };
+    let configuration = LocalCluster::add_voter(data, seat)?;
+    let prepared = Prepared { voter: voter.clone(), configuration: configuration.display().to_string() };
+    output::note(&format!("when it runs: trefoil voter add {voter} --plan"));
+    format.answer(&prepared, |prepared| {
+        format!("start it with: trefoil placement --config {}", prepared.configuration)
+    });
+    Ok(())
+}
