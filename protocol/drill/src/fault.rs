@@ -3,7 +3,7 @@
 //!
 //! The grammar, one table per fault: `at = "3s"` (or `"+1s"`, after the fault before it) or
 //! `when = "mark node=b1"` with an optional `delay`, and exactly one action: `cut`, `cut-one-way`,
-//! `heal`, `model`, `break`, `crash`, `restart`, `pause`, `starve`, `disk`, `rot`, `garble`, `slow`, `repair`,
+//! `heal`, `model`, `break`, `part`, `crash`, `restart`, `pause`, `starve`, `disk`, `rot`, `garble`, `slow`, `repair`,
 //! `wall`, `rate`, `image`, `roll-back`, `lose-disk`. Names of nodes are checked when the plan meets a cluster, not here.
 
 mod grammar;
@@ -56,6 +56,8 @@ pub enum Action {
     Model(ModelChange),
     /// The connections between two nodes break, with all that is in flight on them.
     Break([String; 2]),
+    /// Nothing passes between two nodes any more, over whatever link, until everything is healed.
+    Part([String; 2]),
     /// Nodes crash.
     Crash(Crash),
     /// Nodes start again; `all` for every one that is down.
@@ -99,6 +101,7 @@ impl Action {
             Self::Heal(_) => "heal",
             Self::Model(_) => "link behaviour",
             Self::Break(_) => "broken connections",
+            Self::Part(_) => "broken path",
             Self::Restart(_) => "restart",
             Self::Pause(_) => "pause",
             Self::Starve(_) => "starved process",
@@ -136,7 +139,7 @@ impl Action {
             | Self::LoseDisk(name) => vec![name.clone()],
             Self::Crash(crash) => crash.nodes.clone(),
             Self::Garble(garble) => garble.nodes.clone(),
-            Self::Break(pair) => pair.to_vec(),
+            Self::Break(pair) | Self::Part(pair) => pair.to_vec(),
         }
     }
 

@@ -82,7 +82,7 @@ fn names_of(action: &Action) -> (Vec<String>, Vec<String>) {
         Action::Cut(links) | Action::Heal(links) => (Vec::new(), links.clone()),
         Action::CutOneWay(one_way) => (Vec::new(), vec![one_way.link.clone()]),
         Action::Model(change) => (Vec::new(), vec![change.link.clone()]),
-        Action::Break(pair) => (pair.to_vec(), Vec::new()),
+        Action::Break(pair) | Action::Part(pair) => (pair.to_vec(), Vec::new()),
         Action::Crash(crash) => (crash.nodes.clone(), Vec::new()),
         Action::Restart(nodes) | Action::Repair(nodes) => (nodes.clone(), Vec::new()),
         Action::Pause(pause) => node(&pause.node),
@@ -128,6 +128,9 @@ impl<P: Program> Cluster<P> {
                 }
             }
             Action::Heal(links) => {
+                if links.iter().any(|name| is_all(name)) {
+                    self.network.heal_all();
+                }
                 links_named(&links).into_iter().for_each(|link| self.network.heal(link));
             }
             Action::Model(change) => {
@@ -139,6 +142,13 @@ impl<P: Program> Cluster<P> {
                 let ends = self.named(&pair);
                 if let [one, other] = ends[..] {
                     self.network.break_connections(one, other);
+                }
+            }
+            Action::Part(pair) => {
+                let ends = self.named(&pair);
+                if let [one, other] = ends[..] {
+                    self.network.cut_pair(one, other);
+                    self.network.cut_pair(other, one);
                 }
             }
             Action::Crash(Crash { nodes, how }) => {
