@@ -68,6 +68,15 @@ pub enum Notice {
 }
 
 impl<D: Disk> Effect<D> {
+    /// The client's request that nothing more is said to after this.
+    pub(crate) fn ends(&self) -> Option<RequestId> {
+        match self {
+            Self::Reply { request, last: true, .. } | Self::Abort { request } => Some(*request),
+            Self::Data { request, part, .. } if part.last => Some(*request),
+            _ => None,
+        }
+    }
+
     /// Why the store cannot be believed any more, if this says so.
     pub(crate) fn store_failure(&self) -> Option<&str> {
         match self {

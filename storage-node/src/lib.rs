@@ -3,6 +3,7 @@
 //! The core is sans-IO: [`Event`]s go in with the time, [`Effect`]s come out. Sockets, clocks, disk
 //! threads and randomness stay in the shell, so that the simulator runs the same code.
 
+mod admission;
 mod arrivals;
 pub mod authorise;
 pub mod effect;

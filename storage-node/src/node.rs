@@ -22,6 +22,7 @@ use trefoil_protocol::message::tenant::{
 use trefoil_protocol::sign::Signatory;
 use trefoil_protocol::time::BootTime;
 
+use crate::admission::Admission;
 use crate::arrivals::{Arrivals, Next, TAKEN_AT_ONCE};
 use crate::authorise::authorise;
 use crate::effect::{Effect, Fatal, Notice};
@@ -90,6 +91,7 @@ pub struct NodeCore<D: Disk> {
     scrubbing: Scrubbing,
     probing: Probing,
     streams: BTreeMap<RequestId, VolumeId>,
+    admission: Admission,
     out: Outbox<D>,
     last_step: BootTime,
 }
@@ -138,6 +140,7 @@ impl<D: Disk> NodeCore<D> {
             scrubbing: Scrubbing::default(),
             probing: Probing::default(),
             streams: BTreeMap::new(),
+            admission: Admission::default(),
             out: Outbox::new(entropy),
             last_step: now,
         })
@@ -151,6 +154,12 @@ impl<D: Disk> NodeCore<D> {
             None => self.route(event, now),
         }
         let effects = self.out.take();
+        for effect in &effects {
+            match effect {
+                Effect::Taken { request, bytes } => self.admission.taken(*request, *bytes),
+                effect => effect.ends().into_iter().for_each(|request| self.admission.ended(request)),
+            }
+        }
         if let Some(reason) = effects.iter().find_map(Effect::store_failure) {
             self.store.distrust(reason);
         }
@@ -371,6 +380,9 @@ impl<D: Disk> NodeCore<D> {
             Ok(scope) => scope,
             Err(refusal) => return self.out.refuse(request, refusal),
         };
+        if let Err(refusal) = self.admission.admit(request, principal.tenant, bulk.len() as u64) {
+            return self.out.refuse(request, refusal);
+        }
         if matches!(call, TenantCall::Put(PutRequest { inline: None, .. }) | TenantCall::Get { .. }) {
             self.streams.insert(request, volume);
         }
@@ -380,6 +392,7 @@ impl<D: Disk> NodeCore<D> {
 
     fn upload(&mut self, request: RequestId, part: UploadPart, bulk: Bytes, now: BootTime) {
         let Some(volume) = self.streams.get(&request).copied() else { return };
+        self.admission.came(request, bulk.len() as u64);
         self.with_volume(volume, now, |replica, cx| {
             if replica.has_request(request) {
                 replica.upload(request, part, bulk, cx);
@@ -389,6 +402,7 @@ impl<D: Disk> NodeCore<D> {
     }
 
     fn gone(&mut self, request: RequestId) {
+        self.admission.ended(request);
         if let Some(volume) = self.streams.remove(&request)
             && let Some(replica) = self.volumes.get_mut(&volume)
         {

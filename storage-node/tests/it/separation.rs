@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use trefoil_protocol::codec;
 use trefoil_protocol::ids::{PrincipalId, TenantId, Token, VersionId, VolumeId};
-use trefoil_protocol::message::tenant::{Precondition, Selector, TenantCall, TenantRequest, TokenUse, Want};
+use trefoil_protocol::message::tenant::{
+    Precondition, Refusal, Selector, TenantCall, TenantRequest, TokenUse, Want,
+};
 use trefoil_storage_node::{Event, RequestId, VerifiedPrincipal};
 
 use crate::cluster::{Cluster, VOLUME, name, node, object, tag};
@@ -84,4 +86,19 @@ fn r002_after_a_failed_sync_nothing_more_leaves_the_node() {
     assert!(cluster.machine("a1").fatal.is_some(), "the process ends");
     assert!(!matches!(cluster.heard(request).response, Some(Ok(_))));
     assert_eq!(cluster.machine("a1").disk.counts().syncs_after_failure, 0);
+}
+
+#[test]
+fn a_storm_of_one_tenant_is_refused_above_its_share_and_passes() {
+    let mut cluster = Cluster::healthy(&NODES);
+    let upload = cluster.put_call("large", 1, &object(1, 100_000));
+    let begun: Vec<RequestId> = (0..2_060).map(|_| cluster.ask("a1", upload.clone(), Bytes::new())).collect();
+    let busy = |cluster: &Cluster, request| cluster.heard(request).response == Some(Err(Refusal::Busy));
+    let refused = begun.iter().filter(|request| busy(&cluster, **request)).count();
+    assert_eq!(refused, 2_060 - 2_048);
+    assert_eq!(cluster.put("a1", "key", 2, &object(2, 10)), Err(Refusal::Busy));
+    for request in begun {
+        cluster.step(node("a1"), Event::Gone { request });
+    }
+    assert!(cluster.put("a1", "key", 2, &object(2, 10)).is_ok(), "what nobody waits for holds nobody up");
 }
