@@ -55,6 +55,8 @@ struct Fetched {
 struct Checked {
     valid: bool,
     reason: Option<String>,
+    /// Whose signatures it bears.
+    signers: Vec<String>,
 }
 
 /// Fetches a certificate.
@@ -108,11 +110,14 @@ pub(crate) fn verify(arguments: &VerifyArguments, format: Format) -> Verdict {
     let trust = Trust::load(&arguments.trust).map_err(Failure::usage)?;
     let bytes = fs::read(&arguments.file).map_err(at(&arguments.file))?;
     let (checked, said) = match verify_certificate(&bytes, &trust) {
-        Ok(signed) => (Checked { valid: true, reason: None }, in_words(&signed)),
+        Ok(signed) => {
+            let signers = signed.signatures.iter().map(|by| by.key.to_string()).collect();
+            (Checked { valid: true, reason: None, signers }, in_words(&signed))
+        }
         Err(error) => {
             let reason = error.to_string();
             let said = format!("NOT VALID: {reason}");
-            (Checked { valid: false, reason: Some(reason) }, said)
+            (Checked { valid: false, reason: Some(reason), signers: Vec::new() }, said)
         }
     };
     format.answer(&checked, |_| said);
@@ -121,11 +126,13 @@ pub(crate) fn verify(arguments: &VerifyArguments, format: Format) -> Verdict {
 
 fn in_words(signed: &SignedCertificate) -> String {
     let certificate = &signed.certificate;
+    let signers: Vec<String> = signed.signatures.iter().map(|by| by.key.to_string()).collect();
     let stores = certificate.stores.iter().map(|store| format!("{} ({})", store.node, store.dc));
     format!(
         "valid: version {} of tenant {} in cluster {}\n\
          ciphertext {} (at most {}), could be undeleted for {}\n\
-         erased on {}, {} exceptions, issued by {} with {} signer(s)",
+         erased on {}, {} exceptions, issued by {}\n\
+         signed by {}",
         certificate.version,
         certificate.tenant,
         certificate.cluster,
@@ -135,6 +142,6 @@ fn in_words(signed: &SignedCertificate) -> String {
         stores.collect::<Vec<_>>().join(", "),
         certificate.exceptions.len(),
         certificate.software,
-        certificate.signers,
+        signers.join(" and "),
     )
 }

@@ -446,6 +446,7 @@ pub(crate) async fn wait_until(
 #[cfg(test)]
 mod tests {
     use trefoil_protocol::config::{Member, Stand, VoterEntry};
+    use trefoil_protocol::deletion::Signers;
     use trefoil_protocol::ids::{ConfigIndex, Epoch, Lsn, StoreId, TenantId, VolumeId, VoterId};
     use trefoil_protocol::message::admin::AtRiskView;
     use trefoil_protocol::message::control::{ExposureCount, LinkReport, VolumeStatistics};
@@ -499,6 +500,7 @@ mod tests {
             progress: None,
             more: false,
             slow: vec![],
+            signers: Signers::default(),
         }
     }
 

@@ -1,18 +1,27 @@
 //! `trefoil voter`: the placement processes that keep the control plane's log.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use trefoil_client::Trust;
+use trefoil_protocol::deletion::Signers;
 use trefoil_protocol::ids::NodeId;
 use trefoil_protocol::message::admin::VoterStatus;
 use trefoil_protocol::message::plan::{Verb, VoterVerb as Wanted};
 
 use super::connection::Admin;
 use super::plan::{PlanFlags, carry};
-use crate::failure::Verdict;
+use crate::failure::{Failure, Verdict};
 use crate::local::{LocalCluster, Seat};
 use crate::output::{self, Format};
+
+/// How long a voter may take to say who it is.
+const KNOWN_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often is looked whether it has.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -21,6 +30,8 @@ pub(crate) enum VoterVerb {
     List,
     /// Write configuration and certificate of one more placement process; it asks to join when it is started
     Prepare(PrepareArguments),
+    /// Print the keys that certificates are checked against, of all who sign or signed: a trust.toml
+    Trust(TrustArguments),
     /// Let a process that asks to join follow the log, and vote when it has all of it
     Add(VoterArguments),
     /// Take a voter's vote away for ever
@@ -43,6 +54,13 @@ pub(crate) struct PrepareArguments {
     /// It only keeps the log and holds no key
     #[arg(long)]
     witness: bool,
+}
+
+/// Arguments of `voter trust`.
+#[derive(Debug, Args)]
+pub(crate) struct TrustArguments {
+    /// The cluster's name, as in its certificates
+    cluster: String,
 }
 
 /// Which voter.
@@ -125,6 +143,12 @@ pub(crate) async fn run(verb: &VoterVerb, admin: impl Fn() -> Verdict<Admin>, fo
             Ok(())
         }
         VoterVerb::Prepare(arguments) => prepare(arguments, format),
+        VoterVerb::Trust(arguments) => {
+            let terms = signers_when_all_are_known(&admin()?, KNOWN_WITHIN).await?.terms;
+            let trust = Trust { cluster: arguments.cluster.clone(), signers: terms };
+            output::raw(trust.to_toml().as_bytes());
+            Ok(())
+        }
         VoterVerb::Add(VoterArguments { voter, flags }) => {
             carry(Verb::Voters(Wanted::Add(*voter)), flags, &admin()?, format).await
         }
@@ -135,6 +159,21 @@ pub(crate) async fn run(verb: &VoterVerb, admin: impl Fn() -> Verdict<Admin>, fo
             let wanted = Wanted::Replace { old: *old, new: *new };
             carry(Verb::Voters(wanted), flags, &admin()?, format).await
         }
+    }
+}
+
+/// Everybody who signs or signed, when nobody's key is missing any more.
+pub(crate) async fn signers_when_all_are_known(admin: &Admin, within: Duration) -> Verdict<Signers> {
+    let began = Instant::now();
+    loop {
+        let signers = admin.status().await?.signers;
+        if signers.terms.iter().all(|term| term.key.is_some()) {
+            return Ok(signers);
+        }
+        if began.elapsed() > within {
+            return Err(Failure::unavailable("a voter has not said yet which key it signs with"));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -8,13 +8,12 @@ mod plan;
 mod processes;
 mod relay;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use trefoil_client::{Profile, Trust};
-use trefoil_protocol::ids::{PrincipalId, PublicKey, TenantId, TenantName};
+use trefoil_protocol::ids::{PrincipalId, TenantId, TenantName};
 use trefoil_transport::{Authority, Identity};
 
 pub(crate) use self::files::Layout;
@@ -23,8 +22,8 @@ pub(crate) use self::processes::{Processes, occupy};
 pub(crate) use self::relay::{Relay, Traffic};
 use crate::admin::connection::Admin;
 use crate::admin::status::{self, StatusView};
-use crate::admin::{principal, tenant};
-use crate::config::cluster::{ClusterFile, PlacementPlan, TenantPlan};
+use crate::admin::{principal, tenant, voter};
+use crate::config::cluster::{ClusterFile, TenantPlan};
 use crate::config::server::DetourTable;
 use crate::config::{load, store};
 use crate::failure::{Failure, Verdict, at};
@@ -198,7 +197,7 @@ impl LocalCluster {
                 self.make_tenant(&admin, name).await?;
             }
         }
-        self.write_trust()?;
+        self.write_trust(&admin).await?;
         self.processes
             .watched(status::wait_until(&admin, PATIENCE, "every volume to be whole", StatusView::whole))
             .await
@@ -215,14 +214,10 @@ impl LocalCluster {
         store(&self.layout.plan(), &self.plan)
     }
 
-    fn write_trust(&self) -> Verdict {
-        let key = |voter: &PlacementPlan| {
-            let path = self.layout.data(&voter.id).join("signing.pub");
-            let text = fs::read_to_string(&path).map_err(at(&path))?;
-            text.trim().parse().map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
-        };
-        let keys = self.plan.keepers().map(key).collect::<Verdict<BTreeSet<PublicKey>>>()?;
-        let trust = Trust { cluster: self.plan.cluster.clone(), placement_keys: keys, signers: 1 };
+    /// Waits until every voter with keys has said which one is its own.
+    async fn write_trust(&mut self, admin: &Admin) -> Verdict {
+        let settled = self.processes.watched(voter::signers_when_all_are_known(admin, PATIENCE)).await?;
+        let trust = Trust { cluster: self.plan.cluster.clone(), signers: settled.terms };
         crate::config::write_whole(&self.layout.trust(), trust.to_toml().as_bytes(), 0o644)
     }
 

@@ -10,7 +10,7 @@
 use aes_gcm::aead::{Aead, Payload};
 use aes_gcm::{Aes256Gcm, Key, KeyInit, Nonce};
 use bytes::Bytes;
-use trefoil_protocol::ids::TenantId;
+use trefoil_protocol::ids::{Hash, TenantId};
 use trefoil_protocol::sign::Signatory;
 use zeroize::Zeroizing;
 
@@ -60,6 +60,12 @@ impl MasterKey {
     /// From 32 secret random bytes each.
     pub fn from_secrets(master: &[u8; 32], data: &[u8; 32]) -> Self {
         Self { master: Zeroizing::new(*master), data: Zeroizing::new(*data) }
+    }
+
+    /// Tells whether two voters have the same keys, and nothing else about them.
+    pub fn fingerprint(&self) -> Hash {
+        let both = Zeroizing::new([*self.master, *self.data].concat());
+        Hash(blake3::derive_key("trefoil v1 fingerprint of the keys that voters share", &both))
     }
 
     /// Wraps a tenant key for the replicated state.

@@ -1,17 +1,19 @@
 //! The facade over log, state and controller: one `step` that the shell and the simulator drive.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use minicbor::{Decode, Encode};
 use trefoil_protocol::codec;
 use trefoil_protocol::config::VoterEntry;
-use trefoil_protocol::ids::VoterId;
+use trefoil_protocol::ids::{ConfigIndex, Hash, VoterId};
 use trefoil_protocol::message::admin::{AdminAnswer, SlowStore};
 use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal};
-use trefoil_protocol::message::voter::{VoterBody, VoterMessage};
+use trefoil_protocol::message::voter::{Papers, VoterBody, VoterMessage};
 use trefoil_protocol::time::BootTime;
 
 use crate::caution::Caution;
+use crate::controller::countersign::countersign;
 use crate::controller::outbox::{Outbox, Waiting};
 use crate::controller::{Controller, Turn, not_leading};
 use crate::custodian::{Entropy, Keyring};
@@ -19,7 +21,7 @@ use crate::event::{Answer, Effect, Event, Request, RequestId};
 use crate::log::{Committed, ControlLog, Founding};
 use crate::log_store::{LogStore, LogStoreError};
 use crate::raft_log::RaftLog;
-use crate::state::{Command, Outcome, State};
+use crate::state::{Command, Outcome, State, Voters};
 
 /// How much time one tick of the log is.
 const LOG_TICK: Duration = Duration::from_millis(100);
@@ -44,6 +46,14 @@ const RETIRED: &str = "this process was removed from the voters of the cluster: 
 /// Why a voter ends whose configuration is not what was agreed on.
 const OTHER_ROLE: &str = "the log says of this voter that it is a witness, its configuration that it holds keys, or \
                           the other way round";
+
+/// Why a voter ends whose keys are others.
+const OTHER_KEYS: &str = "the master keys of this voter are not those of the other voters: put the key file of one that \
+                          works in its place";
+
+/// Why a voter ends that would found another cluster.
+const OTHER_FOUNDERS: &str = "most other voters were given another list of voters: the same \
+                              `[[voters]]` must stand in the configuration of all that found a cluster";
 
 /// How a log that is not there yet begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,6 +132,8 @@ pub struct Placement<S> {
     /// What was said to other voters besides Raft's messages.
     said: Vec<(VoterId, VoterBody)>,
     failed: Option<String>,
+    /// Voters that were given another list of founders.
+    strangers: BTreeSet<VoterId>,
 }
 
 impl<S: LogStore> Placement<S> {
@@ -165,6 +177,7 @@ impl<S: LogStore> Placement<S> {
             joins: own.filter(|_| settings.beginning == Beginning::Join),
             said: Vec::new(),
             failed: None,
+            strangers: BTreeSet::new(),
         })
     }
 
@@ -184,6 +197,7 @@ impl<S: LogStore> Placement<S> {
             // Nobody hears anything that may not be durable.
             return vec![Effect::Fatal(reason.clone())];
         }
+        self.said.append(&mut self.out.said);
         for (to, body) in std::mem::take(&mut self.said) {
             effects.push(self.addressed(to, body));
         }
@@ -257,7 +271,7 @@ impl<S: LogStore> Placement<S> {
     /// Takes what another voter says, if it is meant for this one and comes from the copy of the log
     /// that the voter is known by.
     fn hear(&mut self, now: BootTime, from: VoterId, message: VoterMessage) {
-        if message.to != self.voter {
+        if message.to != self.voter || !self.has_the_founders_of(from, &message) {
             return;
         }
         if message.body == VoterBody::Retired {
@@ -283,11 +297,41 @@ impl<S: LogStore> Placement<S> {
         }
         match message.body {
             VoterBody::Raft(said) => self.log.receive(from, said),
-            VoterBody::Introduce { key } => {
-                let command = Command::IntroduceVoter(from, message.log, key);
+            VoterBody::Introduce { key, shared } => {
+                let command = Command::IntroduceVoter(from, message.log, key, shared);
                 self.with_controller(now, |_, turn| turn.out.propose(command, Waiting::Nobody));
             }
+            VoterBody::AskSign { number, applied, papers } => {
+                self.countersign(from, number, applied, &papers)
+            }
+            VoterBody::Signed { number, signatures } => {
+                self.with_controller(now, |controller, turn| controller.signed(turn, number, signatures));
+            }
             VoterBody::Retired | VoterBody::Offer(_) => unreachable!("taken above"),
+        }
+    }
+
+    /// Whether the sender's cluster was founded by the same voters as this one's. A voter that is not
+    /// settled yet ends when most of the others say that it was not.
+    fn has_the_founders_of(&mut self, from: VoterId, message: &VoterMessage) -> bool {
+        let own = self.state.voters.founded_by();
+        if message.founding == own || [message.founding, own].contains(&Hash::ZERO) {
+            return true;
+        }
+        let is_settled = self.state.voters.log_of(self.voter).is_some();
+        self.strangers.insert(from);
+        if !is_settled && 2 * self.strangers.len() > self.state.voters.all().count() {
+            self.failed = Some(OTHER_FOUNDERS.to_owned());
+        }
+        false
+    }
+
+    /// Signs what the leader signed if this voter's own state says that it is right. Behind the leader
+    /// it says nothing: it is asked again.
+    fn countersign(&mut self, from: VoterId, number: u64, applied: ConfigIndex, papers: &Papers) {
+        let Some(keyring) = self.keyring.as_ref().filter(|_| self.state.applied >= applied) else { return };
+        if let Some(signatures) = countersign(&self.state, papers, &keyring.signatory) {
+            self.said.push((from, VoterBody::Signed { number, signatures }));
         }
     }
 
@@ -320,16 +364,18 @@ impl<S: LogStore> Placement<S> {
         };
         self.next_introduction = now + INTRODUCE_EVERY;
         let key = self.keyring.as_ref().map(|keyring| keyring.signatory.public());
-        let command = Command::IntroduceVoter(self.voter, self.log.log_id(), key);
+        let shared = self.keyring.as_ref().map(|keyring| keyring.master.fingerprint());
+        let command = Command::IntroduceVoter(self.voter, self.log.log_id(), key, shared);
         let leads = self.with_controller(now, |_, turn| turn.out.propose(command, Waiting::Nobody));
         if leads.is_none() && leader != self.voter {
-            self.said.push((leader, VoterBody::Introduce { key }));
+            self.said.push((leader, VoterBody::Introduce { key, shared }));
         }
     }
 
     fn addressed(&self, to: VoterId, body: VoterBody) -> Effect {
         let (log, to_log) = (self.log.log_id(), self.state.voters.log_of(to));
-        Effect::Send(to, Box::new(VoterMessage { to, log, to_log, body }))
+        let founding = self.state.voters.founded_by();
+        Effect::Send(to, Box::new(VoterMessage { to, log, to_log, body, founding }))
     }
 
     fn request(&mut self, now: BootTime, id: RequestId, request: Request) {
@@ -366,6 +412,7 @@ impl<S: LogStore> Placement<S> {
             if let Some(restored) = progress.restored {
                 self.state = restore(&restored)?;
                 self.check_own_record();
+                self.check_keys();
             }
             for (to, said) in progress.messages {
                 effects.push(self.addressed(to, VoterBody::Raft(said)));
@@ -432,6 +479,7 @@ impl<S: LogStore> Placement<S> {
         let envelope: Envelope = codec::from_slice(&committed.data)
             .map_err(|error| LogStoreError::Damaged(format!("command {}: {error}", committed.index)))?;
         let outcome = self.state.apply(committed.index, &envelope.command);
+        self.check_keys();
         if let (Command::ChangeVoter(step), Outcome::Done) = (&envelope.command, &outcome) {
             self.log.change_members(step.membership())?;
             self.log.compact(self.state.applied, self.state.to_bytes())?;
@@ -444,6 +492,16 @@ impl<S: LogStore> Placement<S> {
             self.with_controller(now, |controller, turn| controller.settled(turn, waiting, outcome));
         }
         Ok(())
+    }
+
+    /// Ends a voter whose keys are not those that the others share.
+    fn check_keys(&mut self) {
+        let own = self.keyring.as_ref().map(|keyring| keyring.master.fingerprint());
+        if let (Some(own), Some(shared)) = (own, self.state.voters.shared())
+            && own != shared
+        {
+            self.failed = Some(OTHER_KEYS.to_owned());
+        }
     }
 
     /// Ends a voter that the state says is none any more, or another kind of one.
@@ -498,7 +556,11 @@ fn founding(settings: &Settings) -> Founding {
         }
         Beginning::Join => (Vec::new(), settings.voters.iter().filter(others).copied().collect()),
     };
-    Founding { voters, state: State::new(&settings.cluster, &entries).to_bytes() }
+    let mut state = State::new(&settings.cluster, &entries);
+    if settings.beginning == Beginning::Join {
+        state.voters = Voters::known(&entries);
+    }
+    Founding { voters, state: state.to_bytes() }
 }
 
 /// Tells whoever asked where to ask.

@@ -12,6 +12,7 @@ use minicbor::{Decode, Encode};
 use crate::ids::{
     DcId, Epoch, Hash, Lsn, NodeId, OrderId, PrincipalId, PublicKey, StoreId, TenantId, VersionId, VolumeId,
 };
+use crate::mutant;
 use crate::sign::{Signatory, SignatureError, Signed64, Statement};
 use crate::time::{CpTime, Millis};
 
@@ -113,19 +114,45 @@ impl SignedPurgeOrder {
 
     /// Checks that as many of the control plane's voters signed as must.
     pub fn verify(&self, signers: &Signers) -> Result<(), SignersError> {
-        signers.check(&self.order, &self.signatures)
+        signers.check(&self.order, self.order.at, &self.signatures)
     }
 }
 
-/// Who signs for the control plane, and how many of them must.
+/// How many voters of the control plane stand behind a paper, if so many hold keys.
+pub const SIGNATURES_NEEDED: u32 = 2;
+
+/// A voter's time of service as a signer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct SignerTerm {
+    /// Its key; none if it has not said yet which one it has.
+    #[n(0)]
+    pub key: Option<PublicKey>,
+    /// The first moment, in control-plane time.
+    #[n(1)]
+    pub since: CpTime,
+    /// The last moment, if it is over.
+    #[n(2)]
+    pub until: Option<CpTime>,
+}
+
+impl SignerTerm {
+    /// Of somebody who signs from the beginning until further notice.
+    pub fn founding(key: PublicKey) -> Self {
+        Self { key: Some(key), since: CpTime(0), until: None }
+    }
+
+    fn covers(&self, at: CpTime) -> bool {
+        self.since <= at && self.until.is_none_or(|until| at <= until)
+    }
+}
+
+/// Who signs, and signed, for the control plane: all who vote and may hold keys, and all who did. A
+/// paper counts by those who served at its date, so it still does when they have left.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Signers {
-    /// The public keys of its voters, and of those that were voters.
+    /// The terms.
     #[n(0)]
-    pub keys: Vec<PublicKey>,
-    /// How many different ones must have signed; 0 counts as 1.
-    #[n(1)]
-    pub needed: u32,
+    pub terms: Vec<SignerTerm>,
 }
 
 /// Why a paper does not count as signed.
@@ -145,14 +172,41 @@ pub enum SignersError {
 }
 
 impl Signers {
-    /// Checks that enough different signers stand behind `paper`, and nobody else.
-    pub fn check<S: Statement>(&self, paper: &S, signatures: &[Signed64]) -> Result<(), SignersError> {
+    /// How many must have signed a paper of this date: two, or the one that there was.
+    pub fn needed_at(&self, at: CpTime) -> u32 {
+        let served = self.terms.iter().filter(|term| term.covers(at)).count() as u32;
+        mutant!(C04, served.clamp(1, SIGNATURES_NEEDED), 1)
+    }
+
+    /// Whether this key may sign a paper of this date.
+    pub fn may_sign(&self, key: &PublicKey, at: CpTime) -> bool {
+        self.terms.iter().any(|term| term.key.as_ref() == Some(key) && term.covers(at))
+    }
+
+    /// Checks that enough different signers stand behind a paper of this date, and nobody else.
+    pub fn check<S: Statement>(
+        &self,
+        paper: &S,
+        at: CpTime,
+        signatures: &[Signed64],
+    ) -> Result<(), SignersError> {
+        self.check_more(paper, at, signatures, 0)
+    }
+
+    /// As [`Self::check`]; the paper itself may ask for more signatures, never for fewer.
+    fn check_more<S: Statement>(
+        &self,
+        paper: &S,
+        at: CpTime,
+        signatures: &[Signed64],
+        wanted: u32,
+    ) -> Result<(), SignersError> {
         let mut signed = BTreeSet::new();
         for signature in signatures {
-            signature.verify(paper, |key| self.keys.contains(key))?;
+            signature.verify(paper, |key| self.may_sign(key, at))?;
             signed.insert(signature.key);
         }
-        let needed = self.needed.max(1);
+        let needed = self.needed_at(at).max(wanted);
         if signed.len() < needed as usize {
             return Err(SignersError::TooFew { got: signed.len(), needed });
         }
@@ -371,16 +425,14 @@ impl SignedCertificate {
         if certificate.format != 1 {
             return Err(CertificateError::Format(certificate.format));
         }
-        // The certificate may ask for more signers than its reader does, never for fewer.
-        let needed = signers.needed.max(certificate.signers);
-        Signers { keys: signers.keys.clone(), needed }.check(certificate, &self.signatures).map_err(
-            |error| match error {
-                SignersError::Signature(error) => {
-                    CertificateError::Signature { part: "certificate".into(), error }
-                }
-                SignersError::TooFew { got, needed } => CertificateError::Signers { got, needed },
-            },
-        )?;
+        let checked =
+            signers.check_more(certificate, certificate.issued_at, &self.signatures, certificate.signers);
+        checked.map_err(|error| match error {
+            SignersError::Signature(error) => {
+                CertificateError::Signature { part: "certificate".into(), error }
+            }
+            SignersError::TooFew { got, needed } => CertificateError::Signers { got, needed },
+        })?;
         certificate.verify_receipts()
     }
 }
@@ -481,7 +533,7 @@ mod tests {
             software: "0.1.0".into(),
             signers: 1,
         };
-        let signers = Signers { keys: vec![placement.public()], needed: 1 };
+        let signers = Signers { terms: vec![SignerTerm::founding(placement.public())] };
         (SignedCertificate::new(certificate, &placement), signers)
     }
 
@@ -517,7 +569,8 @@ mod tests {
         // One voter that is not to be trusted cannot sign for two, nor say that one is enough.
         let [one, two] = [1, 9].map(|n| Signatory::from_secret(&[n; 32]));
         let (mut signed, _) = certificate();
-        let both = Signers { keys: vec![one.public(), two.public()], needed: 2 };
+        let founding = |signatory: &Signatory| SignerTerm::founding(signatory.public());
+        let both = Signers { terms: vec![founding(&one), founding(&two)] };
         let too_few = CertificateError::Signers { got: 1, needed: 2 };
         assert_eq!(signed.verify(&both), Err(too_few.clone()));
         signed.signatures.push(one.sign(&signed.certificate));
@@ -526,7 +579,42 @@ mod tests {
         signed.verify(&both).unwrap();
         signed.certificate.signers = 2;
         let signed = SignedCertificate::new(signed.certificate, &one);
-        let one_is_enough = Signers { needed: 1, ..both };
+        let one_is_enough = Signers { terms: vec![founding(&one)] };
         assert_eq!(signed.verify(&one_is_enough), Err(CertificateError::Signers { got: 1, needed: 2 }));
+    }
+
+    #[test]
+    fn a_paper_counts_by_who_served_at_its_date() {
+        let [one, two, three] = [1, 2, 3].map(|n| Signatory::from_secret(&[n; 32]));
+        let term = |signatory: &Signatory, since, until: Option<u64>| SignerTerm {
+            key: Some(signatory.public()),
+            since: CpTime(since),
+            until: until.map(CpTime),
+        };
+        // One alone until 100, then two; the first leaves at 200 when a third has come.
+        let terms = vec![term(&one, 0, Some(200)), term(&two, 101, None), term(&three, 150, None)];
+        let signers = Signers { terms };
+        let order = |at| PurgeOrder {
+            id: OrderId(1),
+            tenant: TenantId(1),
+            volume: VolumeId(2),
+            epoch: Epoch(3),
+            count: 1,
+            items: Hash([4; 32]),
+            at: CpTime(at),
+            generation: 1,
+            scope: PurgeScope::Others,
+        };
+        let holds = |at, by: &[&Signatory]| {
+            let order = order(at);
+            let signatures: Vec<Signed64> = by.iter().map(|signatory| signatory.sign(&order)).collect();
+            signers.check(&order, order.at, &signatures).is_ok()
+        };
+        assert!(holds(100, &[&one]), "there was one");
+        assert!(!holds(101, &[&one]) && holds(101, &[&one, &two]));
+        assert!(holds(200, &[&one, &three]), "what was signed in time still counts");
+        assert!(!holds(201, &[&one, &two]), "and nothing after");
+        assert!(!holds(100, &[&two]), "nor before");
+        assert_eq!(signers.needed_at(CpTime(300)), 2);
     }
 }

@@ -41,6 +41,8 @@ mod selection {
         C02,
         /// A snapshot of the control plane does not say who votes.
         C03,
+        /// One signature is as good as two.
+        C04,
         /// Acknowledges before the sync.
         M01,
         /// Acknowledges with too few copies, or copies in one data centre only.

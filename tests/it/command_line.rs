@@ -36,7 +36,7 @@ fn what_is_no_certificate_is_not_valid() {
     let folder = Folder::new("no-certificate");
     let (file, trust) = (folder.join("file"), folder.join("trust.toml"));
     fs::write(&file, b"not a certificate").unwrap();
-    fs::write(&trust, format!("cluster = \"dev\"\nplacement_keys = [\"{}\"]\n", "07".repeat(32))).unwrap();
+    fs::write(&trust, format!("cluster = \"dev\"\n[[signers]]\nkey = \"{}\"\n", "07".repeat(32))).unwrap();
     let arguments =
         ["--json", "verify-certificate", file.to_str().unwrap(), "--trust", trust.to_str().unwrap()];
     let ran = run(&arguments);

@@ -120,6 +120,41 @@ fn r031_row_09_a_lost_witness_is_replaced_under_load_and_the_new_one_counts() {
     cluster.nothing_panicked();
 }
 
+/// Waits until a server has said this in its log.
+fn said(cluster: &Cluster, server: &str, words: &str) {
+    let log = cluster.path(server).join("log");
+    cluster.wait_for(words, |_| std::fs::read_to_string(&log).is_ok_and(|text| text.contains(words)));
+}
+
+#[test]
+fn r046_a_voter_that_lost_its_disk_ends_and_another_one_takes_its_place() {
+    let mut cluster = Alone::start_with("council-disk", &["--voters", "3"]);
+    cluster.wait_for("all voters", is_complete);
+    cluster.signal("p-b1", Signal::KILL);
+    cluster.wait_for_end("p-b1");
+    std::fs::remove_dir_all(cluster.data("p-b1")).unwrap();
+    std::fs::create_dir(cluster.data("p-b1")).unwrap();
+    cluster.restart("p-b1");
+    said(&cluster, "p-b1", "add one under another name");
+    cluster.wait_for_end("p-b1");
+    candidate(&mut cluster, &["p-b2", "--dc", "b"], &["voter", "replace", "p-b1", "p-b2"]);
+    assert_eq!(cluster.operator(&["voter", "replace", "p-b1", "p-b2", "--yes"]).json()["left"], 0);
+    let list = cluster.operator(&["voter", "list"]).json();
+    let names: Vec<&str> = list.as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap()).collect();
+    assert_eq!((names.len(), names.contains(&"p-b2")), (3, true), "{list}");
+    cluster.operator(&["voter", "remove", "p-b1", "--yes"]).failed(4, "no voter");
+    // The removed one is told what it is, and ends.
+    cluster.restart("p-b1");
+    said(&cluster, "p-b1", "was removed from the voters");
+    cluster.wait_for_end("p-b1");
+    let client = cluster.client("acme");
+    let load = Load::at_work(&cluster, &client, 50);
+    let ledger = cluster.block_on(load.stop());
+    ledger.none_failed();
+    cluster.block_on(ledger.nothing_is_lost(&client));
+    cluster.nothing_panicked();
+}
+
 #[test]
 fn row_05_a_data_centre_dies_with_its_voters_and_everything_is_read_and_written() {
     let mut cluster = Alone::start_with("council-centre", &["--voters", "5"]);

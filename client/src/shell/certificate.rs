@@ -1,42 +1,59 @@
 //! Deletion certificates, checked without a cluster: the bytes, and the public keys that must stand
 //! behind them.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use trefoil_protocol::deletion::{CertificateError, SignedCertificate, Signers};
-use trefoil_protocol::ids::PublicKey;
+use trefoil_protocol::deletion::{CertificateError, SignedCertificate, SignerTerm, Signers};
+use trefoil_protocol::ids::InvalidId;
+use trefoil_protocol::time::CpTime;
 
 /// The public keys of the control plane: what a certificate is checked against.
 ///
 /// ```
 /// # use trefoil_client::Trust;
 /// # use trefoil_protocol::ids::PublicKey;
-/// let trust = Trust { cluster: "dev".into(), placement_keys: [PublicKey([7; 32])].into(), signers: 1 };
+/// # use trefoil_protocol::deletion::SignerTerm;
+/// let trust = Trust { cluster: "dev".into(), signers: vec![SignerTerm::founding(PublicKey([7; 32]))] };
 /// assert_eq!(Trust::parse(&trust.to_toml(), "trust.toml".as_ref()).unwrap(), trust);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trust {
     /// The cluster whose certificates these keys sign.
     pub cluster: String,
-    /// The keys.
-    pub placement_keys: BTreeSet<PublicKey>,
-    /// How many of them must have signed.
-    pub signers: u32,
+    /// Who signs, and signed, with which key and when. Two of those who served at a certificate's date
+    /// must have signed it, or the one there was.
+    pub signers: Vec<SignerTerm>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct TrustFile {
     cluster: String,
-    placement_keys: Vec<String>,
-    #[serde(default = "one")]
-    signers: u32,
+    signers: Vec<SignerTable>,
 }
 
-fn one() -> u32 {
-    1
+/// A signer's time of service, in milliseconds of the control plane's clock.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct SignerTable {
+    key: String,
+    #[serde(default)]
+    since_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until_ms: Option<u64>,
+}
+
+impl SignerTable {
+    fn of(term: &SignerTerm) -> Option<Self> {
+        let key = term.key?.to_string();
+        Some(Self { key, since_ms: term.since.0, until_ms: term.until.map(|until| until.0) })
+    }
+
+    fn term(&self) -> Result<SignerTerm, InvalidId> {
+        let (since, until) = (CpTime(self.since_ms), self.until_ms.map(CpTime));
+        Ok(SignerTerm { key: Some(self.key.parse()?), since, until })
+    }
 }
 
 /// Why a trust file cannot be used.
@@ -64,7 +81,7 @@ pub enum TrustFileError {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        error: trefoil_protocol::ids::InvalidId,
+        error: InvalidId,
     },
 }
 
@@ -87,15 +104,15 @@ impl Trust {
     pub fn parse(text: &str, path: &Path) -> Result<Self, TrustFileError> {
         let file: TrustFile = toml::from_str(text)
             .map_err(|error| TrustFileError::Syntax { path: path.to_owned(), error: Box::new(error) })?;
-        let keys = file.placement_keys.iter().map(|key| key.parse()).collect::<Result<_, _>>();
-        let placement_keys = keys.map_err(|error| TrustFileError::Key { path: path.to_owned(), error })?;
-        Ok(Self { cluster: file.cluster, placement_keys, signers: file.signers })
+        let signers = file.signers.iter().map(SignerTable::term).collect::<Result<_, _>>();
+        let signers = signers.map_err(|error| TrustFileError::Key { path: path.to_owned(), error })?;
+        Ok(Self { cluster: file.cluster, signers })
     }
 
     /// The file's text.
     pub fn to_toml(&self) -> String {
-        let keys = self.placement_keys.iter().map(PublicKey::to_string).collect();
-        let file = TrustFile { cluster: self.cluster.clone(), placement_keys: keys, signers: self.signers };
+        let signers = self.signers.iter().filter_map(SignerTable::of).collect();
+        let file = TrustFile { cluster: self.cluster.clone(), signers };
         toml::to_string(&file).expect("strings and lists of strings are TOML")
     }
 }
@@ -108,13 +125,12 @@ impl Trust {
 ///
 /// ```
 /// # use trefoil_client::{Trust, verify_certificate};
-/// # let trust = Trust { cluster: "dev".into(), placement_keys: Default::default(), signers: 1 };
+/// # let trust = Trust { cluster: "dev".into(), signers: Vec::new() };
 /// assert!(verify_certificate(b"not a certificate", &trust).is_err());
 /// ```
 pub fn verify_certificate(bytes: &[u8], trust: &Trust) -> Result<SignedCertificate, CertificateError> {
     let signed = SignedCertificate::from_bytes(bytes)?;
-    let keys = trust.placement_keys.iter().copied().collect();
-    signed.verify(&Signers { keys, needed: trust.signers })?;
+    signed.verify(&Signers { terms: trust.signers.clone() })?;
     if signed.certificate.cluster != trust.cluster {
         return Err(CertificateError::Malformed(format!(
             "it is of cluster `{}`, the trust file of `{}`",
@@ -129,9 +145,11 @@ mod tests {
     use trefoil_protocol::deletion::{
         DeletionCertificate, EraseReceipt, SignedEraseReceipt, StoreKeyStatement,
     };
-    use trefoil_protocol::ids::{Hash, Lsn, OrderId, PrincipalId, StoreId, TenantId, VersionId, VolumeId};
+    use trefoil_protocol::ids::{
+        Hash, Lsn, OrderId, PrincipalId, PublicKey, StoreId, TenantId, VersionId, VolumeId,
+    };
     use trefoil_protocol::sign::Signatory;
-    use trefoil_protocol::time::{CpTime, Millis};
+    use trefoil_protocol::time::Millis;
 
     use super::*;
 
@@ -175,7 +193,7 @@ mod tests {
             software: "0.1.0".into(),
             signers: 1,
         };
-        let trust = Trust { cluster: "dev".into(), placement_keys: [placement.public()].into(), signers: 1 };
+        let trust = Trust { cluster: "dev".into(), signers: vec![SignerTerm::founding(placement.public())] };
         (SignedCertificate::new(certificate, &placement).to_bytes().to_vec(), trust)
     }
 
@@ -194,7 +212,7 @@ mod tests {
     #[test]
     fn a_certificate_of_another_cluster_or_under_other_keys_is_refused() {
         let (bytes, trust) = certificate();
-        let stranger = Trust { placement_keys: [PublicKey([9; 32])].into(), ..trust.clone() };
+        let stranger = Trust { signers: vec![SignerTerm::founding(PublicKey([9; 32]))], ..trust.clone() };
         assert!(verify_certificate(&bytes, &stranger).is_err());
         let elsewhere = Trust { cluster: "production".into(), ..trust };
         assert!(verify_certificate(&bytes, &elsewhere).unwrap_err().to_string().contains("production"));
@@ -203,7 +221,7 @@ mod tests {
     #[test]
     fn a_trust_file_with_an_unknown_key_or_a_bad_key_is_refused_with_its_place() {
         let error = |text: &str| Trust::parse(text, "trust.toml".as_ref()).unwrap_err().to_string();
-        assert!(error("cluster = \"dev\"\nplacement_key = []\n").contains("line 2"));
-        assert!(error("cluster = \"dev\"\nplacement_keys = [\"zz\"]\n").contains("zz"));
+        assert!(error("cluster = \"dev\"\nsigner = []\n").contains("line 2"));
+        assert!(error("cluster = \"dev\"\n[[signers]]\nkey = \"zz\"\n").contains("zz"));
     }
 }

@@ -157,6 +157,7 @@ fn status(turn: &Turn<'_>, reported: &Reported, volatile: Volatile, behind: Volu
         progress: volatile.progress,
         more,
         slow: volatile.slow,
+        signers: state.voters.signers(),
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod admin;
 mod attention;
 mod balance;
 mod council;
+pub(crate) mod countersign;
 pub(crate) mod failover;
 pub(crate) mod grants;
 mod handover;
@@ -26,19 +27,21 @@ mod wishes;
 use std::collections::{BTreeMap, BTreeSet};
 
 use trefoil_protocol::config::VoterEntry;
-use trefoil_protocol::deletion::{PurgeScope, SignedPurgeOrder};
+use trefoil_protocol::deletion::PurgeScope;
 use trefoil_protocol::ids::{Epoch, NodeId, PrincipalId, StoreId, TenantId, VolumeId, VoterId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, SlowStore};
 use trefoil_protocol::message::control::{
     ControlAnswer, ControlRefusal, ControlRequest, PurgeClaim, PurgeEvidence, Renew,
 };
 use trefoil_protocol::message::tenant::{Refusal, RouteView, TenantAnswer, TenantCall, TenantRequest};
+use trefoil_protocol::sign::Signed64;
 use trefoil_protocol::time::BootTime;
 
 use crate::caution::Caution;
 use crate::controller::admin::{Reported, Volatile, Wish};
 use crate::controller::attention::Attention;
 use crate::controller::council::Council;
+use crate::controller::countersign::Countersigning;
 use crate::controller::failover::Evidence;
 use crate::controller::grants::Grants;
 use crate::controller::handover::Handovers;
@@ -93,6 +96,7 @@ pub(crate) struct Controller {
     shunned: BTreeMap<(VolumeId, StoreId), BootTime>,
     handovers: Handovers,
     council: Council,
+    countersigning: Countersigning,
     pace: Pace,
     caution: Caution,
     steadiness: Steadiness,
@@ -122,6 +126,7 @@ impl Controller {
             shunned: BTreeMap::new(),
             handovers: Handovers::default(),
             council: Council::default(),
+            countersigning: Countersigning::default(),
             pace: Pace::default(),
             caution,
             steadiness: Steadiness::default(),
@@ -167,6 +172,11 @@ impl Controller {
         }
     }
 
+    /// Another voter signed what this one asked it to.
+    pub(crate) fn signed(&mut self, turn: &mut Turn<'_>, number: u64, signatures: Vec<Signed64>) {
+        self.countersigning.signed(turn, number, signatures);
+    }
+
     /// A process that is no voter waits to be added.
     pub(crate) fn offers(&mut self, entry: VoterEntry, now: BootTime) {
         self.council.offers(entry, now);
@@ -187,6 +197,7 @@ impl Controller {
                 }
             }
         }
+        self.countersigning.give_up(out);
         for id in self.watches.take_all() {
             out.answer(id, not_the_leader());
         }
@@ -384,7 +395,7 @@ impl Controller {
             }
             ControlRequest::RequestPurge { volume, epoch, scope, claims } => {
                 let record = led(volume, epoch)?;
-                return purge(turn, id, record, scope, &claims);
+                return self.purge(turn, id, record, scope, &claims);
             }
             ControlRequest::Certify { volume, epoch, evidence } => {
                 let record = led(volume, epoch)?;
@@ -397,6 +408,26 @@ impl Controller {
         }
         self.dirty = true;
         Ok(Some(ControlAnswer::Done))
+    }
+
+    fn purge(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: RequestId,
+        record: &VolumeRecord,
+        scope: PurgeScope,
+        claims: &[PurgeClaim],
+    ) -> Result<Option<ControlAnswer>, ControlRefusal> {
+        // While the witness leads, purges wait: it holds no key to sign with.
+        if turn.keyring.is_none() || !record.config.activated {
+            return Err(ControlRefusal::NotYet);
+        }
+        let draft = draft_order(turn.state, record, scope, claims)?;
+        match turn.state.deletions.order_for(draft.volume, scope, draft.items) {
+            Some(order) => self.countersigning.order(turn, id, order.clone()),
+            None => turn.out.propose(Command::IssueOrder(draft), Waiting::Order(id)),
+        }
+        Ok(None)
     }
 
     fn evidence(&mut self, volume: VolumeId, epoch: Epoch) -> &mut Evidence {
@@ -468,26 +499,6 @@ fn led_by(
         return Err(ControlRefusal::StaleEpoch(record.config.epoch));
     }
     Ok(record)
-}
-
-fn purge(
-    turn: &mut Turn<'_>,
-    id: RequestId,
-    record: &VolumeRecord,
-    scope: PurgeScope,
-    claims: &[PurgeClaim],
-) -> Result<Option<ControlAnswer>, ControlRefusal> {
-    // While the witness leads, purges wait: it holds no key to sign with.
-    let Some(keyring) = turn.keyring.filter(|_| record.config.activated) else {
-        return Err(ControlRefusal::NotYet);
-    };
-    let draft = draft_order(turn.state, record, scope, claims)?;
-    if let Some(order) = turn.state.deletions.order_for(draft.volume, scope, draft.items) {
-        let order = SignedPurgeOrder::new(order.clone(), &keyring.signatory);
-        return Ok(Some(ControlAnswer::Order(order)));
-    }
-    turn.out.propose(Command::IssueOrder(draft), Waiting::Order(id));
-    Ok(None)
 }
 
 fn certify(

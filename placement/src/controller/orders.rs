@@ -5,13 +5,12 @@
 use std::collections::BTreeMap;
 
 use trefoil_protocol::deletion::{
-    DeletionCertificate, PURGE_ITEMS_MAX, PurgeException, PurgeItem, PurgeScope, SignedCertificate,
-    SignedEraseReceipt, items_root,
+    DeletionCertificate, PURGE_ITEMS_MAX, PurgeException, PurgeItem, PurgeScope, SignedEraseReceipt,
+    items_root,
 };
 use trefoil_protocol::ids::{Epoch, StoreId, VolumeId};
 use trefoil_protocol::message::control::{ControlRefusal, PurgeClaim, PurgeEvidence};
 use trefoil_protocol::mutant;
-use trefoil_protocol::sign::Signatory;
 use trefoil_protocol::time::CpTime;
 
 use crate::state::{CertifyDraft, OrderDraft, State, StoreRecord, VolumeRecord};
@@ -167,20 +166,18 @@ impl Proof<'_> {
     }
 }
 
-/// The certificate of a version in the ledger.
-pub(crate) fn certify(
+/// The certificate of a version in the ledger, before anybody signs it.
+pub(crate) fn certificate(
     state: &State,
     volume: VolumeId,
     evidence: PurgeEvidence,
     issued_at: CpTime,
-    signers: u32,
-    signatory: &Signatory,
-) -> SignedCertificate {
+) -> DeletionCertificate {
     let record = state.volumes.get(volume).expect("the ledger has entries of known volumes only");
     let holders = record.config.ever_held.iter().chain(&record.fenced);
     let statement = |store: &StoreId| state.topology.store(*store).map(|known| known.statement(*store));
     let exception = |store: &StoreId| PurgeException { store: *store, reason: "fenced".to_owned() };
-    let certificate = DeletionCertificate {
+    DeletionCertificate {
         format: 1,
         cluster: state.cluster.clone(),
         tenant: record.config.tenant,
@@ -198,9 +195,8 @@ pub(crate) fn certify(
         exceptions: record.fenced.iter().map(exception).collect(),
         issued_at,
         software: concat!("trefoil ", env!("CARGO_PKG_VERSION")).to_owned(),
-        signers,
-    };
-    SignedCertificate::new(certificate, signatory)
+        signers: state.voters.signers().needed_at(issued_at),
+    }
 }
 
 /// Whether `epoch` is the volume's.

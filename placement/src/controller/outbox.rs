@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use trefoil_protocol::ids::{NodeId, TenantId, VolumeId};
+use trefoil_protocol::ids::{NodeId, TenantId, VolumeId, VoterId};
 use trefoil_protocol::message::admin::AdminAnswer;
 use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, PurgeEvidence, Renew};
 use trefoil_protocol::message::plan::PlanView;
 use trefoil_protocol::message::tenant::Refusal;
+use trefoil_protocol::message::voter::VoterBody;
 
 use crate::event::{Answer, RequestId};
 use crate::state::Command;
@@ -79,6 +80,8 @@ pub(crate) struct Outbox {
     pub(crate) proposals: Vec<Proposal>,
     pub(crate) rounds: Vec<u64>,
     pub(crate) answers: Vec<(RequestId, Answer)>,
+    /// What is said to other voters besides the log's messages.
+    pub(crate) said: Vec<(VoterId, VoterBody)>,
     /// Somebody else shall lead.
     pub(crate) hand_over: bool,
     waiting: BTreeMap<u64, Waiting>,

@@ -1,7 +1,7 @@
 //! From a command's outcome to the answer of whoever waited for it. Orders and certificates are
 //! signed here, after their commands are committed and never before.
 
-use trefoil_protocol::deletion::{SignedCertificate, SignedPurgeOrder};
+use trefoil_protocol::deletion::DeletionCertificate;
 use trefoil_protocol::ids::{TenantId, VolumeId};
 use trefoil_protocol::message::admin::AdminAnswer;
 use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, PurgeEvidence};
@@ -14,9 +14,6 @@ use crate::controller::outbox::Waiting;
 use crate::controller::{Controller, Turn, orders};
 use crate::event::Answer;
 use crate::state::{NONCE_BLOCK, Outcome, Rejection};
-
-/// How many voters sign: this version has the leader's signature alone.
-const SIGNERS: u32 = 1;
 
 impl Controller {
     /// A command of this leadership was applied.
@@ -37,16 +34,10 @@ impl Controller {
             },
             // A report that came too late is as good as heard.
             Waiting::Control(id) => turn.out.answer(id, Answer::Control(ControlAnswer::Done)),
-            Waiting::Order(id) => {
-                let answer = match outcome {
-                    Outcome::Order(order) => {
-                        let keyring = turn.keyring.expect("who holds no key drafts no order");
-                        ControlAnswer::Order(SignedPurgeOrder::new(order, &keyring.signatory))
-                    }
-                    other => refuse(other),
-                };
-                turn.out.answer(id, Answer::Control(answer));
-            }
+            Waiting::Order(id) => match outcome {
+                Outcome::Order(order) => self.countersigning.order(turn, id, order),
+                other => turn.out.answer(id, Answer::Control(refuse(other))),
+            },
             Waiting::Note(id) => {
                 let answer = match outcome {
                     Outcome::Noted(noted) => ControlAnswer::Noted(noted),
@@ -54,15 +45,13 @@ impl Controller {
                 };
                 turn.out.answer(id, Answer::Control(answer));
             }
-            Waiting::Certify(id, volume, evidence) => {
-                let answer = match outcome {
-                    Outcome::Certified(times) => {
-                        ControlAnswer::Certificates(certificates(turn, volume, evidence, times))
-                    }
-                    other => refuse(other),
-                };
-                turn.out.answer(id, Answer::Control(answer));
-            }
+            Waiting::Certify(id, volume, evidence) => match outcome {
+                Outcome::Certified(times) => {
+                    let certificates = certificates(turn, volume, evidence, times);
+                    self.countersigning.certificates(turn, id, certificates);
+                }
+                other => turn.out.answer(id, Answer::Control(refuse(other))),
+            },
             Waiting::Admin(id) => {
                 self.attention.note_all();
                 turn.out.answer(id, Answer::Admin(administered(turn, outcome)));
@@ -119,12 +108,9 @@ fn certificates(
     volume: VolumeId,
     evidence: Vec<PurgeEvidence>,
     times: Vec<CpTime>,
-) -> Vec<SignedCertificate> {
-    let signatory = &turn.keyring.expect("who holds no key drafts no certificate").signatory;
+) -> Vec<DeletionCertificate> {
     let versions = evidence.into_iter().zip(times);
-    versions
-        .map(|(version, at)| orders::certify(turn.state, volume, version, at, SIGNERS, signatory))
-        .collect()
+    versions.map(|(version, at)| orders::certificate(turn.state, volume, version, at)).collect()
 }
 
 fn administered(turn: &Turn<'_>, outcome: Outcome) -> AdminAnswer {

@@ -44,6 +44,7 @@ impl Controller {
         if scan {
             self.next_scan = turn.now + SCAN_EVERY;
             self.look_for_silence(turn);
+            self.countersigning.look(turn);
             self.council.look(turn, self.caution.excuse_after, self.caution.restore_after);
             let sure = up_nodes(&turn.state.topology).map(|entry| entry.node);
             let sure = sure.filter(|node| self.grants.is_fresh(*node, turn.now));

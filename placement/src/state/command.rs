@@ -64,9 +64,9 @@ pub enum Command {
     /// What one data centre alone acknowledged.
     #[n(13)]
     Note(#[n(0)] Note),
-    /// A voter says which copy of the log it has and what it signs with.
+    /// A voter says which copy of the log it has, what it signs with, and which keys it shares.
     #[n(14)]
-    IntroduceVoter(#[n(0)] VoterId, #[n(1)] u64, #[n(2)] Option<PublicKey>),
+    IntroduceVoter(#[n(0)] VoterId, #[n(1)] u64, #[n(2)] Option<PublicKey>, #[n(3)] Option<Hash>),
     /// The primary of this epoch shall let what is under way end and give the volume to this in-sync
     /// store; or go on as before.
     #[n(15)]

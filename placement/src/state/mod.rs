@@ -157,7 +157,9 @@ impl State {
                 self.voters.aim(None);
             }
             Command::ChangeVoter(step) => self.voters.change(step, self.clock.now())?,
-            Command::IntroduceVoter(voter, log, key) => self.voters.introduce(*voter, *log, *key)?,
+            Command::IntroduceVoter(voter, log, key, shared) => {
+                self.voters.introduce(*voter, *log, *key, *shared)?;
+            }
             Command::Propose(draft) => return self.propose(draft),
             Command::Approve(number, by) => return self.approve(index, *number, *by),
         }

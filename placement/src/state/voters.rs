@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
+use trefoil_protocol::codec;
 use trefoil_protocol::config::{Stand, VoterEntry};
-use trefoil_protocol::deletion::Signers;
-use trefoil_protocol::ids::{PublicKey, VoterId};
+use trefoil_protocol::deletion::{SignerTerm, Signers};
+use trefoil_protocol::ids::{Hash, PublicKey, VoterId};
 use trefoil_protocol::time::{CpTime, Millis};
 
 use super::Rejection;
@@ -104,6 +105,10 @@ pub struct Voters {
     retired: BTreeMap<VoterId, RetiredVoter>,
     #[n(2)]
     goal: Option<VoterGoal>,
+    #[n(3)]
+    founding: Hash,
+    #[n(4)]
+    shared: Option<Hash>,
 }
 
 impl Voters {
@@ -113,7 +118,23 @@ impl Voters {
         let record = |entry: &VoterEntry| {
             (entry.voter, VoterRecord { entry: *entry, log: None, key: None, stand: Stand::Voting, since })
         };
-        Self { records: entries.iter().map(record).collect(), ..Self::default() }
+        let founding = Hash(*blake3::hash(&codec::to_vec(&entries.to_vec())).as_bytes());
+        Self { records: entries.iter().map(record).collect(), founding, ..Self::default() }
+    }
+
+    /// Those whom a process that joins knows; who founded the cluster it does not.
+    pub fn known(entries: &[VoterEntry]) -> Self {
+        Self { founding: Hash::ZERO, ..Self::founding(entries) }
+    }
+
+    /// Names the list of voters that founded the cluster.
+    pub fn founded_by(&self) -> Hash {
+        self.founding
+    }
+
+    /// Names the keys that all voters with keys share, once one of them has told.
+    pub fn shared(&self) -> Option<Hash> {
+        self.shared
     }
 
     /// A member.
@@ -186,9 +207,20 @@ impl Voters {
 
     /// Whose signatures stand for the control plane.
     pub fn signers(&self) -> Signers {
-        let present = self.records.values().filter_map(|record| record.key);
-        let former = self.retired.values().filter_map(|retired| retired.key);
-        Signers { keys: present.chain(former).collect(), needed: 1 }
+        let present = self.records.values().filter(|record| !record.entry.witness);
+        let present = present
+            .filter_map(|record| Some(SignerTerm { key: record.key, since: record.since?, until: None }));
+        let former = self.retired.values().filter(|retired| !retired.entry.witness);
+        let former = former.filter_map(|retired| {
+            Some(SignerTerm { key: retired.key, since: retired.since?, until: Some(retired.until) })
+        });
+        Signers { terms: present.chain(former).collect() }
+    }
+
+    /// Those that sign, besides `me`.
+    pub fn countersigners(&self, me: VoterId) -> impl Iterator<Item = VoterId> {
+        let signs = |record: &&VoterRecord| record.key.is_some() && record.since.is_some();
+        self.records.values().filter(signs).map(|r| r.entry.voter).filter(move |voter| *voter != me)
     }
 
     /// A voter says which copy of the log it has and what it signs with. Both never change.
@@ -197,7 +229,11 @@ impl Voters {
         voter: VoterId,
         log: u64,
         key: Option<PublicKey>,
+        shared: Option<Hash>,
     ) -> Result<(), Rejection> {
+        if shared.is_some() && self.shared.is_some_and(|known| Some(known) != shared) {
+            return Err(Rejection::Differs("voters' master key"));
+        }
         let record = self.records.get_mut(&voter).ok_or(Rejection::Unknown("voter"))?;
         if record.log.is_some_and(|known| known != log) {
             return Err(Rejection::Differs("voter's log"));
@@ -206,6 +242,7 @@ impl Voters {
             return Err(Rejection::Differs("voter's key"));
         }
         (record.log, record.key) = (Some(log), key);
+        self.shared = self.shared.or(shared);
         Ok(())
     }
 
@@ -294,15 +331,19 @@ mod tests {
         let (keeper, witness) = (entry("p-a1", false), entry("w1", true));
         let mut voters = Voters::founding(&[keeper, witness]);
         let key = Some(PublicKey([7; 32]));
-        assert_eq!(voters.introduce(keeper.voter, 1, None), Err(Rejection::Differs("voter's key")));
-        assert_eq!(voters.introduce(witness.voter, 1, key), Err(Rejection::Differs("voter's key")));
-        voters.introduce(keeper.voter, 1, key).unwrap();
-        voters.introduce(keeper.voter, 1, key).unwrap();
-        voters.introduce(witness.voter, 2, None).unwrap();
-        assert_eq!(voters.introduce(keeper.voter, 3, key), Err(Rejection::Differs("voter's log")));
+        assert_eq!(voters.introduce(keeper.voter, 1, None, None), Err(Rejection::Differs("voter's key")));
+        assert_eq!(voters.introduce(witness.voter, 1, key, None), Err(Rejection::Differs("voter's key")));
+        voters.introduce(keeper.voter, 1, key, None).unwrap();
+        voters.introduce(keeper.voter, 1, key, None).unwrap();
+        voters.introduce(witness.voter, 2, None, None).unwrap();
+        assert_eq!(voters.introduce(keeper.voter, 3, key, None), Err(Rejection::Differs("voter's log")));
         let other = Some(PublicKey([8; 32]));
-        assert_eq!(voters.introduce(keeper.voter, 1, other), Err(Rejection::Differs("voter's key")));
-        assert_eq!(voters.signers().keys, [PublicKey([7; 32])]);
+        assert_eq!(voters.introduce(keeper.voter, 1, other, None), Err(Rejection::Differs("voter's key")));
+        assert_eq!(
+            voters.signers().terms,
+            [SignerTerm::founding(PublicKey([7; 32]))],
+            "a witness signs nothing"
+        );
     }
 
     #[test]
@@ -313,7 +354,7 @@ mod tests {
         voters.change(&VoterStep::Join(next), now).unwrap();
         let promote = VoterStep::Promote(next.voter);
         assert_eq!(voters.change(&promote, now), Err(Rejection::Stale), "nobody knows its log yet");
-        voters.introduce(next.voter, 5, None).unwrap();
+        voters.introduce(next.voter, 5, None, None).unwrap();
         assert_eq!(voters.voting().count(), 2);
         voters.change(&promote, now).unwrap();
         assert_eq!(voters.voting().count(), 3);
@@ -330,11 +371,13 @@ mod tests {
         let [one, two] = [entry("p-a1", false), entry("p-b1", false)];
         let mut voters = Voters::founding(&[one, two]);
         let keys = [7, 8].map(|byte| PublicKey([byte; 32]));
-        voters.introduce(one.voter, 1, Some(keys[0])).unwrap();
-        voters.introduce(two.voter, 2, Some(keys[1])).unwrap();
+        voters.introduce(one.voter, 1, Some(keys[0]), None).unwrap();
+        voters.introduce(two.voter, 2, Some(keys[1]), None).unwrap();
         voters.change(&VoterStep::Leave(one.voter), CpTime(4)).unwrap();
         let signers = voters.signers();
-        assert!(keys.iter().all(|key| signers.keys.contains(key)));
+        assert!(keys.iter().all(|key| signers.may_sign(key, CpTime(4))));
+        assert!(!signers.may_sign(&keys[0], CpTime(5)), "its time is over");
+        assert_eq!((signers.needed_at(CpTime(4)), signers.needed_at(CpTime(5))), (2, 1));
         assert_eq!(voters.retired().next().map(|retired| retired.until), Some(CpTime(4)));
     }
 }

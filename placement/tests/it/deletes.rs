@@ -1,8 +1,8 @@
 //! Purge orders and deletion certificates.
 
 use trefoil_protocol::deletion::{
-    EraseReceipt, PurgeItem, PurgeScope, SignedCertificate, SignedEraseReceipt, SignedPurgeOrder, Signers,
-    items_root,
+    EraseReceipt, PurgeItem, PurgeScope, SignedCertificate, SignedEraseReceipt, SignedPurgeOrder, SignerTerm,
+    Signers, items_root,
 };
 use trefoil_protocol::ids::{Hash, Lsn, OrderId, PrincipalId, StoreId, TenantId, VersionId, VolumeId};
 use trefoil_protocol::message::admin::AdminRequest;
@@ -37,7 +37,7 @@ fn order(answer: ControlAnswer) -> SignedPurgeOrder {
 }
 
 fn trusted() -> Signers {
-    Signers { keys: vec![Signatory::from_secret(&[2; 32]).public()], needed: 1 }
+    Signers { terms: vec![SignerTerm::founding(Signatory::from_secret(&[2; 32]).public())] }
 }
 
 fn now(cluster: &Cluster) -> CpTime {

@@ -284,7 +284,7 @@ async fn a_process_serves_its_planes_and_keeps_everything_over_a_restart() {
     let answer: ControlAnswer = ask(&control, &renew).await;
     let ControlAnswer::Granted { news, .. } = answer else { panic!("{answer:?}") };
     let shown = fs::read_to_string(process.folder.join("data/signing.pub")).unwrap();
-    assert_eq!(shown.trim(), news.signers.keys[0].to_string());
+    assert_eq!(shown.trim(), news.signers.terms[0].key.unwrap().to_string());
     let admin = process.connect(&root, process.control, Plane::Admin).await;
     let AdminAnswer::Status(before) = ask(&admin, &AdminRequest::Status { behind: VolumeId(0) }).await else {
         panic!()

@@ -22,6 +22,8 @@ pub(crate) struct Voters {
     last_request: u64,
     starts: usize,
     pub(crate) ended: Vec<VoterId>,
+    /// Who has other keys than the rest.
+    odd: Option<VoterId>,
 }
 
 impl Voters {
@@ -35,6 +37,7 @@ impl Voters {
             last_request: 0,
             starts: 0,
             ended: Vec::new(),
+            odd: None,
         };
         for entry in voters.entries.clone() {
             voters.start(entry, MemoryLogStore::default());
@@ -55,7 +58,7 @@ impl Voters {
         }
         let keyring = (!entry.witness).then(|| {
             Keyring::new(
-                MasterKey::from_secrets(&[1; 32], &[3; 32]),
+                MasterKey::from_secrets(&[if self.odd == Some(entry.voter) { 9 } else { 1 }; 32], &[3; 32]),
                 blake3::hash(entry.name.as_str().as_bytes()).as_bytes(),
             )
         });
@@ -296,7 +299,7 @@ fn r037_a_witness_makes_no_keys_and_gives_none() {
     assert!(matches!(voters.answers.get(&id), Some(Answer::Admin(AdminAnswer::NotLeader { .. }))));
     voters.run(2_000);
     let state = voters.voters[&leader].state();
-    assert_eq!(state.voters.signers().keys.len(), 1, "witnesses sign nothing");
+    assert_eq!(state.voters.signers().terms.len(), 1, "witnesses sign nothing");
 }
 
 #[test]
@@ -326,4 +329,31 @@ fn a_promise_outlives_a_crash() {
         assert!(voters.voters[&leader].state().applied > applied, "nothing committed is lost");
         voters.run(1_000);
     }
+}
+
+#[test]
+fn a_voter_with_other_keys_ends_and_says_so() {
+    let mut voters = Voters::new(&["p-a1", "p-b1", "w1"]);
+    let leader = voters.leader();
+    voters.run(2_000);
+    let other = *voters.entries.iter().find(|entry| entry.voter != leader && !entry.witness).unwrap();
+    voters.odd = Some(other.voter);
+    voters.restart(other.voter);
+    voters.run(2_000);
+    assert_eq!(voters.ended, [other.voter]);
+    assert_eq!(voters.leaders(), [leader]);
+}
+
+#[test]
+fn a_voter_that_was_given_another_list_of_voters_ends_and_the_others_go_on() {
+    let mut voters = Voters::new(&["p-a1", "p-b1", "w1"]);
+    let wrong = voters.entries[1].voter;
+    voters.voters.remove(&wrong);
+    let right = std::mem::replace(&mut voters.entries, ["p-a1", "p-b1", "p-b2"].map(voter).to_vec());
+    voters.start(right[1], MemoryLogStore::default());
+    voters.entries = right;
+    let leader = voters.leader();
+    voters.run(3_000);
+    assert_eq!(voters.ended, [wrong], "most others have another list than this one");
+    assert_eq!(voters.leaders(), [leader]);
 }

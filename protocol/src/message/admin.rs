@@ -4,6 +4,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::config::{NodeEntry, SingleDcPolicy, Stand, TenantEntry, VolumeConfig, VoterEntry};
+use crate::deletion::Signers;
 use crate::ids::{LinkId, Lsn, NodeId, PrincipalId, StoreId, TenantId, TenantName, VolumeId};
 use crate::message::REASON_MAX;
 use crate::message::approval::{JointAction, PROPOSAL_REASON_MAX, ProposalView};
@@ -103,6 +104,7 @@ pub enum AdminRequest {
 }
 
 /// What placement answers.
+#[allow(clippy::large_enum_variant, reason = "an answer is made, sent once and gone")]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum AdminAnswer {
     /// The state.
@@ -290,6 +292,9 @@ pub struct ClusterStatus {
     /// Stores that were put out because they were slow.
     #[n(13)]
     pub slow: Vec<SlowStore>,
+    /// Who signs, and signed, orders and certificates.
+    #[n(14)]
+    pub signers: Signers,
 }
 
 /// The most volumes in one [`ClusterStatus`].

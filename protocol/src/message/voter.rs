@@ -8,7 +8,9 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use crate::config::VoterEntry;
-use crate::ids::{PublicKey, VoterId};
+use crate::deletion::{DeletionCertificate, PURGE_ITEMS_MAX, PurgeOrder, Signers};
+use crate::ids::{ConfigIndex, Hash, PublicKey, VoterId};
+use crate::sign::{Signatory, Signed64};
 
 /// The longest voter message: a snapshot of the whole state.
 pub const VOTER_MESSAGE_MAX: usize = 256 << 20;
@@ -36,6 +38,9 @@ pub struct VoterMessage {
     /// What is said.
     #[n(3)]
     pub body: VoterBody,
+    /// Names the list of voters that founded the cluster; zero while the sender joins.
+    #[n(4)]
+    pub founding: Hash,
 }
 
 /// What voters say.
@@ -51,6 +56,9 @@ pub enum VoterBody {
         /// The key.
         #[n(0)]
         key: Option<PublicKey>,
+        /// A hash of the keys that all voters with keys share.
+        #[n(1)]
+        shared: Option<Hash>,
     },
     /// You are no member any more, and never will be again under this name.
     #[n(2)]
@@ -58,6 +66,67 @@ pub enum VoterBody {
     /// I am no member and wait to be added.
     #[n(3)]
     Offer(#[n(0)] VoterEntry),
+    /// Sign these too, when your own state says that they are right.
+    #[n(4)]
+    AskSign {
+        /// Names the question.
+        #[n(0)]
+        number: u64,
+        /// They follow from the state up to here.
+        #[n(1)]
+        applied: ConfigIndex,
+        /// The papers.
+        #[n(2)]
+        papers: Papers,
+    },
+    /// Signed.
+    #[n(5)]
+    Signed {
+        /// The question.
+        #[n(0)]
+        number: u64,
+        /// A signature of each paper, in their order.
+        #[cbor(n(1), decode_with = "crate::codec::list::<PURGE_ITEMS_MAX, _, _>")]
+        signatures: Vec<Signed64>,
+    },
+}
+
+/// What two voters sign.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Papers {
+    /// A permission to purge.
+    #[n(0)]
+    Order(#[n(0)] PurgeOrder),
+    /// Proofs that versions are gone.
+    #[n(1)]
+    Certificates(
+        #[cbor(n(0), decode_with = "crate::codec::list::<PURGE_ITEMS_MAX, _, _>")] Vec<DeletionCertificate>,
+    ),
+}
+
+impl Papers {
+    /// Signs each of them.
+    pub fn sign(&self, signatory: &Signatory) -> Vec<Signed64> {
+        match self {
+            Self::Order(order) => vec![signatory.sign(order)],
+            Self::Certificates(papers) => papers.iter().map(|paper| signatory.sign(paper)).collect(),
+        }
+    }
+
+    /// Whether these are signatures of all of them, each by somebody who may sign then.
+    pub fn are_signed(&self, signatures: &[Signed64], signers: &Signers) -> bool {
+        match self {
+            Self::Order(order) => matches!(signatures, [signature] if signature
+                .verify(order, |key| signers.may_sign(key, order.at))
+                .is_ok()),
+            Self::Certificates(papers) => {
+                papers.len() == signatures.len()
+                    && papers.iter().zip(signatures).all(|(paper, signature)| {
+                        signature.verify(paper, |key| signers.may_sign(key, paper.issued_at)).is_ok()
+                    })
+            }
+        }
+    }
 }
 
 /// A message of Raft; the fields are those of the `raft` library.

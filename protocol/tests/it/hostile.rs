@@ -164,7 +164,7 @@ fn the_longest_lists_of_the_shortest_entries_stay_within_bounds() {
     };
     let volume = [0x8e, 0, 0, 0, 0, 0xf6, 0x80, 0, 0xf4, 0, 0x80, 0x80, 0, 0, 0];
     let tenant = [0x86, 0, 0x61, b'a', 1, 0, 0, 0];
-    let signers = [0x82, 0x80, 1];
+    let signers = [0x81, 0x80];
     let news = |volumes: &[u8], tenants: &[u8], retire: &[u8]| {
         [
             &[0x82, 2, 0x81, 0x8a, 0, 0][..],

@@ -150,7 +150,8 @@ structs! {
     PurgeItem { version, tombstone }
     PurgeOrder { id, tenant, volume, epoch, count, items, at, generation, scope }
     SignedPurgeOrder { order, signatures }
-    Signers { keys, needed }
+    SignerTerm { key, since, until }
+    Signers { terms }
     EraseReceipt { order, tenant, volume, version, tombstone, store, bytes, at, bag_generation }
     SignedEraseReceipt { receipt, signature }
     StoreKeyStatement { store, node, dc, key }
@@ -209,7 +210,7 @@ structs! {
     // The admin plane.
     AtRiskView { volume, opened, since, last, objects, bytes, hidden }
     DebtView { volume, since }
-    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts, voters, drained, progress, more, slow }
+    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts, voters, drained, progress, more, slow, signers }
     SlowStore { node, store, state, since, took_us, usual_us }
     StepView { volume, home, lead, leave, join, objects, bytes }
     PlanView { number, made_from, verb, steps, risks, cannot, expected, undo }
@@ -218,7 +219,7 @@ structs! {
     ProposalView { number, action, by, at, expires, reason, shown, state }
     // Between voters.
     VoterPiece { last }
-    VoterMessage { to, log, to_log, body }
+    VoterMessage { to, log, to_log, body, founding }
     RaftMessage {
         kind, term, log_term, index, entries, commit, commit_term, snapshot, request_snapshot, reject, reject_hint,
         context, priority,
@@ -297,7 +298,8 @@ enums! {
     }
     SlowState { Slow, Probation }
     VoterVerb { Add(value), Remove(value), Replace { old, new } }
-    VoterBody { Raft(value), Introduce { key }, Retired, Offer(value) }
+    VoterBody { Raft(value), Introduce { key, shared }, Retired, Offer(value), AskSign { number, applied, papers }, Signed { number, signatures } }
+    Papers { Order(value), Certificates(value) }
     RaftKind { Append, Appended, AskVote, Vote, Snapshot, Heartbeat, Heard, HandOver, AskPreVote, PreVote }
     EntryKind { Command, Membership }
 }
@@ -314,7 +316,7 @@ macro_rules! every {
 every! {
     "parts": UploadId Token LinkId Protection SingleDcPolicy MemberState Member Interval VolumeConfig LinkAddress NodeState Duty
         Stand VoterEntry NodeEntry TenantEntry;
-    "papers": Signed64 PurgeItem PurgeScope PurgeOrder SignedPurgeOrder Signers EraseReceipt SignedEraseReceipt
+    "papers": Signed64 PurgeItem PurgeScope PurgeOrder SignedPurgeOrder SignerTerm Signers EraseReceipt SignedEraseReceipt
         StoreKeyStatement PurgeException DeletionCertificate SignedCertificate;
     "record": RecordBody Cause Put Delete Undelete Purging OthersErased Certified Erasable;
     "tenant": TenantRequest TenantCall Precondition TokenUse PutRequest UploadEnd UploadPart Selector Want
@@ -326,5 +328,5 @@ every! {
         ControlAnswer News ControlRefusal;
     "admin": AdminRequest AdminAnswer Verb VoterVerb PlanView StepView Progress AtRiskView DebtView SlowState SlowStore ClusterStatus VoterStatus
         JointAction ProposalState ProposalView;
-    "voter": VoterPiece VoterMessage VoterBody RaftMessage RaftKind LogEntry EntryKind LogSnapshot;
+    "voter": VoterPiece VoterMessage VoterBody Papers RaftMessage RaftKind LogEntry EntryKind LogSnapshot;
 }

@@ -198,6 +198,10 @@ impl Control {
 
     /// Shows the oracle where this voter stands, if that changed.
     fn show(&mut self, outputs: &mut Vec<Output<Process>>) {
+        // Whoever waits to join has no state of the log yet.
+        if self.core.state().voters.get(self.core.voter()).is_none() {
+            return;
+        }
         let (applied, leads_in) = (self.core.state().applied.0, self.core.leads_in());
         if self.shown.as_ref().is_some_and(|shown| (shown.applied, shown.leads_in) == (applied, leads_in)) {
             return;

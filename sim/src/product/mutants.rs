@@ -153,6 +153,7 @@ pub fn matrix() -> Vec<Row> {
         Row { tune: three_voters, ..row(Mutant::C01, &["consensus"], VOTERS_DIE) },
         Row { tune: three_voters, ..row(Mutant::C02, &["consensus"], VOTERS_DIE) },
         Row { tune: three_voters, ..row(Mutant::C03, &["consensus"], VOTERS_DIE) },
+        Row { tune: three_voters, ..row(Mutant::C04, &["erase_is_legal"], VOTERS_DIE) },
         row(Mutant::M01, &["durable_at_ack"], SLOW_DISKS),
         row(Mutant::M02, &["durable_at_ack"], CROSS_CUT),
         row(Mutant::M03, &["single_primary", "linearizable"], PRIMARIES_CUT_OFF),

@@ -235,7 +235,9 @@ impl Purges {
         cx: &mut Context<'_, D>,
     ) {
         let Some((order, items)) = &self.in_hand else { return };
-        let stands = items.iter().all(|item| still_stands(*item, order.order.scope, desk));
+        // The record is the point of no return: no store would obey what too few voters signed.
+        let is_signed = order.verify(&cx.view.signers).is_ok();
+        let stands = is_signed && items.iter().all(|item| still_stands(*item, order.order.scope, desk));
         if !stands {
             self.in_hand = None;
             return;

@@ -7,7 +7,7 @@ use trefoil_protocol::config::{
     Interval, Member, MemberState, NodeEntry, NodeState, Protection, SingleDcPolicy, TenantEntry,
     VolumeConfig,
 };
-use trefoil_protocol::deletion::Signers;
+use trefoil_protocol::deletion::{SignerTerm, Signers};
 use trefoil_protocol::ids::{
     ConfigIndex, Epoch, Incarnation, Lsn, NodeId, StoreId, TenantId, VersionId, VolumeId,
 };
@@ -154,7 +154,7 @@ impl FakePlacement {
             }],
             partly: None,
             retire: self.retire.get(&node).into_iter().flatten().copied().collect(),
-            signers: Signers { keys: vec![self.signatory.public()], needed: 1 },
+            signers: Signers { terms: vec![SignerTerm::founding(self.signatory.public())] },
             drained: Vec::new(),
             voters: Vec::new(),
         }

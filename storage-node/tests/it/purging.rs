@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use trefoil_protocol::config::{MemberState, Protection};
-use trefoil_protocol::deletion::{PurgeScope, SignedPurgeOrder, Signers};
+use trefoil_protocol::deletion::{PurgeScope, SignedPurgeOrder, SignerTerm, Signers};
 use trefoil_protocol::ids::{NodeId, TenantId, VersionId};
 use trefoil_protocol::message::control::ControlRequest;
 use trefoil_protocol::message::peer::{PeerBody, PeerMessage};
@@ -66,7 +66,7 @@ fn r066_r067_a_delete_ends_with_every_byte_gone_on_every_store_and_a_certificate
     let Ok(TenantAnswer::Certificates(certificates)) = cluster.call("a1", call, Bytes::new()) else {
         panic!()
     };
-    let trust = Signers { keys: vec![cluster.placement.signatory.public()], needed: 1 };
+    let trust = Signers { terms: vec![SignerTerm::founding(cluster.placement.signatory.public())] };
     certificates[0].verify(&trust).unwrap();
     assert_eq!(certificates[0].certificate.receipts.len(), 3);
     assert_eq!(stage(&mut cluster, "a1", "large"), [PurgeStage::Certified]);

@@ -77,6 +77,11 @@ fn voters<'v>(view: &'v View<'_, Process>) -> impl Iterator<Item = (NodeIndex, &
     })
 }
 
+/// The newest state that a voter has applied.
+pub(super) fn newest_state<'v>(view: &'v View<'_, Process>) -> Option<&'v State> {
+    voters(view).map(|(_, control)| control.core().state()).max_by_key(|state| state.applied)
+}
+
 /// Whether two machines hear each other over some line.
 fn reach(view: &View<'_, Process>, one: NodeIndex, other: NodeIndex) -> bool {
     let site = |index| roster::site_at(index).expect("nodes and voters stand somewhere");
@@ -104,8 +109,7 @@ impl Oracle {
             let slow = control.core().slow_stores(now);
             self.put_out.extend(slow.into_iter().map(|store| store.store));
         }
-        let newest = voters(view).map(|(_, control)| control.core().state()).max_by_key(|s| s.applied);
-        let Some(state) = newest else { return };
+        let Some(state) = newest_state(view) else { return };
         for record in state.volumes.all() {
             let by = serving(view, record.config.volume).map(|(name, _)| name);
             self.timeline.look(record.config.volume.0, Reign::of(&record.config, view.now), by);

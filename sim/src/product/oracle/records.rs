@@ -1,10 +1,14 @@
 //! What went between the nodes: epochs, the committed log, and what its records did to each version.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
+use trefoil_protocol::deletion::SignedPurgeOrder;
 use trefoil_protocol::ids::{Lsn, Token, VersionId, VolumeId};
 use trefoil_protocol::message::peer::{PeerBody, PeerMessage};
 use trefoil_protocol::record::{Cause, RecordBody};
 
+use super::health::newest_state;
 use super::{Oracle, tag};
 use crate::checkers::Violation;
 use crate::checkers::idempotency::{Effect, Token as TokenKey};
@@ -93,6 +97,7 @@ impl Oracle {
                 self.once(found);
             }
             RecordBody::Purging(purging) => {
+                self.look_at_signatures(view, volume, &purging.order);
                 let (keeper, at) = (purging.retained.to_string(), purging.order.order.at.0);
                 for item in &purging.items {
                     self.past_return.insert(item.version);
@@ -109,6 +114,19 @@ impl Oracle {
             }
             RecordBody::EpochStart { .. } | RecordBody::Void { .. } | RecordBody::UploadVoid { .. } => {}
         }
+    }
+
+    /// A purge begins under two signatures of different voters, if two hold keys.
+    fn look_at_signatures(&mut self, view: &View<'_, Process>, volume: VolumeId, order: &SignedPurgeOrder) {
+        let Some(state) = newest_state(view) else { return };
+        let signed: BTreeSet<_> = order.signatures.iter().map(|signature| signature.key).collect();
+        let expected = state.voters.signers().terms.len().min(2);
+        self.once((signed.len() < expected).then(|| Violation {
+            checker: "erase_is_legal",
+            object: format!("volume {volume}"),
+            at_ns: view.now,
+            sentence: format!("order {} is signed by {} of {expected} voters", order.order.id, signed.len()),
+        }));
     }
 
     fn condemn(&mut self, version: VersionId, window_ends: u64) {
