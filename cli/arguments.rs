@@ -8,6 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 use trefoil_client::{Client, Profile, Settings};
 
+use crate::admin::backup::BackupArguments;
 use crate::admin::connection::Admin;
 use crate::admin::joint::{ApproveArguments, LossVerb};
 use crate::admin::node::NodeVerb;
@@ -29,8 +30,9 @@ use crate::drill::DrillVerb;
 use crate::failure::{Failure, Verdict};
 use crate::output::Format;
 use crate::prepare::PrepareArguments;
+use crate::restore::RestoreVerb;
 use crate::serve::{PlacementArguments, ServeArguments};
-use crate::{admin, bench, certificate, data, demo, dev, drill, prepare, quantity, serve, version};
+use crate::{admin, bench, certificate, data, demo, dev, drill, prepare, quantity, restore, serve, version};
 
 /// What stands below the list of verbs.
 const AFTER_HELP: &str = "\
@@ -123,6 +125,11 @@ enum Verb {
     Approvals,
     /// Approve what another operator proposed: it is done at once
     Approve(ApproveArguments),
+    /// Write the control plane's state to a file, to restore it from
+    Backup(BackupArguments),
+    /// Begin the control plane again, from a backup or from one surviving voter
+    #[command(subcommand)]
+    Restore(RestoreVerb),
     /// Volumes whose complete stores are all gone
     #[command(subcommand)]
     Loss(LossVerb),
@@ -246,6 +253,8 @@ impl Verb {
             Self::Operator(verb) => {
                 admin::operator::run(&verb, &shared.profile()?, shared.profile_path()?, format)
             }
+            Self::Backup(arguments) => admin::backup::run(&arguments, &shared.admin()?, format).await,
+            Self::Restore(verb) => restore::run(&verb, &shared.profile()?, format).await,
             Self::Approvals => admin::joint::list(&shared.admin()?, format).await,
             Self::Approve(arguments) => admin::joint::approve(&arguments, &shared.admin()?, format).await,
             Self::Loss(verb) => admin::joint::loss(&verb, &shared.admin()?, format).await,

@@ -21,6 +21,7 @@ mod output;
 mod prepare;
 mod progress;
 mod quantity;
+mod restore;
 mod rlimits;
 mod serve;
 mod version;

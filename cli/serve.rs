@@ -125,7 +125,10 @@ pub(crate) fn placement(arguments: &PlacementArguments) -> Verdict {
     })
 }
 
-fn placement_settings(file: PlacementFile, passphrase_file: Option<&Path>) -> Verdict<PlacementSettings> {
+pub(crate) fn placement_settings(
+    file: PlacementFile,
+    passphrase_file: Option<&Path>,
+) -> Verdict<PlacementSettings> {
     let voters = file.council()?;
     let own = voters.iter().find(|entry| entry.name.as_str() == file.id);
     let own = *own.expect("the council has this process in it");

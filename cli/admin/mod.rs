@@ -1,6 +1,7 @@
 //! The operator's verbs: each is one question to the control plane, or work on a stopped node's
 //! data folder. They decide nothing; placement does.
 
+pub(crate) mod backup;
 pub(crate) mod connection;
 pub(crate) mod joint;
 pub(crate) mod node;

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use trefoil_protocol::config::{MemberState, NodeState, Protection, SingleDcPolicy, VolumeConfig};
 use trefoil_protocol::ids::LinkId;
-use trefoil_protocol::message::admin::{ClusterStatus, DebtView, SlowState, VoterStatus};
+use trefoil_protocol::message::admin::{ClusterStatus, DebtView, SearchView, SlowState, VoterStatus};
 
 use super::connection::Admin;
 use super::slow::SlowLine;
@@ -56,6 +56,30 @@ pub(crate) struct StatusView {
     pub(crate) debts: Vec<DebtLine>,
     /// Stores that were put out because they are or were slow.
     pub(crate) slow: Vec<SlowLine>,
+    /// Volumes that a restored control plane has not found yet.
+    pub(crate) sought: Vec<SoughtLine>,
+}
+
+/// A volume that is down until stores say what they hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct SoughtLine {
+    pub(crate) volume: u64,
+    /// Stores that must speak first; none if its tenant is not known any more.
+    pub(crate) waits_for: Vec<String>,
+}
+
+impl SoughtLine {
+    fn text(&self) -> String {
+        let Self { volume, waits_for } = self;
+        match waits_for.is_empty() {
+            true => format!(
+                "volume {volume} is of a tenant that was made after the restored state: nobody opens it"
+            ),
+            false => {
+                format!("volume {volume} waits until these stores have spoken: {}", waits_for.join(", "))
+            }
+        }
+    }
 }
 
 /// What would be lost of a volume with the one data centre that has it.
@@ -145,7 +169,14 @@ impl StatusView {
         let heard = status.voters.iter().all(|voter| voter.reachable);
         let swift = status.slow.iter().all(|store| store.state != SlowState::Slow);
         Self {
-            healthy: whole && both && up && heard && linked && swift && objects_short_of_copies == 0,
+            healthy: whole
+                && status.sought.is_empty()
+                && both
+                && up
+                && heard
+                && linked
+                && swift
+                && objects_short_of_copies == 0,
             protection: if both { Protection::BothDcs } else { Protection::SingleDc }.reported(),
             objects: status.statistics.iter().map(|volume| volume.objects).sum(),
             objects_short_of_copies,
@@ -157,6 +188,7 @@ impl StatusView {
             at_risk: status.volumes.iter().filter_map(|volume| at_risk_line(status, volume)).collect(),
             debts: status.debts.iter().filter_map(|debt| debt_line(status, debt)).collect(),
             slow: status.slow.iter().map(SlowLine::of).collect(),
+            sought: status.sought.iter().map(sought_line).collect(),
         }
     }
 
@@ -225,6 +257,7 @@ impl StatusView {
         at_risk
             .chain(self.debts.iter().map(DebtLine::text))
             .chain(self.slow.iter().map(SlowLine::text))
+            .chain(self.sought.iter().map(SoughtLine::text))
             .fold(String::new(), |text, line| text + &line + "\n")
     }
 }
@@ -312,7 +345,10 @@ fn at_risk_line(status: &ClusterStatus, volume: &VolumeConfig) -> Option<AtRiskL
         return None;
     }
     let counted = status.statistics.iter().find(|s| s.volume == volume.volume).and_then(|s| s.at_risk);
-    let counted = counted.filter(|_| volume.activated && volume.primary.is_some());
+    // What began before a restore is known to nobody.
+    let begun = account.is_none_or(|account| account.exact);
+    let account = account.filter(|_| begun);
+    let counted = counted.filter(|_| begun && volume.activated && volume.primary.is_some());
     let (known, objects, bytes, last) = match (counted, account) {
         (Some(count), _) => (COUNTED, Some(count.objects), Some(count.bytes), Some(count.last)),
         (None, Some(bound)) => (AT_MOST, Some(bound.objects), Some(bound.bytes), Some(bound.last)),
@@ -339,6 +375,11 @@ fn debt_line(status: &ClusterStatus, debt: &DebtView) -> Option<DebtLine> {
         objects: reported.map(|statistics| statistics.debt),
         age_ms: status.now.0.saturating_sub(debt.since.0),
     })
+}
+
+fn sought_line(sought: &SearchView) -> SoughtLine {
+    let waits_for = sought.waits_for.iter().map(ToString::to_string).collect();
+    SoughtLine { volume: sought.volume.0, waits_for }
 }
 
 fn tenant_name(status: &ClusterStatus, volume: &VolumeConfig) -> String {
@@ -501,6 +542,7 @@ mod tests {
             more: false,
             slow: vec![],
             signers: Signers::default(),
+            sought: vec![],
         }
     }
 
@@ -545,6 +587,7 @@ mod tests {
             objects: 4_100,
             bytes: 1 << 31,
             hidden: 2,
+            exact: true,
         }];
         assert_eq!((line(&status).known, line(&status).objects), ("at_most", Some(4_100)));
         assert_eq!((line(&status).age_ms, line(&status).hidden), (Some(7_000), 2));
@@ -555,6 +598,8 @@ mod tests {
         );
         status.volumes[0].primary = None;
         assert_eq!(line(&status).known, "at_most", "the primary that counted is gone");
+        status.at_risk[0].exact = false;
+        assert_eq!(line(&status).known, "unknown", "what was noted before a restore is lost");
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod command;
 mod conduct;
 mod errands;
 mod field;
-mod keep;
+pub(crate) mod keep;
 mod load;
 mod playbook;
 mod preflight;

@@ -13,6 +13,7 @@ pub mod log;
 pub mod log_store;
 mod placement;
 pub mod raft_log;
+mod refounding;
 #[cfg(feature = "shell")]
 pub mod shell;
 pub mod state;
@@ -20,3 +21,4 @@ pub mod state;
 pub use caution::Caution;
 pub use event::{Answer, Effect, Event, Request, RequestId};
 pub use placement::{Beginning, COMPACT_AFTER, OpenError, Placement, Settings};
+pub use refounding::{RefoundError, Refounding, last_known};

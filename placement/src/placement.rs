@@ -103,7 +103,7 @@ pub enum OpenError {
 
 /// A command as it stands in the log.
 #[derive(Encode, Decode)]
-struct Envelope {
+pub(crate) struct Envelope {
     /// Who proposed it.
     #[n(0)]
     voter: u64,
@@ -111,7 +111,7 @@ struct Envelope {
     #[n(1)]
     sequence: u64,
     #[n(2)]
-    command: Command,
+    pub(crate) command: Command,
 }
 
 /// One control-plane process.
@@ -574,6 +574,6 @@ fn with_hint(answer: Answer, leader: Option<VoterEntry>) -> Answer {
     }
 }
 
-fn restore(bytes: &[u8]) -> Result<State, LogStoreError> {
+pub(crate) fn restore(bytes: &[u8]) -> Result<State, LogStoreError> {
     State::from_bytes(bytes).map_err(|error| LogStoreError::Damaged(format!("snapshot: {error}")))
 }

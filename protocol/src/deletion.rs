@@ -133,12 +133,15 @@ pub struct SignerTerm {
     /// The last moment, if it is over.
     #[n(2)]
     pub until: Option<CpTime>,
+    /// The restore generation of the control plane in which it serves.
+    #[n(3)]
+    pub generation: u64,
 }
 
 impl SignerTerm {
     /// Of somebody who signs from the beginning until further notice.
     pub fn founding(key: PublicKey) -> Self {
-        Self { key: Some(key), since: CpTime(0), until: None }
+        Self { key: Some(key), since: CpTime(0), until: None, generation: 0 }
     }
 
     fn covers(&self, at: CpTime) -> bool {
@@ -172,10 +175,16 @@ pub enum SignersError {
 }
 
 impl Signers {
-    /// How many must have signed a paper of this date: two, or the one that there was.
+    /// How many of those who sign now must sign a paper of this date: two, or the one that there is.
     pub fn needed_at(&self, at: CpTime) -> u32 {
-        let served = self.terms.iter().filter(|term| term.covers(at)).count() as u32;
-        mutant!(C04, served.clamp(1, SIGNATURES_NEEDED), 1)
+        let newest = self.terms.iter().map(|term| term.generation).max();
+        self.needed_of(newest.unwrap_or_default(), at)
+    }
+
+    /// How many of one generation must have signed a paper of this date.
+    fn needed_of(&self, generation: u64, at: CpTime) -> u32 {
+        let served = self.terms.iter().filter(|term| term.generation == generation && term.covers(at));
+        mutant!(C04, (served.count() as u32).clamp(1, SIGNATURES_NEEDED), 1)
     }
 
     /// Whether this key may sign a paper of this date.
@@ -206,11 +215,29 @@ impl Signers {
             signature.verify(paper, |key| self.may_sign(key, at))?;
             signed.insert(signature.key);
         }
-        let needed = self.needed_at(at).max(wanted);
-        if signed.len() < needed as usize {
-            return Err(SignersError::TooFew { got: signed.len(), needed });
-        }
-        Ok(())
+        // A control plane that began anew knows nothing of what the one before signed last: those of one
+        // generation stand for each other, and for nobody else.
+        let of = |generation: u64| {
+            let serves = |key: &&PublicKey| {
+                let mut terms = self.terms.iter().filter(|term| term.generation == generation);
+                terms.any(|term| term.key.as_ref() == Some(key) && term.covers(at))
+            };
+            (signed.iter().filter(serves).count(), self.needed_of(generation, at).max(wanted))
+        };
+        let generations: BTreeSet<u64> = self.terms.iter().map(|term| term.generation).collect();
+        let stands = generations.iter().map(|generation| of(*generation)).max_by_key(|(got, _)| *got);
+        let (got, needed) = stands.unwrap_or((0, SIGNATURES_NEEDED));
+        if got < needed as usize { Err(SignersError::TooFew { got, needed }) } else { Ok(()) }
+    }
+
+    /// Checks that somebody who signs, or signed, stands behind a statement of this date.
+    pub fn check_one<S: Statement>(
+        &self,
+        paper: &S,
+        at: CpTime,
+        signature: &Signed64,
+    ) -> Result<(), SignatureError> {
+        signature.verify(paper, |key| self.may_sign(key, at))
     }
 }
 
@@ -583,18 +610,8 @@ mod tests {
         assert_eq!(signed.verify(&one_is_enough), Err(CertificateError::Signers { got: 1, needed: 2 }));
     }
 
-    #[test]
-    fn a_paper_counts_by_who_served_at_its_date() {
-        let [one, two, three] = [1, 2, 3].map(|n| Signatory::from_secret(&[n; 32]));
-        let term = |signatory: &Signatory, since, until: Option<u64>| SignerTerm {
-            key: Some(signatory.public()),
-            since: CpTime(since),
-            until: until.map(CpTime),
-        };
-        // One alone until 100, then two; the first leaves at 200 when a third has come.
-        let terms = vec![term(&one, 0, Some(200)), term(&two, 101, None), term(&three, 150, None)];
-        let signers = Signers { terms };
-        let order = |at| PurgeOrder {
+    fn order(at: u64) -> PurgeOrder {
+        PurgeOrder {
             id: OrderId(1),
             tenant: TenantId(1),
             volume: VolumeId(2),
@@ -604,7 +621,21 @@ mod tests {
             at: CpTime(at),
             generation: 1,
             scope: PurgeScope::Others,
+        }
+    }
+
+    #[test]
+    fn a_paper_counts_by_who_served_at_its_date() {
+        let [one, two, three] = [1, 2, 3].map(|n| Signatory::from_secret(&[n; 32]));
+        let term = |signatory: &Signatory, since, until: Option<u64>| SignerTerm {
+            key: Some(signatory.public()),
+            since: CpTime(since),
+            until: until.map(CpTime),
+            generation: 0,
         };
+        // One alone until 100, then two; the first leaves at 200 when a third has come.
+        let terms = vec![term(&one, 0, Some(200)), term(&two, 101, None), term(&three, 150, None)];
+        let signers = Signers { terms };
         let holds = |at, by: &[&Signatory]| {
             let order = order(at);
             let signatures: Vec<Signed64> = by.iter().map(|signatory| signatory.sign(&order)).collect();
@@ -616,5 +647,26 @@ mod tests {
         assert!(!holds(201, &[&one, &two]), "and nothing after");
         assert!(!holds(100, &[&two]), "nor before");
         assert_eq!(signers.needed_at(CpTime(300)), 2);
+    }
+
+    #[test]
+    fn a_paper_is_signed_by_one_generation() {
+        let [one, two, three] = [1, 2, 3].map(|n| Signatory::from_secret(&[n; 32]));
+        let again =
+            |signatory: &Signatory| SignerTerm { generation: 2, ..SignerTerm::founding(signatory.public()) };
+        let founding = |signatory: &Signatory| SignerTerm::founding(signatory.public());
+        // Two signed; then the log began anew with one of them, or with a stranger to them.
+        for survivor in [&one, &three] {
+            let signers = Signers { terms: vec![founding(&one), founding(&two), again(survivor)] };
+            let order = order(9);
+            let by = |who: &[&Signatory]| {
+                let signatures: Vec<Signed64> = who.iter().map(|signatory| signatory.sign(&order)).collect();
+                signers.check(&order, order.at, &signatures).is_ok()
+            };
+            assert!(by(&[&one, &two]), "signed before");
+            assert!(by(&[survivor]), "it alone signs now");
+            assert!(!by(&[&two]), "half of what was needed before");
+            assert_eq!(signers.needed_at(CpTime(9)), 1);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The ground every other crate stands on: identifiers, keys, times, records, configurations, signed
 //! papers and messages, with their encodings. Pure: no clock, no randomness, no socket, no file.
 
+pub mod backup;
 pub mod codec;
 pub mod config;
 pub mod deletion;

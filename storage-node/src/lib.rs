@@ -19,6 +19,7 @@ mod scrubbing;
 pub mod session;
 #[cfg(feature = "shell")]
 pub mod shell;
+mod statement;
 mod statistics;
 mod timings;
 pub mod view;

@@ -13,8 +13,9 @@ use trefoil_engine::{
     SyncTicket, VolumeSecrets, WipeError,
 };
 use trefoil_protocol::config::VolumeConfig;
-use trefoil_protocol::ids::{NodeId, TenantId, VolumeId};
+use trefoil_protocol::ids::{Incarnation, NodeId, TenantId, VolumeId};
 use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, News, VolumeStatistics};
+use trefoil_protocol::message::holdings::GENERATION_STEP;
 use trefoil_protocol::message::peer::PeerMessage;
 use trefoil_protocol::message::tenant::{
     PutRequest, Refusal, RouteView, TenantAnswer, TenantCall, TenantRequest, UploadPart,
@@ -34,6 +35,7 @@ use crate::quarantine::Quarantine;
 use crate::retire::Retirement;
 use crate::scrubbing::{ScrubState, Scrubbing};
 use crate::session::{Answered, Known, NodeSettings, Session, Told};
+use crate::statement::{Stated, Statement};
 use crate::view::View;
 use crate::volume::holding::Holding;
 use crate::volume::replica::Replica;
@@ -90,6 +92,8 @@ pub struct NodeCore<D: Disk> {
     retirement: Retirement,
     scrubbing: Scrubbing,
     probing: Probing,
+    /// While a control plane that was restored is told what is held here; nothing else is asked then.
+    statement: Option<Statement>,
     streams: BTreeMap<RequestId, VolumeId>,
     admission: Admission,
     out: Outbox<D>,
@@ -139,6 +143,7 @@ impl<D: Disk> NodeCore<D> {
             retirement: Retirement::default(),
             scrubbing: Scrubbing::default(),
             probing: Probing::default(),
+            statement: None,
             streams: BTreeMap::new(),
             admission: Admission::default(),
             out: Outbox::new(entropy),
@@ -264,7 +269,8 @@ impl<D: Disk> NodeCore<D> {
             // Only the end of the reading goes on with anything, and it is its own event.
             return Some(self.last_step + QUARANTINE_TICK);
         }
-        let session = self.session.next_wakeup();
+        let session =
+            self.statement.as_ref().map_or_else(|| self.session.next_wakeup(), Statement::next_wakeup);
         let soonest = self.wakeups.next().map_or(session, |volumes| volumes.min(session));
         let soonest = self.scrubbing.next_wakeup().map_or(soonest, |scrub| scrub.min(soonest));
         let probe = self.session.is_registered().then(|| self.probing.next_wakeup());
@@ -438,6 +444,9 @@ impl<D: Disk> NodeCore<D> {
     // ---- the control plane ----
 
     fn ask(&mut self, now: BootTime) {
+        if let Some(statement) = &mut self.statement {
+            return statement.ask(now, &mut self.out);
+        }
         let led = self.volumes.values().filter_map(statistics_of);
         let known = Known {
             applied: self.view.index,
@@ -457,6 +466,20 @@ impl<D: Disk> NodeCore<D> {
         let failed = matches!(answer, Err(_) | Ok(ControlAnswer::Refused(_)));
         let answered = self.session.answered(ticket, failed, now);
         let asker = self.out.asker(ticket);
+        if let Some(statement) = &mut self.statement {
+            match statement.answered(ticket, &answer) {
+                Stated::Nothing => {}
+                Stated::Some => return,
+                Stated::All => {
+                    self.statement = None;
+                    return self.session.registered(now);
+                }
+                Stated::Unknown => {
+                    self.statement = None;
+                    return self.session.unregistered(now);
+                }
+            }
+        }
         if answered == Answered::Other && asker.is_none() {
             return; // Nobody waits for it any more: it may be of an earlier question, or of an earlier run.
         }
@@ -467,12 +490,7 @@ impl<D: Disk> NodeCore<D> {
             // Whoever asked for a volume asks again under the same number.
             Err(ControlUnreachable) => {}
             Ok(ControlAnswer::Registered { incarnation, generation, .. }) => {
-                if let Err(error) = self.store.begin(incarnation) {
-                    return self.out.fail_store(error);
-                }
-                self.identity.incarnation = incarnation;
-                self.view.generation = generation;
-                self.session.registered(now);
+                self.registered(incarnation, generation, now);
             }
             Ok(ControlAnswer::Granted { sent, covers, news }) => {
                 self.lease.granted(trefoil_protocol::mutant!(M04, sent, now), covers);
@@ -491,6 +509,39 @@ impl<D: Disk> NodeCore<D> {
                 }
             }
         }
+    }
+
+    /// The control plane gave this run a number. One that was restored must hear first what is held here;
+    /// what an earlier one said counts no more.
+    fn registered(&mut self, incarnation: Incarnation, generation: u64, now: BootTime) {
+        // Whoever was restored later counts; one of before is asked again elsewhere.
+        if self.identity.incarnation.0 / GENERATION_STEP > generation {
+            return self.session.unregistered(now);
+        }
+        if let Err(error) = self.store.begin(incarnation) {
+            return self.out.fail_store(error);
+        }
+        self.identity.incarnation = incarnation;
+        if self.view.generation != 0 && self.view.generation != generation {
+            self.forget_the_control_plane(now);
+        }
+        self.view.generation = generation;
+        if generation <= 1 {
+            return self.session.registered(now);
+        }
+        let open = self.volumes.iter().map(|(volume, replica)| (*volume, replica.holding()));
+        let unconfigured = self.unconfigured.iter().map(|(volume, holding)| (*volume, holding));
+        self.statement = Some(Statement::of(&self.identity, open.chain(unconfigured)));
+    }
+
+    /// Another control plane decides from now on: nothing is answered under what the one before said.
+    fn forget_the_control_plane(&mut self, now: BootTime) {
+        for volume in self.volumes.keys().copied().collect::<Vec<_>>() {
+            self.with_volume(volume, now, Replica::stand_down);
+        }
+        self.view = View::default();
+        self.arrivals = Arrivals::default();
+        self.lease = Lease::none();
     }
 
     fn hear(&mut self, news: News) {

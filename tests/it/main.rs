@@ -20,6 +20,7 @@ mod key_bag;
 mod ledger;
 mod outside;
 mod program;
+mod restore;
 mod scale;
 mod secrets;
 mod servers;

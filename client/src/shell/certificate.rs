@@ -42,17 +42,24 @@ struct SignerTable {
     since_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     until_ms: Option<u64>,
+    #[serde(default)]
+    generation: u64,
 }
 
 impl SignerTable {
     fn of(term: &SignerTerm) -> Option<Self> {
         let key = term.key?.to_string();
-        Some(Self { key, since_ms: term.since.0, until_ms: term.until.map(|until| until.0) })
+        Some(Self {
+            key,
+            since_ms: term.since.0,
+            until_ms: term.until.map(|until| until.0),
+            generation: term.generation,
+        })
     }
 
     fn term(&self) -> Result<SignerTerm, InvalidId> {
         let (since, until) = (CpTime(self.since_ms), self.until_ms.map(CpTime));
-        Ok(SignerTerm { key: Some(self.key.parse()?), since, until })
+        Ok(SignerTerm { key: Some(self.key.parse()?), since, until, generation: self.generation })
     }
 }
 

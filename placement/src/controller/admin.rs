@@ -130,8 +130,8 @@ pub(crate) fn weigh(
         AdminRequest::Proposals => {
             Wish::Answer(AdminAnswer::Proposals(state.proposals.all(state.clock.now()).collect()))
         }
-        AdminRequest::Propose { .. } | AdminRequest::Approve { .. } => {
-            unreachable!("taken with the operator's name")
+        AdminRequest::Propose { .. } | AdminRequest::Approve { .. } | AdminRequest::Backup { .. } => {
+            unreachable!("taken before")
         }
     }
 }
@@ -158,6 +158,7 @@ fn status(turn: &Turn<'_>, reported: &Reported, volatile: Volatile, behind: Volu
         more,
         slow: volatile.slow,
         signers: state.voters.signers(),
+        sought: state.sought().take(STATUS_VOLUMES_MAX).collect(),
     }
 }
 

@@ -26,6 +26,7 @@ struct Standing {
 /// What this leader knows of the nodes' leases.
 #[derive(Debug, Default)]
 pub(crate) struct Grants {
+    began: BootTime,
     nodes: BTreeMap<NodeId, Standing>,
 }
 
@@ -34,7 +35,7 @@ impl Grants {
     /// just been granted, and knows nothing.
     pub(crate) fn assume_all(nodes: impl Iterator<Item = NodeId>, now: BootTime) -> Self {
         let standing = Standing { heard: now, granted: Some(now), acknowledged: ConfigIndex(0) };
-        Self { nodes: nodes.map(|node| (node, standing)).collect() }
+        Self { began: now, nodes: nodes.map(|node| (node, standing)).collect() }
     }
 
     /// A new run of the node: it has adopted nothing yet, but a grant of its former run may go on.
@@ -61,10 +62,14 @@ impl Grants {
     /// Whether the node can serve nothing any more that a change at `index` took from it: it
     /// acknowledged the change, or its last grant was waited out.
     pub(crate) fn released(&self, node: NodeId, index: ConfigIndex, now: BootTime) -> bool {
-        self.nodes.get(&node).is_none_or(|standing| {
-            standing.acknowledged >= index
-                || standing.granted.is_none_or(|granted| now >= granted + lease::WAIT_OUT)
-        })
+        match self.nodes.get(&node) {
+            Some(standing) => {
+                standing.acknowledged >= index
+                    || standing.granted.is_none_or(|granted| now >= granted + lease::WAIT_OUT)
+            }
+            // Somebody before may have known it, and granted it a lease at the last moment.
+            None => now >= self.began + lease::WAIT_OUT,
+        }
     }
 
     /// How long the node has been silent.

@@ -4,6 +4,7 @@
 
 pub(crate) mod admin;
 mod attention;
+mod backup;
 mod balance;
 mod council;
 pub(crate) mod countersign;
@@ -40,6 +41,7 @@ use trefoil_protocol::time::BootTime;
 use crate::caution::Caution;
 use crate::controller::admin::{Reported, Volatile, Wish};
 use crate::controller::attention::Attention;
+use crate::controller::backup::Backup;
 use crate::controller::council::Council;
 use crate::controller::countersign::Countersigning;
 use crate::controller::failover::Evidence;
@@ -101,6 +103,7 @@ pub(crate) struct Controller {
     caution: Caution,
     steadiness: Steadiness,
     health: Health,
+    backup: Backup,
     /// Since when a volume that is down could come up without all of its members.
     returning: BTreeMap<VolumeId, BootTime>,
     last_tick: Option<BootTime>,
@@ -131,6 +134,7 @@ impl Controller {
             caution,
             steadiness: Steadiness::default(),
             health: Health::default(),
+            backup: Backup::default(),
             returning: BTreeMap::new(),
             last_tick: None,
             tick_under_way: false,
@@ -161,6 +165,10 @@ impl Controller {
             }
             Request::Admin(by, AdminRequest::Propose { action, reason }) => {
                 turn.out.propose(joint::propose(turn.state, by, action, reason), Waiting::Admin(id));
+            }
+            Request::Admin(_, AdminRequest::Backup { offset }) => {
+                let answer = self.backup.part(turn, offset);
+                turn.out.answer(id, Answer::Admin(answer));
             }
             Request::Admin(by, AdminRequest::Approve { number }) => {
                 turn.out.propose(Command::Approve(number, by), Waiting::Admin(id));
@@ -247,6 +255,16 @@ impl Controller {
         let entry = turn.state.topology.node(node).ok_or(ControlRefusal::Unregistered)?;
         if turn.state.topology.is_fenced(entry.store) {
             return Err(ControlRefusal::Denied("the store is fenced for ever".to_owned()));
+        }
+        if let ControlRequest::Holdings(said) = request {
+            if (said.store, said.incarnation) != (entry.store, entry.incarnation) {
+                return Err(ControlRefusal::Unregistered);
+            }
+            turn.out.propose(Command::Holdings(said), Waiting::Control(id));
+            return Ok(None);
+        }
+        if turn.state.must_speak(entry.store) {
+            return Err(ControlRefusal::Unregistered);
         }
         if let ControlRequest::Renew(renew) = request {
             return self.renew(turn, id, node, renew).map(|()| None);
@@ -403,6 +421,7 @@ impl Controller {
             }
             ControlRequest::Register(_)
             | ControlRequest::Renew(_)
+            | ControlRequest::Holdings(_)
             | ControlRequest::Watch { .. }
             | ControlRequest::Retired { .. } => unreachable!("taken by the callers"),
         }
@@ -471,7 +490,7 @@ impl Controller {
                     return turn.out.answer(id, Answer::Tenant(Err(Refusal::Unavailable)));
                 };
                 let fresh = record.is_used_up().then(|| {
-                    let version = record.newest_key() + 1;
+                    let version = record.next_key();
                     let key = new_tenant_key(turn.entropy);
                     let wrapped = keyring.master.wrap(tenant, version, &key, turn.entropy);
                     WrappedKey { version, wrapped }

@@ -76,6 +76,9 @@ pub(crate) fn draft_certificates(
     evidence: &[PurgeEvidence],
 ) -> Result<CertifyDraft, ControlRefusal> {
     check_size(evidence.len())?;
+    if state.awaits_a_store() {
+        return Err(ControlRefusal::NotYet);
+    }
     for version in evidence {
         Proof { state, record, evidence: version }.check()?;
     }
@@ -123,7 +126,7 @@ impl Proof<'_> {
             let Some(order) = self.state.deletions.order(self.record.config.volume, *id) else {
                 return denied(format!("order {id} was never issued for this volume"));
             };
-            if order.generation != self.state.generation {
+            if !self.state.deletions.holds(order) {
                 return denied(format!("order {id} is void: it is from before a restore"));
             }
             if order.at < window_ends {

@@ -99,6 +99,10 @@ fn registered(turn: &Turn<'_>, outcome: Outcome) -> ControlAnswer {
             cluster: turn.state.cluster.clone(),
             generation: turn.state.generation,
         },
+        // The store knows a later restore: this control plane is none any more, and it is asked elsewhere.
+        Outcome::Rejected(Rejection::OtherGeneration(heard)) if heard > turn.state.generation => {
+            ControlAnswer::Refused(ControlRefusal::NotLeader { leader: None })
+        }
         other => refuse(other),
     }
 }

@@ -132,6 +132,9 @@ impl Controller {
         record: &VolumeRecord,
         under_way: UnderWay,
     ) -> Option<Command> {
+        if record.is_sought() {
+            return None;
+        }
         let (volume, epoch) = (record.config.volume, record.config.epoch);
         let evidence = self.evidence.get(&volume).filter(|evidence| evidence.epoch == epoch);
         let evidence = evidence.cloned().unwrap_or_else(|| Evidence { epoch, ..Evidence::default() });

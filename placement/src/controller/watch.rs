@@ -45,7 +45,7 @@ impl Told {
 pub(crate) fn news(state: &State, node: NodeId, since: Told) -> News {
     let store = state.topology.node(node).map(|entry| entry.store);
     let behind = state.volumes.told_after(since.index).filter(|record| !since.contains(record));
-    let concerned = behind.filter(|record| concerns(record, node, store));
+    let concerned = behind.filter(|record| !record.is_sought() && concerns(record, node, store));
     // One more than fit tells whether these are all.
     let mut volumes: Vec<&VolumeRecord> = concerned.take(VOLUMES_TOLD + 1).collect();
     let told = shorten(&mut volumes).unwrap_or_else(|| Told::up_to(state.applied));

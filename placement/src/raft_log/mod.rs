@@ -16,7 +16,7 @@ use trefoil_protocol::message::voter::{LogSnapshot, RaftKind, RaftMessage};
 use trefoil_protocol::mutant;
 
 use self::cache::Cache;
-use self::message::{conf_state, from_entry, from_message, received_snapshot, to_message};
+use self::message::{conf_state, from_entry, from_message, received_snapshot, to_entry, to_message};
 use crate::custodian::Entropy;
 use crate::log::{Committed, ControlLog, Founding, Membership, NotLeading, PeerProgress, Progress};
 use crate::log_store::{HardState, LogBatch, LogStore, LogStoreError, StoredLog};
@@ -109,13 +109,8 @@ impl<S: LogStore> RaftLog<S> {
             if self.node.raft.state == StateRole::Leader && entry.term == self.node.raft.term {
                 self.leading_since = Some(entry.term);
             }
-            let data = match entry.get_entry_type() {
-                EntryType::EntryNormal => entry.data,
-                EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
-                    progress.changes_members = true;
-                    entry.context
-                }
-            };
+            progress.changes_members |= entry.get_entry_type() != EntryType::EntryNormal;
+            let data = proposed(&entry);
             progress.committed.push(Committed { index: ConfigIndex(entry.index), data });
         }
     }
@@ -290,25 +285,54 @@ impl<S: LogStore> ControlLog for RaftLog<S> {
     }
 }
 
+/// What was proposed with an entry, a change of the members too.
+fn proposed(entry: &Entry) -> bytes::Bytes {
+    match entry.get_entry_type() {
+        EntryType::EntryNormal => entry.data.clone(),
+        EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => entry.context.clone(),
+    }
+}
+
+/// Everything that stands behind a stored log's snapshot, whether it is known to be committed or not.
+pub fn proposals(stored: &StoredLog) -> Vec<Committed> {
+    let entries = stored.entries.iter().cloned().map(to_entry);
+    entries.map(|entry| Committed { index: ConfigIndex(entry.index), data: proposed(&entry) }).collect()
+}
+
 fn begin<S: LogStore>(
+    store: &mut S,
+    founding: Founding,
+    entropy: &mut dyn Entropy,
+) -> Result<StoredLog, LogStoreError> {
+    // Whoever joins a log has nothing of it before its first snapshot.
+    let first = u64::from(!founding.voters.is_empty());
+    begin_at(first, store, founding, entropy)
+}
+
+/// Begins a log behind `index`, in place of any that was there.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn begin_at<S: LogStore>(
+    index: u64,
     store: &mut S,
     founding: Founding,
     entropy: &mut dyn Entropy,
 ) -> Result<StoredLog, LogStoreError> {
     let mut log = [0; 8];
     entropy.fill(&mut log);
-    // Whoever joins a log has nothing of it before its first snapshot.
-    let first = u64::from(!founding.voters.is_empty());
+    // Its terms are no terms of a log before it.
     let snapshot = LogSnapshot {
-        index: first,
-        term: first,
+        index,
+        term: index,
         voters: founding.voters,
         learners: Vec::new(),
         data: founding.state.into(),
     };
-    let hard_state = HardState { term: first, vote: 0, commit: first, log: u64::from_le_bytes(log) };
+    let hard_state = HardState { term: index, vote: 0, commit: index, log: u64::from_le_bytes(log) };
     store.write(LogBatch {
         snapshot: Some(snapshot.clone()),
+        drops_entries: true,
         hard_state: Some(hard_state),
         ..LogBatch::default()
     })?;

@@ -15,6 +15,7 @@ mod identity_files;
 pub mod key_file;
 mod listener;
 pub mod log_file;
+mod refound;
 mod voters;
 
 use std::fs;
@@ -32,10 +33,13 @@ use zeroize::Zeroizing;
 use crate::caution::Caution;
 use crate::custodian::{Entropy, Keyring};
 use crate::placement::{Beginning, COMPACT_AFTER, OpenError, Placement, Settings as CoreSettings};
+use crate::refounding::RefoundError;
 use crate::shell::core_thread::CoreThread;
 use crate::shell::identity_files::{IdentityFileError, IdentityFiles};
 use crate::shell::key_file::KeyFileError;
 use crate::shell::log_file::LogFile;
+
+pub use refound::{Saved, has_log, refound};
 
 /// The log's file in the data folder.
 const LOG_FILE: &str = "log.redb";
@@ -118,6 +122,9 @@ pub enum RunError {
     /// The log cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The log cannot begin with that state.
+    #[error(transparent)]
+    Refound(#[from] RefoundError),
     /// The cluster's name is none.
     #[error(transparent)]
     Cluster(#[from] IdentityError),

@@ -42,13 +42,35 @@ pub struct AtRisk {
     reserved: u64,
     #[n(6)]
     changes: BTreeMap<VersionId, (Lsn, Visibility)>,
+    /// Whether nothing is missing here that was noted before a restore.
+    #[n(7)]
+    exact: bool,
 }
 
 impl AtRisk {
     /// Opens an account: everything up to `since` was acknowledged by both data centres.
     pub(super) fn open(since: Lsn, opened: CpTime) -> Self {
         let changes = BTreeMap::new();
-        Self { since, opened, noted: since, objects: 0, bytes: 0, reserved: AT_RISK_BYTES, changes }
+        let (objects, bytes, exact) = (0, 0, true);
+        Self { since, opened, noted: since, objects, bytes, reserved: AT_RISK_BYTES, changes, exact }
+    }
+
+    /// An account of which nobody knows how it began: all that can be said is what comes after.
+    pub(super) fn unknown(opened: CpTime) -> Self {
+        Self { exact: false, ..Self::open(Lsn::ZERO, opened) }
+    }
+
+    /// An epoch begins that goes on with this account: its primary knew this committed point. What an
+    /// unknown account does not know ends here.
+    pub(super) fn go_on(&mut self, committed: Lsn) {
+        if !self.exact {
+            self.noted = self.noted.max(committed);
+        }
+    }
+
+    /// Whether it tells everything.
+    pub fn is_exact(&self) -> bool {
+        self.exact
     }
 
     /// Takes what a primary says, if it goes on where the account ends. The answer is where it ends now.
@@ -113,6 +135,7 @@ impl AtRisk {
             objects: self.objects + AT_RISK_RECORDS,
             bytes: self.bytes.saturating_add(self.reserved),
             hidden: hidden.count() as u64,
+            exact: self.exact,
         }
     }
 }

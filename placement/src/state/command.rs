@@ -11,6 +11,7 @@ use trefoil_protocol::ids::{
     TenantId, TenantName, VersionId, VolumeId, VoterId,
 };
 use trefoil_protocol::message::control::{Note, Noted, Register};
+use trefoil_protocol::message::holdings::Holdings;
 use trefoil_protocol::message::plan::Verb;
 use trefoil_protocol::time::{CpTime, Millis};
 
@@ -89,6 +90,9 @@ pub enum Command {
     /// This operator approves the proposal of this number: it is done.
     #[n(21)]
     Approve(#[n(0)] u64, #[n(1)] OperatorId),
+    /// After a restore a store says what it holds.
+    #[n(22)]
+    Holdings(#[n(0)] Holdings),
 }
 
 /// A tenant to be made.
@@ -251,6 +255,12 @@ pub enum Rejection {
         /// What it must know at least.
         known: Incarnation,
     },
+    /// The store knows another restored control plane.
+    #[error(
+        "the store knows a control plane of generation {0} that this one does not follow: restore once more, \
+         with --generation {next}", next = .0 + 1
+    )]
+    OtherGeneration(u64),
     /// Something that never changes is different.
     #[error("the {0} differs from the registered one")]
     Differs(&'static str),

@@ -1,7 +1,7 @@
 //! The deletion ledger: which purges were permitted and which versions are proven gone. It holds no
 //! names, only versions, tombstones and hashes of ciphertext lists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{Decode, Encode};
 use trefoil_protocol::deletion::{PurgeOrder, PurgeScope};
@@ -9,6 +9,7 @@ use trefoil_protocol::ids::{Hash, Lsn, OrderId, TenantId, VersionId, VolumeId};
 use trefoil_protocol::time::CpTime;
 
 use super::command::{CertifyDraft, OrderDraft, Outcome};
+use super::search::first_of;
 
 /// A version that is gone everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -40,6 +41,12 @@ pub struct Deletions {
     last_order: OrderId,
     #[n(2)]
     certified: u64,
+    /// Orders from before a restore that are in a volume's log.
+    #[n(3)]
+    recognised: BTreeSet<OrderId>,
+    /// The restore generation.
+    #[n(4)]
+    generation: u64,
 }
 
 impl Deletions {
@@ -51,7 +58,30 @@ impl Deletions {
     /// The order for exactly these items, if one was issued.
     pub fn order_for(&self, volume: VolumeId, scope: PurgeScope, items: Hash) -> Option<&PurgeOrder> {
         let ledger = self.volumes.get(&volume)?;
-        ledger.orders.get(ledger.by_items.get(&(scope, items))?)
+        let order = ledger.orders.get(ledger.by_items.get(&(scope, items))?);
+        order.filter(|order| self.holds(order))
+    }
+
+    /// Whether an order is one to be obeyed: of this generation, or from before a restore and in a
+    /// volume's log since.
+    pub fn holds(&self, order: &PurgeOrder) -> bool {
+        order.generation >= self.generation || self.recognised.contains(&order.id)
+    }
+
+    /// After a restore: orders that nobody has in a log are void, and no number is given twice.
+    pub(super) fn begin_generation(&mut self, generation: u64) {
+        self.generation = generation;
+        self.last_order = self.last_order.max(OrderId(first_of(generation)));
+    }
+
+    /// An order from before the restore that is in a volume's log: what it began goes on.
+    pub(super) fn recognise(&mut self, order: &PurgeOrder) {
+        if order.generation < self.generation {
+            let ledger = self.volumes.entry(order.volume).or_default();
+            ledger.by_items.insert((order.scope, order.items), order.id);
+            ledger.orders.insert(order.id, order.clone());
+            self.recognised.insert(order.id);
+        }
     }
 
     /// The time of the first order of `scope` for `volume`.
@@ -72,8 +102,11 @@ impl Deletions {
 
     pub(super) fn issue(&mut self, tenant: TenantId, generation: u64, draft: &OrderDraft) -> Outcome {
         let ledger = self.volumes.entry(draft.volume).or_default();
-        if let Some(known) = ledger.by_items.get(&(draft.scope, draft.items)) {
-            return Outcome::Order(ledger.orders[known].clone());
+        let known = ledger.by_items.get(&(draft.scope, draft.items)).map(|id| &ledger.orders[id]);
+        let holds =
+            |order: &&PurgeOrder| order.generation >= self.generation || self.recognised.contains(&order.id);
+        if let Some(known) = known.filter(holds) {
+            return Outcome::Order(known.clone());
         }
         self.last_order = OrderId(self.last_order.0 + 1);
         let order = PurgeOrder {

@@ -11,6 +11,7 @@ mod links;
 mod parting;
 mod plans;
 mod proposals;
+mod search;
 mod tenants;
 mod topology;
 mod volumes;
@@ -33,6 +34,7 @@ pub use links::Links;
 pub use parting::Parting;
 pub use plans::{AppliedPlan, Lead, PlanDraft, PlanStep, Plans, Wish};
 pub use proposals::{PROPOSAL_LASTS, ProposalDraft, Proposals};
+pub use search::{Search, Sought, first_of};
 pub use tenants::{NONCE_BLOCK, NONCE_BLOCKS_MAX, TenantRecord, Tenants};
 pub use topology::{NodeRecord, StoreRecord, Topology};
 pub use volumes::{MEMBERS_MAX, Role, VolumeRecord, Volumes};
@@ -77,6 +79,9 @@ pub struct State {
     /// What takes two operators.
     #[n(11)]
     pub proposals: Proposals,
+    /// Who has spoken since a restore.
+    #[n(12)]
+    pub search: Search,
 }
 
 impl State {
@@ -95,6 +100,7 @@ impl State {
             links: Links::default(),
             plans: Plans::default(),
             proposals: Proposals::default(),
+            search: Search::default(),
         }
     }
 
@@ -161,13 +167,14 @@ impl State {
                 self.voters.introduce(*voter, *log, *key, *shared)?;
             }
             Command::Propose(draft) => return self.propose(draft),
+            Command::Holdings(said) => self.hear_holdings(index, said)?,
             Command::Approve(number, by) => return self.approve(index, *number, *by),
         }
         Ok(Outcome::Done)
     }
 
     fn register(&mut self, index: ConfigIndex, asked: &Register) -> Result<Outcome, Rejection> {
-        let registration = self.topology.register(index, asked)?;
+        let registration = self.topology.register(index, asked, self.generation)?;
         if registration.new_run {
             self.volumes.restarted(index, asked.node, asked.store);
         }

@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use minicbor::{Decode, Encode};
 use trefoil_protocol::config::{Member, MemberState, NodeState, Protection};
 use trefoil_protocol::ids::{ConfigIndex, Epoch, Lsn, StoreId, VolumeId};
+use trefoil_protocol::time::CpTime;
 
+use super::at_risk::AtRisk;
 use super::command::Rejection;
 use super::topology::Topology;
 use super::volumes::{VolumeRecord, Volumes};
@@ -27,6 +29,9 @@ pub struct Parting {
     /// Stores that may have more.
     #[n(3)]
     pub estranged: BTreeSet<StoreId>,
+    /// A store that promised no later epoch than this has nothing more.
+    #[n(4)]
+    pub known: Epoch,
 }
 
 impl VolumeRecord {
@@ -43,6 +48,10 @@ impl VolumeRecord {
         if self.config.primary.is_some() {
             return Err(Rejection::NotDown(volume));
         }
+        if let Some(sought) = &self.sought {
+            let holds = sought.is_held_by(store) && is_there(store, topology);
+            return if holds { Ok(()) } else { Err(Rejection::Unknown("such store there")) };
+        }
         if self.complete_stores().into_iter().any(|complete| is_there(complete, topology)) {
             return Err(Rejection::NotLost(volume));
         }
@@ -54,7 +63,16 @@ impl VolumeRecord {
     }
 
     /// Goes on with what these stores have together.
-    fn go_on_with(&mut self, index: ConfigIndex, proposal: u64, store: StoreId, topology: &Topology) {
+    fn go_on_with(
+        &mut self,
+        index: ConfigIndex,
+        proposal: u64,
+        store: StoreId,
+        topology: &Topology,
+        now: CpTime,
+    ) {
+        let all = self.config.ever_held.iter().copied().collect();
+        self.is_found(index, now, &all);
         let others = self.config.members.iter().map(|member| member.store).filter(|other| *other != store);
         let there = others.filter(|other| is_there(*other, topology));
         let entries = [store].into_iter().chain(there).filter_map(|store| topology.runner(store));
@@ -63,11 +81,12 @@ impl VolumeRecord {
         let primary = members[0].node;
         let stays = |store: &StoreId| members.iter().any(|member| member.store == *store);
         let estranged = self.config.ever_held.iter().copied().filter(|store| !stays(store)).collect();
-        let since = self.at_risk.take().map(|account| account.since());
+        let since = self.at_risk.take().filter(AtRisk::is_exact).map(|account| account.since());
         self.reconfigure(index, Some(primary), members, Protection::SingleDc);
         // What the lost stores acknowledged counts no more: nobody waits for them.
         self.config.intervals.clear();
-        self.parting = Some(Parting { proposal, epoch: self.config.epoch, since, estranged });
+        self.parting =
+            Some(Parting { proposal, epoch: self.config.epoch, since, estranged, known: Epoch(0) });
     }
 }
 
@@ -98,7 +117,8 @@ impl Volumes {
         volume: VolumeId,
         store: StoreId,
         topology: &Topology,
+        now: CpTime,
     ) {
-        self.alter(volume, |record| record.go_on_with(index, proposal, store, topology));
+        self.alter(volume, |record| record.go_on_with(index, proposal, store, topology, now));
     }
 }

@@ -143,7 +143,8 @@ impl State {
     fn carry_out(&mut self, index: ConfigIndex, number: u64, action: &JointAction) {
         match action {
             JointAction::AcceptLoss { volume, store, .. } => {
-                self.volumes.accept_loss(index, number, *volume, *store, &self.topology);
+                let now = self.clock.now();
+                self.volumes.accept_loss(index, number, *volume, *store, &self.topology, now);
             }
         }
     }

@@ -8,12 +8,16 @@ use trefoil_protocol::config::TenantEntry;
 use trefoil_protocol::ids::{ConfigIndex, PrincipalId, TenantId, TenantName};
 
 use super::command::{NewTenant, Outcome, Rejection, WrappedKey};
+use super::search::first_of;
 
 /// How many wraps one block of nonces allows.
 pub const NONCE_BLOCK: u64 = 1 << 10;
 
 /// How many blocks one key version gives out: 2^30 wraps in all.
 pub const NONCE_BLOCKS_MAX: u32 = 1 << 20;
+
+/// So many key versions a tenant may have used up between a backup and its restore.
+const KEYS_OF_A_GENERATION: u32 = 1 << 16;
 
 const _: () = assert!(NONCE_BLOCK * NONCE_BLOCKS_MAX as u64 == 1 << 30);
 
@@ -35,6 +39,9 @@ pub struct TenantRecord {
     /// Who may act for it.
     #[n(4)]
     pub principals: Vec<PrincipalId>,
+    /// No new key has a lower version: after a restore lower ones may have been given already.
+    #[n(5)]
+    pub keys_from: u32,
 }
 
 impl TenantRecord {
@@ -46,6 +53,11 @@ impl TenantRecord {
     /// Whether the next block of nonces needs a new key.
     pub fn is_used_up(&self) -> bool {
         self.blocks >= NONCE_BLOCKS_MAX
+    }
+
+    /// The version of the next key.
+    pub fn next_key(&self) -> u32 {
+        (self.newest_key() + 1).max(self.keys_from)
     }
 
     /// Whether `principal` may act for this tenant.
@@ -63,6 +75,8 @@ pub struct Tenants {
     last_tenant: TenantId,
     #[n(2)]
     last_principal: PrincipalId,
+    #[n(3)]
+    keys_from: u32,
 }
 
 impl Tenants {
@@ -110,9 +124,24 @@ impl Tenants {
             single_dc: new.single_dc,
         };
         let keys = new.keys.iter().map(|key| (key.version, key.clone())).collect();
-        let record = TenantRecord { entry, changed: index, keys, blocks: 0, principals: Vec::new() };
+        let (principals, keys_from) = (Vec::new(), self.keys_from);
+        let record = TenantRecord { entry, changed: index, keys, blocks: 0, principals, keys_from };
         self.tenants.insert(new.tenant, record);
         self.last_tenant = new.tenant;
+    }
+
+    /// After a restore: no number, no key version and no nonce is given that may have been given since
+    /// the backup.
+    pub(super) fn begin_generation(&mut self, index: ConfigIndex, generation: u64) {
+        let first = first_of(generation);
+        self.last_tenant = self.last_tenant.max(TenantId(first));
+        self.last_principal = self.last_principal.max(PrincipalId(first));
+        self.keys_from = u32::try_from(generation).unwrap_or(u32::MAX).saturating_mul(KEYS_OF_A_GENERATION);
+        for record in self.tenants.values_mut() {
+            (record.changed, record.keys_from) = (index, self.keys_from);
+            // Its blocks since the backup are not known: the next wrap needs a new key.
+            record.blocks = NONCE_BLOCKS_MAX;
+        }
     }
 
     pub(super) fn create_principal(&mut self, tenant: TenantId) -> Result<Outcome, Rejection> {
@@ -129,7 +158,7 @@ impl Tenants {
     ) -> Result<Outcome, Rejection> {
         let record = self.tenants.get_mut(&tenant).ok_or(Rejection::Unknown("tenant"))?;
         if record.is_used_up() {
-            let next = record.newest_key() + 1;
+            let next = record.next_key();
             let key = fresh.filter(|key| key.version == next).ok_or(Rejection::KeyUsedUp)?;
             record.keys.insert(next, key.clone());
             record.blocks = 0;

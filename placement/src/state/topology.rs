@@ -8,9 +8,11 @@ use trefoil_protocol::config::{Duty, Member, MemberState, NodeEntry, NodeState};
 use trefoil_protocol::deletion::StoreKeyStatement;
 use trefoil_protocol::ids::{ConfigIndex, DcId, Incarnation, NodeId, PublicKey, StoreId};
 use trefoil_protocol::message::control::Register;
+use trefoil_protocol::message::holdings::GENERATION_STEP;
 use trefoil_protocol::mutant;
 
 use super::command::Rejection;
+use super::search::first_of;
 
 /// A node and when it last changed.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -44,6 +46,9 @@ pub struct StoreRecord {
     /// Whether it is dead for ever.
     #[n(5)]
     pub fenced: bool,
+    /// The restore generation in which it registered last.
+    #[n(6)]
+    pub generation: u64,
 }
 
 impl StoreRecord {
@@ -86,6 +91,11 @@ impl Topology {
         self.stores.get(&store)
     }
 
+    /// All stores that were not declared dead.
+    pub fn unfenced(&self) -> impl Iterator<Item = StoreId> {
+        self.stores.iter().filter(|(_, record)| !record.fenced).map(|(store, _)| *store)
+    }
+
     /// The node that runs `store` now, if any does.
     pub fn runner(&self, store: StoreId) -> Option<&NodeEntry> {
         self.node(self.store(store)?.node).filter(|entry| entry.store == store)
@@ -116,8 +126,11 @@ impl Topology {
         &mut self,
         index: ConfigIndex,
         asked: &Register,
+        generation: u64,
     ) -> Result<Registration, Rejection> {
         self.check_registration(asked)?;
+        self.check_generation(asked, generation)?;
+        let first = first_of(generation);
         let record = self.stores.entry(asked.store).or_insert_with(|| StoreRecord {
             node: asked.node,
             dc: asked.dc,
@@ -125,12 +138,15 @@ impl Topology {
             incarnation: Incarnation(0),
             confirmed: Incarnation(0),
             fenced: false,
+            generation,
         });
+        record.generation = generation;
         // Until a run has renewed, its number may not have reached the disk: the same question gets
         // the same answer.
         let repeated = record.incarnation > record.confirmed && asked.last_incarnation < record.incarnation;
         if !repeated {
-            record.incarnation = Incarnation(record.incarnation.max(asked.last_incarnation).0 + 1);
+            let last = record.incarnation.max(asked.last_incarnation).0;
+            record.incarnation = Incarnation(last.max(first) + 1);
         }
         let incarnation = record.incarnation;
         self.enter_node(index, asked, incarnation);
@@ -155,6 +171,28 @@ impl Topology {
             return Err(Rejection::OldImage { got: asked.last_incarnation, known: record.confirmed });
         }
         Ok(())
+    }
+
+    /// A store that knows a later restore than this one, or another one of the same number, is no store
+    /// of this control plane: its volumes went on elsewhere.
+    fn check_generation(&self, asked: &Register, generation: u64) -> Result<(), Rejection> {
+        let known = self.store(asked.store).is_some_and(|record| record.generation == generation);
+        let heard = asked.last_incarnation.0 / GENERATION_STEP;
+        let elsewhere = heard > generation || (generation > 1 && heard == generation && !known);
+        if elsewhere { Err(Rejection::OtherGeneration(heard)) } else { Ok(()) }
+    }
+
+    /// After a restore every node registers anew, under a number that nobody has had.
+    pub(super) fn lose_sight(&mut self, index: ConfigIndex, generation: u64) {
+        for record in self.nodes.values_mut() {
+            (record.changed, record.entry.incarnation) = (index, Incarnation(0));
+            if record.entry.state == NodeState::Up {
+                record.entry.state = NodeState::Down;
+            }
+        }
+        for record in self.stores.values_mut() {
+            record.incarnation = record.incarnation.max(Incarnation(first_of(generation)));
+        }
     }
 
     fn enter_node(&mut self, index: ConfigIndex, asked: &Register, incarnation: Incarnation) {

@@ -15,6 +15,7 @@ use super::by_change::ByChange;
 use super::command::{NewTenant, NewVolume, Rejection, VolumeChange};
 use super::parting::Parting;
 use super::plans::{PlanStep, Wish};
+use super::search::Sought;
 use super::topology::Topology;
 
 /// The most members a volume has for a while; three is the aim.
@@ -75,6 +76,9 @@ pub struct VolumeRecord {
     /// What operators let it go on without, while somebody may still have it.
     #[n(11)]
     pub parting: Option<Parting>,
+    /// What is known of it while a restored control plane seeks it.
+    #[n(12)]
+    pub sought: Option<Sought>,
 }
 
 impl VolumeRecord {
@@ -178,7 +182,7 @@ impl VolumeRecord {
     }
 
     /// Every member may get bytes from now on.
-    fn note_holders(&mut self) {
+    pub(super) fn note_holders(&mut self) {
         for member in &self.config.members {
             self.member_until.insert(member.store, self.config.epoch);
         }
@@ -315,6 +319,16 @@ impl Volumes {
         Ok(())
     }
 
+    /// The numbers of all volumes.
+    pub(super) fn numbers(&self) -> Vec<VolumeId> {
+        self.volumes.keys().copied().collect()
+    }
+
+    /// No volume gets a number up to here any more.
+    pub(super) fn skip_numbers(&mut self, number: u64) {
+        self.last = self.last.max(VolumeId(number));
+    }
+
     /// Changes a volume that is there.
     pub(super) fn alter(&mut self, volume: VolumeId, change: impl FnOnce(&mut VolumeRecord)) {
         change(self.volumes.get_mut(&volume).expect("it was looked at before"));
@@ -389,6 +403,7 @@ impl Volumes {
             wish: None,
             home_before: None,
             parting: None,
+            sought: None,
         };
         record.note_holders();
         self.volumes.insert(self.last, record);
@@ -419,7 +434,7 @@ impl Volumes {
         now: CpTime,
     ) -> Result<(), Rejection> {
         let record = self.volumes.get_mut(&change.volume).ok_or(Rejection::Unknown("volume"))?;
-        if record.config.epoch != change.from {
+        if record.config.epoch != change.from || record.is_sought() {
             return Err(Rejection::Stale);
         }
         // The proposer asserts the same; a command that got into the log all the same is refused
@@ -456,7 +471,7 @@ impl Volumes {
         record.note_roles();
         if record.config.protection == Protection::SingleDc {
             // Before this nothing was acknowledged in one data centre alone.
-            record.at_risk.get_or_insert_with(|| AtRisk::open(committed, now));
+            record.at_risk.get_or_insert_with(|| AtRisk::open(committed, now)).go_on(committed);
         }
         let owes = record.owes();
         record.debt_since = owes.then(|| record.debt_since.unwrap_or(now));

@@ -109,6 +109,12 @@ pub struct Voters {
     founding: Hash,
     #[n(4)]
     shared: Option<Hash>,
+    /// Who signed before the log began anew.
+    #[n(5)]
+    former: Vec<SignerTerm>,
+    /// Which restore generation these members are of; 0 stands for the first.
+    #[n(6)]
+    generation: u64,
 }
 
 impl Voters {
@@ -135,6 +141,21 @@ impl Voters {
     /// Names the keys that all voters with keys share, once one of them has told.
     pub fn shared(&self) -> Option<Hash> {
         self.shared
+    }
+
+    /// After a restore these keep the log, and who is not among them keeps it no more. What was signed
+    /// before stays signed.
+    pub(super) fn found_anew(&mut self, entries: &[VoterEntry], until: CpTime, generation: u64) {
+        let former = self.signers().terms;
+        let founds = |voter: &VoterId| entries.iter().any(|entry| entry.voter == *voter);
+        let mut retired = std::mem::take(&mut self.retired);
+        for (voter, VoterRecord { entry, key, .. }) in std::mem::take(&mut self.records) {
+            retired.insert(voter, RetiredVoter { entry, key, since: None, until });
+        }
+        retired.retain(|voter, _| !founds(voter));
+        // Their terms are among the former ones.
+        retired.values_mut().for_each(|voter| voter.since = None);
+        *self = Self { former, generation, retired, ..Self::founding(entries) };
     }
 
     /// A member.
@@ -207,14 +228,13 @@ impl Voters {
 
     /// Whose signatures stand for the control plane.
     pub fn signers(&self) -> Signers {
+        let generation = self.generation;
+        let term = |key, since, until| SignerTerm { key, since, until, generation };
         let present = self.records.values().filter(|record| !record.entry.witness);
-        let present = present
-            .filter_map(|record| Some(SignerTerm { key: record.key, since: record.since?, until: None }));
-        let former = self.retired.values().filter(|retired| !retired.entry.witness);
-        let former = former.filter_map(|retired| {
-            Some(SignerTerm { key: retired.key, since: retired.since?, until: Some(retired.until) })
-        });
-        Signers { terms: present.chain(former).collect() }
+        let present = present.filter_map(|record| Some(term(record.key, record.since?, None)));
+        let retired = self.retired.values().filter(|retired| !retired.entry.witness);
+        let retired = retired.filter_map(|voter| Some(term(voter.key, voter.since?, Some(voter.until))));
+        Signers { terms: present.chain(retired).chain(self.former.iter().copied()).collect() }
     }
 
     /// Those that sign, besides `me`.

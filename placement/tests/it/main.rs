@@ -14,6 +14,7 @@ mod log;
 mod membership;
 mod plans;
 mod registration;
+mod restore;
 #[cfg(feature = "shell")]
 mod shell;
 mod slow;

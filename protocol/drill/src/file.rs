@@ -26,6 +26,7 @@ use crate::duration::{Duration, MILLISECOND, SECOND};
 use crate::expect::Expect;
 use crate::fault::{FaultPlan, FaultTable, PlanError, Trigger, plan_of};
 use crate::operator::{self, Errand};
+use crate::rescue::Rescue;
 
 /// The last row of the decision table.
 const ROWS: u8 = 22;
@@ -184,6 +185,8 @@ pub struct DrillFile {
     pub blackouts: Vec<Blackout>,
     /// What an operator does, and when.
     pub operator: Vec<Errand>,
+    /// What becomes of the control plane's logs, and when.
+    pub rescues: Vec<Rescue>,
     /// What breaks, and when.
     pub plan: FaultPlan,
 }
@@ -215,6 +218,8 @@ struct Text {
     blackouts: Vec<Blackout>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     operator: Vec<Errand>,
+    #[serde(default, rename = "rescue", skip_serializing_if = "Vec::is_empty")]
+    rescues: Vec<Rescue>,
     #[serde(default, rename = "fault", skip_serializing_if = "Vec::is_empty")]
     faults: Vec<Spanned<FaultTable>>,
 }
@@ -236,7 +241,7 @@ impl DrillFile {
         let read: Text = toml::from_str(text).map_err(|error| FileError::Form(error.to_string()))?;
         let plan = plan_of(read.faults, text)?;
         let Text { name, row, hash, first_seed, seeds, horizon, topology, load, expect, abort, .. } = read;
-        let (blackouts, operator) = (read.blackouts, read.operator);
+        let (blackouts, operator, rescues) = (read.blackouts, read.operator, read.rescues);
         let file = Self {
             name,
             row,
@@ -250,6 +255,7 @@ impl DrillFile {
             abort,
             blackouts,
             operator,
+            rescues,
             plan,
         };
         file.check()?;
@@ -295,6 +301,7 @@ impl DrillFile {
             abort: self.abort.clone(),
             blackouts: self.blackouts.clone(),
             operator: self.operator.clone(),
+            rescues: self.rescues.clone(),
             faults: Vec::new(),
         };
         let head = toml::to_string(&text).expect("a drill has a written form");

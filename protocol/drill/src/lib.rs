@@ -17,6 +17,7 @@ mod operator;
 mod page;
 mod picture;
 mod report;
+mod rescue;
 mod scale;
 pub mod timeline;
 
@@ -34,3 +35,4 @@ pub use file::{Abort, DrillFile, FileError, Load, Topology};
 pub use operator::{Errand, Operator};
 pub use page::{STYLE, escaped, page, section};
 pub use report::{Counts, Outcome, Place, Report, Told, Verification};
+pub use rescue::{Deed, Rescue};

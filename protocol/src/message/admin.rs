@@ -1,8 +1,10 @@
 //! The admin plane: what operators ask placement. Every answer is complete in itself; nothing here
 //! can reveal a key or an object's content.
 
+use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
+use crate::backup::SignedBackup;
 use crate::config::{NodeEntry, SingleDcPolicy, Stand, TenantEntry, VolumeConfig, VoterEntry};
 use crate::deletion::Signers;
 use crate::ids::{LinkId, Lsn, NodeId, PrincipalId, StoreId, TenantId, TenantName, VolumeId};
@@ -101,6 +103,13 @@ pub enum AdminRequest {
     /// What was proposed, and who approved it.
     #[n(11)]
     Proposals,
+    /// A part of a backup of the control plane's state.
+    #[n(12)]
+    Backup {
+        /// Where the part begins; 0 begins a backup of the state as it is now.
+        #[n(0)]
+        offset: u64,
+    },
 }
 
 /// What placement answers.
@@ -151,7 +160,23 @@ pub enum AdminAnswer {
     /// All proposals that are kept, the oldest first.
     #[n(10)]
     Proposals(#[n(0)] Vec<ProposalView>),
+    /// A part of a backup.
+    #[n(11)]
+    Backup {
+        /// The same for every part of one backup.
+        #[n(0)]
+        head: SignedBackup,
+        /// Where the part begins.
+        #[n(1)]
+        offset: u64,
+        /// The part; the last one ends where the state does.
+        #[cbor(n(2), with = "crate::codec::bytes")]
+        part: Bytes,
+    },
 }
+
+/// The most bytes of a backup in one answer.
+pub const BACKUP_PART_MAX: usize = 512 * 1024;
 
 /// A voter of the control plane, as the leader sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -197,6 +222,23 @@ pub struct AtRiskView {
     /// Versions that were hidden meanwhile, all of them listed in the control plane.
     #[n(6)]
     pub hidden: u64,
+    /// Whether this is all: after a restore, what was noted before it may be missing here.
+    #[n(7)]
+    pub exact: bool,
+}
+
+/// A volume that a restored control plane has not found yet.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SearchView {
+    /// The volume.
+    #[n(0)]
+    pub volume: VolumeId,
+    /// Its tenant, if it is one that the backup knew.
+    #[n(1)]
+    pub tenant: Option<TenantId>,
+    /// Stores that must say what they hold first.
+    #[n(2)]
+    pub waits_for: Vec<StoreId>,
 }
 
 /// Since when a volume has old objects without a copy in one data centre.
@@ -295,6 +337,9 @@ pub struct ClusterStatus {
     /// Who signs, and signed, orders and certificates.
     #[n(14)]
     pub signers: Signers,
+    /// Volumes that are down because a restored control plane has not found them yet.
+    #[n(15)]
+    pub sought: Vec<SearchView>,
 }
 
 /// The most volumes in one [`ClusterStatus`].

@@ -13,6 +13,7 @@ use crate::ids::{
     RackId, StoreId, VersionId, VolumeId,
 };
 use crate::message::REASON_MAX;
+use crate::message::holdings::Holdings;
 use crate::time::{BootTime, CpTime, Millis};
 
 /// A node introduces the store it opened. A known node id with another store that holds nothing is
@@ -431,6 +432,10 @@ pub enum ControlRequest {
         #[n(2)]
         stopped_for: Millis,
     },
+    /// See [`Holdings`]: said after each registration with a control plane that was restored, before
+    /// anything else.
+    #[n(13)]
+    Holdings(#[n(0)] Holdings),
 }
 
 /// What the control plane answers.

@@ -1,5 +1,5 @@
 //! What is said on the wire, by plane: tenants to nodes ([`tenant`]), nodes to each other
-//! ([`peer`]), nodes to the control plane ([`control`]), its voters to each other
+//! ([`peer`]), nodes to the control plane ([`control`], [`holdings`]), its voters to each other
 //! ([`voter`]), operators to the control plane ([`admin`],
 //! [`plan`], [`approval`]).
 //!
@@ -10,6 +10,7 @@
 pub mod admin;
 pub mod approval;
 pub mod control;
+pub mod holdings;
 pub mod peer;
 pub mod plan;
 mod rules;

@@ -77,6 +77,9 @@ fn the_limits_are_those_of_the_code() {
         ("KEY_BYTES_MAX", ObjectKey::LENGTH_MAX),
         ("REASON_MAX", REASON_MAX),
         ("STATUS_VOLUMES_MAX", trefoil_protocol::message::admin::STATUS_VOLUMES_MAX),
+        ("BACKUP_PART_MAX", trefoil_protocol::message::admin::BACKUP_PART_MAX),
+        ("HOLDINGS_MAX", trefoil_protocol::message::holdings::HOLDINGS_MAX),
+        ("OPEN_ORDERS_MAX", trefoil_protocol::message::holdings::OPEN_ORDERS_MAX),
         ("PROPOSAL_REASON_MAX", trefoil_protocol::message::approval::PROPOSAL_REASON_MAX),
         ("PAGE_MAX", PAGE_MAX as usize),
         ("PAGE_BYTES_MAX", PAGE_BYTES_MAX),
@@ -104,6 +107,7 @@ fn the_domains_are_those_of_the_code() {
         ("PurgeOrder", PurgeOrder::DOMAIN),
         ("EraseReceipt", EraseReceipt::DOMAIN),
         ("DeletionCertificate", DeletionCertificate::DOMAIN),
+        ("BackupStatement", trefoil_protocol::backup::BackupStatement::DOMAIN),
     ] {
         assert!(page.contains(&format!("\n| `{paper}` | `{domain}` |")), "{paper}");
     }

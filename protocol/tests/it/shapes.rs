@@ -5,10 +5,13 @@
 use std::fmt::Debug;
 
 use minicbor::{Decode, Encode};
+use trefoil_protocol::backup::*;
 use trefoil_protocol::config::*;
 use trefoil_protocol::deletion::*;
 use trefoil_protocol::ids::*;
-use trefoil_protocol::message::{admin::*, approval::*, control::*, peer::*, plan::*, tenant::*, voter::*};
+use trefoil_protocol::message::{
+    admin::*, approval::*, control::*, holdings::*, peer::*, plan::*, tenant::*, voter::*,
+};
 use trefoil_protocol::record::*;
 use trefoil_protocol::sign::Signed64;
 use trefoil_protocol::time::{BootTime, CpTime, Millis};
@@ -150,7 +153,7 @@ structs! {
     PurgeItem { version, tombstone }
     PurgeOrder { id, tenant, volume, epoch, count, items, at, generation, scope }
     SignedPurgeOrder { order, signatures }
-    SignerTerm { key, since, until }
+    SignerTerm { key, since, until, generation }
     Signers { terms }
     EraseReceipt { order, tenant, volume, version, tombstone, store, bytes, at, bag_generation }
     SignedEraseReceipt { receipt, signature }
@@ -207,10 +210,15 @@ structs! {
     }
     PurgeClaim { item, deleted_at, window }
     News { index, now, volumes, nodes, tenants, retire, partly, signers, drained, voters }
+    Holdings { store, incarnation, volumes, last }
+    VolumeHolding { volume, tenant, promised, adopted, written, orders }
     // The admin plane.
-    AtRiskView { volume, opened, since, last, objects, bytes, hidden }
+    SearchView { volume, tenant, waits_for }
+    BackupStatement { cluster, generation, index, at, length, hash }
+    SignedBackup { statement, signature }
+    AtRiskView { volume, opened, since, last, objects, bytes, hidden, exact }
     DebtView { volume, since }
-    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts, voters, drained, progress, more, slow, signers }
+    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts, voters, drained, progress, more, slow, signers, sought }
     SlowStore { node, store, state, since, took_us, usual_us }
     StepView { volume, home, lead, leave, join, objects, bytes }
     PlanView { number, made_from, verb, steps, risks, cannot, expected, undo }
@@ -273,6 +281,7 @@ enums! {
         Complete { volume, epoch, store }, Unfit { volume, epoch, better },
         Restored { volume, epoch, last_single_dc, persisted }, RequestPurge { volume, epoch, scope, claims },
         Certify { volume, epoch, evidence }, Retired { volume, store, epoch }, Note(value), Yield { volume, epoch, stopped_for },
+        Holdings(value),
     }
     ControlAnswer {
         Registered { incarnation, cluster, generation }, Granted { sent, covers, news },
@@ -283,12 +292,12 @@ enums! {
     AdminRequest {
         Status { behind }, CreateTenant { name, volumes, window, first_copy_retention, single_dc }, ListTenants,
         CreatePrincipal { tenant }, FenceStore { store }, Plan { verb }, Apply { number, verb }, CancelPlan, Progress,
-        Propose { action, reason }, Approve { number }, Proposals,
+        Propose { action, reason }, Approve { number }, Proposals, Backup { offset },
     }
     AdminAnswer {
         Status(value), Tenant(value), Tenants(value), Principal { tenant, principal }, Done, Refused(value),
         NotLeader { leader }, Plan(value), Progress(value),
-        Proposal(value), Proposals(value),
+        Proposal(value), Proposals(value), Backup { head, offset, part },
     }
     JointAction { AcceptLoss { volume, epoch, store } }
     ProposalState { Open, Approved { by, at }, Expired }
@@ -317,7 +326,7 @@ every! {
     "parts": UploadId Token LinkId Protection SingleDcPolicy MemberState Member Interval VolumeConfig LinkAddress NodeState Duty
         Stand VoterEntry NodeEntry TenantEntry;
     "papers": Signed64 PurgeItem PurgeScope PurgeOrder SignedPurgeOrder SignerTerm Signers EraseReceipt SignedEraseReceipt
-        StoreKeyStatement PurgeException DeletionCertificate SignedCertificate;
+        StoreKeyStatement PurgeException DeletionCertificate SignedCertificate BackupStatement SignedBackup;
     "record": RecordBody Cause Put Delete Undelete Purging OthersErased Certified Erasable;
     "tenant": TenantRequest TenantCall Precondition TokenUse PutRequest UploadEnd UploadPart Selector Want
         TenantAnswer Copy PutReceipt ObjectView ListEntry PurgeStage PurgeView RouteView TenantKeyGrant
@@ -325,8 +334,8 @@ every! {
     "peer": PeerMessage PeerBody BagWord BagTurn LogPoint StoreReport;
     "control": ControlRequest Register Renew StoreTiming LinkReport VolumeStatistics ExposureCount Visibility VisibilityChange
         Note Noted PurgeEvidence PurgeClaim
-        ControlAnswer News ControlRefusal;
+        ControlAnswer News ControlRefusal Holdings VolumeHolding;
     "admin": AdminRequest AdminAnswer Verb VoterVerb PlanView StepView Progress AtRiskView DebtView SlowState SlowStore ClusterStatus VoterStatus
-        JointAction ProposalState ProposalView;
+        JointAction ProposalState ProposalView SearchView;
     "voter": VoterPiece VoterMessage VoterBody Papers RaftMessage RaftKind LogEntry EntryKind LogSnapshot;
 }

@@ -31,6 +31,11 @@ impl Shelf {
         self.0.lock().expect("no holder of this lock panics")
     }
 
+    /// The disk is gone.
+    pub(super) fn lose(&self) {
+        *self.lock() = MemoryLogStore::default();
+    }
+
     /// The process is gone, and what it had not synced.
     pub(super) fn crash(&self) {
         self.lock().crash();

@@ -12,6 +12,7 @@ pub mod message;
 pub mod mutants;
 pub mod oracle;
 pub mod process;
+mod rescue;
 pub mod roster;
 pub mod run;
 pub mod scenario;

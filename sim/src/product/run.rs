@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use trefoil_drill::{Course, Errand, Operator};
+use trefoil_drill::{Course, Deed, Errand, Operator, Rescue};
 use trefoil_protocol::config::SingleDcPolicy;
 use trefoil_protocol::ids::{TenantName, VolumeId, VoterId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, ClusterStatus};
@@ -14,13 +14,14 @@ use trefoil_protocol::time::Millis;
 use super::control::Shelf;
 use super::oracle::Oracle;
 use super::process::{Process, Role, Spec, client_at};
+use super::rescue::Rescuer;
 use super::roster;
 use super::seen::Command;
 use super::timeline::Timeline;
 use crate::checkers::Violation;
 use crate::cluster::Cluster;
 use crate::disk::DiskModel;
-use crate::faults::{Action, Budget, Fault, FaultPlan, Trigger};
+use crate::faults::{Action, Budget, Crash, CrashKind, Fault, FaultPlan, Trigger};
 use crate::kernel::{MILLISECOND, SECOND};
 use crate::network::{NodeIndex, Site};
 use crate::random::{Draws, Stream};
@@ -63,6 +64,8 @@ pub struct Setting {
     pub serves_within: u64,
     /// What an operator does meanwhile.
     pub operator: Vec<Errand>,
+    /// What becomes of the control plane's logs, and when.
+    pub rescues: Vec<Rescue>,
     /// Whether the run ends at its first violation.
     pub ends_at_first: bool,
 }
@@ -91,6 +94,7 @@ impl Setting {
             recovery_max: 120 * SECOND,
             serves_within: SERVES_WITHIN,
             operator: Vec::new(),
+            rescues: Vec::new(),
             ends_at_first: false,
         }
     }
@@ -251,6 +255,7 @@ struct Stage<'s> {
     setting: &'s Setting,
     cluster: Cluster<Process>,
     oracle: Oracle,
+    rescuer: Rescuer,
     whole_after: Option<u64>,
 }
 
@@ -268,10 +273,13 @@ impl<'s> Stage<'s> {
         for (name, site) in roster::STORAGE {
             cluster.add_node(name, site, spec(Role::Storage), DiskModel::default());
         }
+        let mut shelves = Vec::new();
         let secret = *blake3::hash(&seed.to_le_bytes()).as_bytes();
         for (place, (name, site)) in roster::voter_places(roster::VOTERS.len()).zip(roster::VOTERS) {
             let votes = council.contains(&place);
-            let role = if votes { Role::Placement(Shelf::default(), secret) } else { Role::Nothing };
+            let shelf = Shelf::default();
+            shelves.extend(votes.then(|| shelf.clone()));
+            let role = if votes { Role::Placement(shelf, secret) } else { Role::Nothing };
             cluster.add_node(name, site, spec(role), DiskModel::default());
         }
         let oracle = Oracle::new(seed, setting.shape.clone(), setting.serves_within);
@@ -280,7 +288,8 @@ impl<'s> Stage<'s> {
             let name = format!("c{client}");
             cluster.add_node(&name, site, spec(Role::Client(site)), DiskModel::default());
         }
-        Self { seed, setting, cluster, oracle, whole_after: None }
+        let rescuer = Rescuer::new(seed, shelves);
+        Self { seed, setting, cluster, oracle, rescuer, whole_after: None }
     }
 
     fn play(mut self) -> Result<Report, RunError> {
@@ -297,7 +306,11 @@ impl<'s> Stage<'s> {
         }
         let mut operator = Operator::new(&self.setting.operator, began);
         self.oracle.take_answers();
+        let mut rescues = self.setting.rescues.iter().peekable();
         while self.cluster.now() < ends_at && self.goes_on() {
+            if let Some(rescue) = rescues.next_if(|rescue| began + rescue.at.0 <= self.cluster.now()) {
+                self.rescue(rescue.deed);
+            }
             if let Some(request) = operator.turn(self.cluster.now(), self.oracle.take_answers()) {
                 self.operator(request);
             }
@@ -316,6 +329,31 @@ impl<'s> Stage<'s> {
         }
         let (handovers, longest_pause) = operator.measured();
         Ok(Report { handovers, longest_pause, ..self.report() })
+    }
+
+    /// What people do to the control plane's logs.
+    fn rescue(&mut self, deed: Deed) {
+        let runs = |entry: &crate::cluster::Node<Process>| {
+            entry.program().is_some_and(|program| program.placement().is_some())
+        };
+        let alive: Vec<String> = self
+            .cluster
+            .view()
+            .nodes
+            .iter()
+            .filter(|node| runs(node))
+            .map(|node| node.name().to_owned())
+            .collect();
+        let orders = self.rescuer.orders(deed, &alive);
+        if !orders.stop.is_empty() {
+            let crash = Crash { nodes: orders.stop, how: CrashKind::Process };
+            self.cluster.act(Action::Crash(crash), &mut self.oracle);
+        }
+        self.rescuer.act(deed, &alive);
+        if !orders.start.is_empty() {
+            self.cluster.act(Action::Restart(orders.start), &mut self.oracle);
+        }
+        self.oracle.note_strike(self.cluster.now(), deed.words().to_owned(), false);
     }
 
     fn goes_on(&self) -> bool {

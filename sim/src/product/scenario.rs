@@ -163,6 +163,7 @@ fn setting_of(file: &DrillFile) -> Setting {
         recovery_max: 120 * SECOND,
         serves_within: file.expect.serves_within.map_or(SERVES_WITHIN, |within| within.0),
         operator: file.operator.clone(),
+        rescues: file.rescues.clone(),
         ends_at_first: false,
     }
 }
@@ -203,6 +204,7 @@ fn file_of(name: &str, seed: u64, setting: &Setting, hash: Option<String>) -> Dr
         abort: Abort::default(),
         blackouts: Vec::new(),
         operator: setting.operator.clone(),
+        rescues: setting.rescues.clone(),
         plan: plan.clone(),
     }
 }

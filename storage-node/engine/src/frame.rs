@@ -110,7 +110,7 @@ pub enum Content {
         /// The last record that stays.
         last: Lsn,
     },
-    /// The epoch the store promised and the flags of its membership (public part).
+    /// The epoch the store promised and what it remembers of its membership (public part).
     HardState,
     /// Erasing of the targets in the public part begins: from here their bytes are neither a hole
     /// nor a source.

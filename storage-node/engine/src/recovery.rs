@@ -333,7 +333,7 @@ impl Fold {
             Content::HardState => {
                 if let Ok(hard_state) = codec::from_slice::<HardState>(public) {
                     self.state.epoch = self.state.epoch.max(hard_state.epoch);
-                    self.state.flags = hard_state.flags;
+                    self.state.membership = hard_state.membership;
                 }
             }
             Content::EraseBegin => self.state.erasing.extend(targets(public)),

@@ -94,7 +94,7 @@ pub(crate) struct LogState {
     pub(crate) erasing: BTreeSet<EraseTarget>,
     pub(crate) erased: BTreeSet<EraseTarget>,
     pub(crate) epoch: Epoch,
-    pub(crate) flags: Vec<u8>,
+    pub(crate) membership: Vec<u8>,
     pub(crate) committed: Lsn,
 }
 

@@ -131,7 +131,7 @@ pub(crate) struct HardState {
     #[n(0)]
     pub(crate) epoch: Epoch,
     #[cbor(n(1), with = "minicbor::bytes")]
-    pub(crate) flags: Vec<u8>,
+    pub(crate) membership: Vec<u8>,
 }
 
 /// What one sync covers.
@@ -256,9 +256,9 @@ impl<D: Disk> VolumeLog<D> {
         self.durable_epoch
     }
 
-    /// The membership flags last set.
-    pub fn flags(&self) -> &[u8] {
-        &self.state.flags
+    /// What was to be remembered with the last promise.
+    pub fn membership(&self) -> &[u8] {
+        &self.state.membership
     }
 
     /// The committed point last told; a lower bound after a restart.
@@ -272,20 +272,16 @@ impl<D: Disk> VolumeLog<D> {
         self.state.committed = self.state.committed.max(committed);
     }
 
-    /// Stages a promise to refuse lower epochs. Answer nobody before [`Self::durable_epoch`] says so.
-    pub fn set_epoch(&mut self, epoch: Epoch) -> Result<(), StageError> {
+    /// Stages a promise to refuse lower epochs, and what the store wants to remember of its membership
+    /// in this one. Answer nobody before [`Self::durable_epoch`] says so.
+    pub fn promise(&mut self, epoch: Epoch, membership: &[u8]) -> Result<(), StageError> {
         if epoch < self.state.epoch {
             return Err(StageError::Fenced { asked: epoch, promised: self.state.epoch });
         }
-        if epoch == self.state.epoch {
+        if epoch == self.state.epoch && membership == self.state.membership {
             return Ok(());
         }
-        self.stage_hard_state(epoch, self.state.flags.clone())
-    }
-
-    /// Stages new membership flags.
-    pub fn set_flags(&mut self, flags: &[u8]) -> Result<(), StageError> {
-        self.stage_hard_state(self.state.epoch, flags.to_vec())
+        self.stage_hard_state(epoch, membership.to_vec())
     }
 
     /// Stages a record at the end of the log; answers its place. The record that is already there
@@ -472,12 +468,12 @@ impl<D: Disk> VolumeLog<D> {
         Ok(self.segments.stage(stamp, content, parts, room)?)
     }
 
-    fn stage_hard_state(&mut self, epoch: Epoch, flags: Vec<u8>) -> Result<(), StageError> {
-        let hard_state = HardState { epoch, flags };
+    fn stage_hard_state(&mut self, epoch: Epoch, membership: Vec<u8>) -> Result<(), StageError> {
+        let hard_state = HardState { epoch, membership };
         let public = codec::to_vec(&hard_state);
         self.stage(Content::HardState, [&public, &[], &[]], Room::Reserve)?;
         self.state.epoch = epoch;
-        self.state.flags = hard_state.flags;
+        self.state.membership = hard_state.membership;
         Ok(())
     }
 

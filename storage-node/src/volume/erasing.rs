@@ -194,10 +194,12 @@ fn permit<D: Disk>(
     if (paper.tenant, paper.volume) != (config.tenant, config.volume) || paper.epoch > config.epoch {
         return Err(OrderRefused::Foreign);
     }
-    if paper.generation < cx.view.generation {
-        return Err(OrderRefused::Generation { got: paper.generation, now: cx.view.generation });
-    }
-    let batch = holding.batches().permitted_by(paper.id).ok_or(OrderRefused::NotInLog(paper.id))?;
+    // What the log has begun goes on, also under an order from before a restore.
+    let missing = || match paper.generation < cx.view.generation {
+        true => OrderRefused::Generation { got: paper.generation, now: cx.view.generation },
+        false => OrderRefused::NotInLog(paper.id),
+    };
+    let batch = holding.batches().permitted_by(paper.id).ok_or_else(missing)?;
     if items_root(&batch.items) != paper.items || !items.iter().all(|item| batch.items.contains(item)) {
         return Err(OrderRefused::Items);
     }

@@ -14,6 +14,8 @@ use trefoil_engine::{
     Rotated, RotationJob, ScrubFault, ScrubReport, Scrubbed, StageError, SyncError, SyncJob, SyncTicket,
     Tail, Volume,
 };
+use trefoil_protocol::codec;
+use trefoil_protocol::config::VolumeConfig;
 use trefoil_protocol::ids::{Epoch, Hash, Lsn, UploadId, VersionId};
 use trefoil_protocol::message::peer::{LogPoint, StoreReport};
 use trefoil_protocol::mutant;
@@ -104,9 +106,18 @@ impl<D: Disk> Holding<D> {
         mutant!(M06, self.volume.log.durable_epoch() >= epoch, true)
     }
 
-    /// Stages the promise to refuse everything below `epoch` for ever.
-    pub fn promise(&mut self, epoch: Epoch) -> Result<(), StageError> {
-        if epoch > self.promised() { self.volume.log.set_epoch(epoch) } else { Ok(()) }
+    /// Stages the promise to refuse everything below the configuration's epoch for ever. The
+    /// configuration goes with it: a control plane that was restored may have forgotten it.
+    pub fn promise(&mut self, config: &VolumeConfig) -> Result<(), StageError> {
+        if config.epoch <= self.promised() {
+            return Ok(());
+        }
+        self.volume.log.promise(config.epoch, &codec::to_vec(config))
+    }
+
+    /// The configuration that was promised last.
+    pub fn adopted(&self) -> Option<VolumeConfig> {
+        codec::from_slice(self.volume.log.membership()).ok()
     }
 
     /// The last record, durable or not.

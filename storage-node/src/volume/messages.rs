@@ -193,7 +193,7 @@ impl<D: Disk> Replica<D> {
     fn testify(&mut self, primary: NodeId, body: PeerBody, cx: &mut Context<'_, D>) {
         match body {
             PeerBody::Peer => {
-                if let Err(error) = self.holding.promise(self.config.epoch) {
+                if let Err(error) = self.holding.promise(&self.config) {
                     return cx.out.fail_store(error);
                 }
                 self.testimony_due = true;

@@ -237,7 +237,9 @@ impl Purges {
         let Some((order, items)) = &self.in_hand else { return };
         // The record is the point of no return: no store would obey what too few voters signed.
         let is_signed = order.verify(&cx.view.signers).is_ok();
-        let stands = is_signed && items.iter().all(|item| still_stands(*item, order.order.scope, desk));
+        let is_void = order.order.generation < cx.view.generation;
+        let stands =
+            is_signed && !is_void && items.iter().all(|item| still_stands(*item, order.order.scope, desk));
         if !stands {
             self.in_hand = None;
             return;

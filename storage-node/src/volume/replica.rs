@@ -206,7 +206,7 @@ impl<D: Disk> Replica<D> {
             self.role = Role::Absent;
             return self.refuse_everybody(cx);
         };
-        if let Err(error) = self.holding.promise(self.config.epoch) {
+        if let Err(error) = self.holding.promise(&self.config) {
             return cx.out.fail_store(error);
         }
         let may_lead = mutant!(M07, me.state == MemberState::InSync, true);
@@ -216,6 +216,15 @@ impl<D: Disk> Replica<D> {
             self.role = Role::Member(Member::default());
             self.refuse_everybody(cx);
         }
+    }
+
+    /// The control plane whose configuration this is counts no more.
+    pub fn stand_down(&mut self, cx: &mut Context<'_, D>) {
+        self.handover = None;
+        if !matches!(self.role, Role::Stopped(_)) {
+            self.role = Role::Absent;
+        }
+        self.refuse_everybody(cx);
     }
 
     fn refuse_everybody(&mut self, cx: &mut Context<'_, D>) {

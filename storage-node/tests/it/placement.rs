@@ -190,6 +190,7 @@ impl FakePlacement {
             self.asked.push((node, request.clone()));
         }
         Some(match request {
+            ControlRequest::Holdings(_) => ControlAnswer::Done,
             ControlRequest::Register(register) => {
                 self.index += 1;
                 let incarnation = Incarnation(self.index);

@@ -66,7 +66,7 @@ fn r002_a_failed_sync_poisons_the_store_and_is_never_repeated() {
     assert_eq!(log.durable_lsn(), lsn(1), "nothing of it is acknowledged");
     let next = put(log, 2);
     assert_eq!(log.append(&next), Err(StageError::Poisoned));
-    assert_eq!(log.set_epoch(Epoch(9)), Err(StageError::Poisoned));
+    assert_eq!(log.promise(Epoch(9), b""), Err(StageError::Poisoned));
     volume.close().expect_err("no clean end");
     assert_eq!(disk.counts().syncs_after_failure, 0);
 
@@ -130,16 +130,15 @@ fn an_epoch_is_answered_only_once_its_promise_is_durable() {
     let disk = fresh_disk();
     let (mut volume, _) = open(&disk);
     let log = &mut volume.log;
-    log.set_epoch(Epoch(5)).expect("promises");
-    log.set_flags(b"member").expect("sets");
+    log.promise(Epoch(5), b"member").expect("promises");
     assert_eq!((log.epoch(), log.durable_epoch()), (Epoch(5), Epoch(0)));
     log.sync_now().expect("syncs");
     assert_eq!(log.durable_epoch(), Epoch(5));
-    assert!(matches!(log.set_epoch(Epoch(4)), Err(StageError::Fenced { .. })));
+    assert!(matches!(log.promise(Epoch(4), b""), Err(StageError::Fenced { .. })));
     disk.crash(0);
     let (volume, _) = open(&disk);
     assert_eq!(volume.log.durable_epoch(), Epoch(5));
-    assert_eq!(volume.log.flags(), b"member");
+    assert_eq!(volume.log.membership(), b"member");
 }
 
 #[test]

@@ -128,7 +128,7 @@ impl Run {
             Operation::Promise => {
                 self.model.epoch += 1;
                 let epoch = Epoch(self.model.epoch);
-                self.volume().log.set_epoch(epoch).is_ok()
+                self.volume().log.promise(epoch, b"").is_ok()
             }
             Operation::Commit => {
                 self.model.committed = self.model.durable as u64;

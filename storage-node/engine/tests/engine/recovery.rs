@@ -179,10 +179,10 @@ fn an_undecided_tail_stays_undecided_until_it_is_settled() {
     disk.crash(0);
     let (path, at) = find(&disk, record.public());
     disk.flip_bit(&path, at - 192, 0);
-    for _ in 0..3 {
+    for turn in 0..3 {
         let (mut volume, report) = open(&disk);
         assert_eq!(report.tail, Tail::Undecided { from_lsn: lsn(3) });
-        volume.log.set_flags(b"still waiting").expect("stages");
+        volume.log.promise(volume.log.epoch(), &[turn]).expect("stages");
         volume.log.sync_now().expect("syncs");
         disk.crash(0);
     }

@@ -48,7 +48,7 @@ fn small_store() -> (FaultDisk, Volume<FaultDisk>, Index, Record) {
     let disk = fresh_disk();
     let (mut volume, _) = open(&disk);
     let log = &mut volume.log;
-    log.set_epoch(Epoch(1)).expect("stages");
+    log.promise(Epoch(1), b"").expect("stages");
     append_puts(log, 1..2);
     let sealed = vec![0x5A; 300];
     let (hashes, _) = tree_of(&sealed);

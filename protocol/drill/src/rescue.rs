@@ -1,0 +1,45 @@
+//! What becomes of the control plane's logs in a drill: a state is saved, every log is lost, and the
+//! control plane begins again. Only the simulator has hands for it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::duration::Duration;
+
+/// One step, as a file has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rescue {
+    /// When, counted from the moment the clients begin.
+    pub at: Duration,
+    /// What.
+    #[serde(rename = "do")]
+    pub deed: Deed,
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Deed {
+    /// A backup of the state as it is then.
+    Backup,
+    /// Every placement process dies with its log.
+    Lose,
+    /// All begin again from the backup.
+    Restore,
+    /// The voters that are down stay out; the first one with keys that is alive goes on alone, from what it
+    /// knows.
+    Survive,
+}
+
+impl Deed {
+    /// In words, for a report.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Backup => "the control plane's state is saved",
+            Self::Lose => "the control plane's logs are lost",
+            Self::Restore => "the control plane is restored from the backup",
+            Self::Survive => "one voter goes on alone, from what it knows",
+        }
+    }
+}
