@@ -194,12 +194,15 @@ fn permit<D: Disk>(
     if (paper.tenant, paper.volume) != (config.tenant, config.volume) || paper.epoch > config.epoch {
         return Err(OrderRefused::Foreign);
     }
-    // What the log has begun goes on, also under an order from before a restore.
-    let missing = || match paper.generation < cx.view.generation {
-        true => OrderRefused::Generation { got: paper.generation, now: cx.view.generation },
-        false => OrderRefused::NotInLog(paper.id),
-    };
-    let batch = holding.batches().permitted_by(paper.id).ok_or_else(missing)?;
+    let now = cx.view.generation;
+    let batch = holding.batches().permitted_by(paper.id);
+    // What the log has begun goes on, also under the very order from before a restore that it has.
+    let first_copy = batch.and_then(|batch| batch.first_copy.as_ref()).map(|(_, order)| order);
+    let mut begun = batch.map(|batch| &batch.order).into_iter().chain(first_copy);
+    if paper.generation < now && !begun.any(|known| known.order == *paper) {
+        return Err(OrderRefused::Generation { got: paper.generation, now });
+    }
+    let batch = batch.ok_or(OrderRefused::NotInLog(paper.id))?;
     if items_root(&batch.items) != paper.items || !items.iter().all(|item| batch.items.contains(item)) {
         return Err(OrderRefused::Items);
     }
