@@ -7,7 +7,7 @@ use trefoil_placement::state::State;
 use trefoil_placement::{RefoundError, Refounding, last_known};
 use trefoil_protocol::backup::SignedBackup;
 use trefoil_protocol::config::{MemberState, Protection};
-use trefoil_protocol::deletion::Signers;
+use trefoil_protocol::deletion::{SignerTerm, Signers};
 use trefoil_protocol::ids::{Epoch, Incarnation, NodeId, VolumeId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, ControlRequest};
@@ -28,7 +28,7 @@ impl Cluster {
             panic!()
         };
         assert_eq!(head.statement.length, part.len() as u64);
-        let signers = Signers { keys: vec![keyring().signatory.public()], needed: 1 };
+        let signers = Signers { terms: vec![SignerTerm::founding(keyring().signatory.public())] };
         let file = head.to_file(&part);
         let (_, state) = SignedBackup::open(&file, &signers).unwrap();
         State::from_bytes(state).unwrap()
