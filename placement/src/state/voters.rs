@@ -155,7 +155,9 @@ impl Voters {
         retired.retain(|voter, _| !founds(voter));
         // Their terms are among the former ones.
         retired.values_mut().for_each(|voter| voter.since = None);
-        *self = Self { former, generation, retired, ..Self::founding(entries) };
+        // It is the cluster that the same voters founded: those who were left out must hear that they were.
+        let founding = self.founding;
+        *self = Self { former, generation, retired, founding, ..Self::founding(entries) };
     }
 
     /// A member.
