@@ -50,7 +50,8 @@ const COMPACT_AFTER: usize = 40;
 const CAUTION: Caution = Caution {
     restore_after: Duration::from_secs(2),
     moves_per_hour: 3,
-    excuse_after: Duration::from_secs(3),
+    // Longer than it takes to notice that a majority is gone: nobody is excused on the way to that.
+    excuse_after: Duration::from_secs(6),
     slow_times: 5,
     slow_floor: Duration::from_millis(2),
     slow_for: Duration::from_secs(10),
