@@ -19,7 +19,7 @@ use trefoil_protocol::config::VoterEntry;
 use trefoil_protocol::deletion::Signers;
 use trefoil_protocol::ids::DcId;
 use trefoil_protocol::time::lease;
-use trefoil_transport::{Endpoint, Identity, Limits, Plane, local_address_for, paper};
+use trefoil_transport::{DialError, Endpoint, Identity, Limits, Plane, local_address_for, paper};
 
 use crate::config;
 use crate::config::server::PlacementFile;
@@ -429,7 +429,8 @@ async fn answers(remote: SocketAddr, profile: &Profile) -> Verdict<bool> {
     let endpoint = Endpoint::client(local_address_for(remote), own, trust, Limits::default());
     let endpoint = endpoint.map_err(Failure::failed)?;
     let connected = timeout(ANSWER_WITHIN, endpoint.connect(remote, Plane::Admin, None)).await;
-    Ok(matches!(connected, Ok(Ok(_))))
+    // Whoever refuses us is there, too.
+    Ok(matches!(connected, Ok(Ok(_) | Err(DialError::Refused { .. }))))
 }
 
 /// Every attempt stands beside the log, also one that was refused.

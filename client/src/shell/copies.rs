@@ -34,7 +34,7 @@ pub(super) async fn check(inner: &Inner, head: &Head, node: NodeId) -> Result<()
 async fn check_once(inner: &Inner, head: &Head, node: NodeId) -> Result<(), ReadError> {
     let selector = Selector::Version(head.view.upload.version);
     let call = TenantCall::Get { key: head.key.clone(), selector, want: Want::Whole };
-    let Answered { answer, bulk, rest } =
+    let Answered { answer, bulk, mut rest } =
         inner.network.ask(Whom::Holder(node, head.key.clone()), call).await?;
     let TenantAnswer::Object(view) = answer else {
         return Err(Damage::Answer("a get is answered by an object").into());
@@ -47,7 +47,6 @@ async fn check_once(inner: &Inner, head: &Head, node: NodeId) -> Result<(), Read
     let mut copy =
         Copy { parts: Parts::whole(view.root, view.sealed_length)?, hasher: blake3::Hasher::new() };
     copy.take(DataPart { first: 0, proof: None, last: false }, bulk)?;
-    let mut rest = rest;
     while !copy.parts.is_complete() {
         let frame = next_frame(inner, rest.as_mut(), Peer::Node(node)).await?;
         let part = codec::from_slice(&frame.body).map_err(|_| Damage::Answer("leaves come in data parts"))?;
