@@ -66,7 +66,7 @@ impl Admin {
 
     async fn status_page(&self, behind: VolumeId) -> Verdict<ClusterStatus> {
         match self.ask(AdminRequest::Status { behind }).await? {
-            AdminAnswer::Status(status) => Ok(status),
+            AdminAnswer::Status(status) => Ok(*status),
             other => Err(unexpected(&other)),
         }
     }

@@ -2,6 +2,7 @@
 //! data folder. They decide nothing; placement does.
 
 pub(crate) mod backup;
+mod condition;
 pub(crate) mod connection;
 pub(crate) mod joint;
 pub(crate) mod node;

@@ -232,7 +232,7 @@ async fn follow(number: u64, flags: &PlanFlags, admin: &Admin) -> Verdict<Progre
 }
 
 /// What a verb is called on the command line.
-fn words(verb: Verb) -> String {
+pub(super) fn words(verb: Verb) -> String {
     match verb {
         Verb::Failover(dc) => format!("dc failover {dc}"),
         Verb::Failback(dc) => format!("dc failback {dc}"),

@@ -1,15 +1,17 @@
 //! `trefoil status`: the cluster as the control plane knows it, told so that it never says healthy
 //! while an object is short of a copy, and never says loss where there is none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
 use trefoil_protocol::config::{MemberState, NodeState, Protection, SingleDcPolicy, VolumeConfig};
-use trefoil_protocol::ids::LinkId;
+use trefoil_protocol::ids::{LinkId, NodeId};
 use trefoil_protocol::message::admin::{ClusterStatus, DebtView, SearchView, SlowState, VoterStatus};
 
+use super::condition::{NodeView, PlanLine, StoppedLine};
 use super::connection::Admin;
 use super::slow::SlowLine;
 use super::tenant::Policy;
@@ -19,6 +21,12 @@ use crate::quantity;
 
 /// Copies of every object in a healthy cluster.
 const COPIES: usize = 3;
+
+/// So many volumes are told one by one to people; programs are told all.
+const VOLUMES_SHOWN: usize = 24;
+
+/// So many stops are told one by one.
+const STOPPED_SHOWN: usize = 8;
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
@@ -58,6 +66,10 @@ pub(crate) struct StatusView {
     pub(crate) slow: Vec<SlowLine>,
     /// Volumes that a restored control plane has not found yet.
     pub(crate) sought: Vec<SoughtLine>,
+    /// What is stopped on a store until somebody has looked.
+    pub(crate) stopped: Vec<StoppedLine>,
+    /// The plan that was applied last, while something of it is left.
+    pub(crate) plan: Option<PlanLine>,
 }
 
 /// A volume that is down until stores say what they hold.
@@ -108,15 +120,6 @@ pub(crate) struct DebtLine {
     pub(crate) age_ms: u64,
 }
 
-/// A storage node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct NodeView {
-    pub(crate) id: String,
-    pub(crate) dc: String,
-    pub(crate) state: &'static str,
-    pub(crate) pid: u32,
-}
-
 /// A voter of the control plane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct VoterView {
@@ -156,14 +159,17 @@ pub(crate) struct VolumeView {
 impl StatusView {
     /// Reads the control plane's state.
     pub(crate) fn of(status: &ClusterStatus) -> Self {
+        let stopped = StoppedLine::all(status);
         let volumes: Vec<VolumeView> =
-            status.volumes.iter().map(|volume| volume_view(status, volume)).collect();
-        let unreported = status.volumes.iter().filter(|volume| !is_reported(status, volume)).count() as u64;
+            status.volumes.iter().map(|volume| volume_view(status, &stopped, volume)).collect();
+        let reported: BTreeSet<_> = status.statistics.iter().map(|statistics| statistics.volume).collect();
+        let unreported =
+            status.volumes.iter().filter(|volume| !reported.contains(&volume.volume)).count() as u64;
         let short: u64 = status.statistics.iter().map(|volume| volume.short_of_copies).sum();
         let objects_short_of_copies = short + unreported;
         let both = status.volumes.iter().all(|volume| volume.protection == Protection::BothDcs);
         let links = link_views(status);
-        let linked = links.iter().all(|link| matches!(link.state, "up" | "drained" | "unknown"));
+        let linked = links.iter().all(LinkView::carries);
         let up = status.nodes.iter().all(|node| node.state == NodeState::Up);
         let whole = volumes.iter().all(VolumeView::whole);
         let heard = status.voters.iter().all(|voter| voter.reachable);
@@ -180,7 +186,7 @@ impl StatusView {
             protection: if both { Protection::BothDcs } else { Protection::SingleDc }.reported(),
             objects: status.statistics.iter().map(|volume| volume.objects).sum(),
             objects_short_of_copies,
-            nodes: status.nodes.iter().map(node_view).collect(),
+            nodes: status.nodes.iter().map(|node| NodeView::of(status, node)).collect(),
             voters: status.voters.iter().map(voter_view).collect(),
             links,
             volumes,
@@ -189,6 +195,8 @@ impl StatusView {
             debts: status.debts.iter().filter_map(|debt| debt_line(status, debt)).collect(),
             slow: status.slow.iter().map(SlowLine::of).collect(),
             sought: status.sought.iter().map(sought_line).collect(),
+            stopped,
+            plan: status.progress.as_ref().and_then(PlanLine::of),
         }
     }
 
@@ -197,6 +205,11 @@ impl StatusView {
         self.protection == Protection::BothDcs.reported()
             && self.volumes.iter().all(VolumeView::whole)
             && self.nodes.iter().all(|node| node.state == NodeState::Up.name())
+    }
+
+    /// Whether both links carry what they should.
+    pub(crate) fn linked(&self) -> bool {
+        self.links.iter().all(LinkView::carries)
     }
 
     /// How many volumes each node leads.
@@ -223,10 +236,8 @@ impl StatusView {
     pub(crate) fn text(&self) -> String {
         let verdict = if self.healthy { "healthy" } else { "not healthy" };
         let nodes = output::table(
-            &["NODE", "DC", "STATE", "PID"],
-            self.nodes
-                .iter()
-                .map(|n| vec![n.id.clone(), n.dc.clone(), n.state.to_owned(), n.pid.to_string()]),
+            &["NODE", "DC", "STATE", "PID", "OLDEST UNREAD"],
+            self.nodes.iter().map(NodeView::row),
         );
         let voters = output::table(
             &["VOTER", "DC", "ROLE", "STAND", "REACHABLE", "LOG"],
@@ -236,10 +247,7 @@ impl StatusView {
             &["LINK", "STATE"],
             self.links.iter().map(|link| vec![link.id.to_string(), link.state.to_owned()]),
         );
-        let volumes = output::table(
-            &["VOLUME", "TENANT", "EPOCH", "PRIMARY", "IN SYNC", "CATCHING UP", "PROTECTION"],
-            self.volumes.iter().map(VolumeView::row),
-        );
+        let volumes = self.volumes_text();
         let risks = self.risks();
         format!(
             "{verdict}: {}, {} short of a copy, protection {}, {} certified\n{risks}\n\
@@ -251,10 +259,28 @@ impl StatusView {
         )
     }
 
-    /// A line for each volume that could lose something with one data centre.
+    /// All volumes if they fit a screen, else those that want something.
+    fn volumes_text(&self) -> String {
+        let whole = self.volumes.iter().filter(|volume| volume.whole()).count();
+        let told = |volume: &&VolumeView| self.volumes.len() <= VOLUMES_SHOWN || !volume.whole();
+        let table = output::table(
+            &["VOLUME", "TENANT", "EPOCH", "PRIMARY", "IN SYNC", "CATCHING UP", "PROTECTION"],
+            self.volumes.iter().filter(told).take(VOLUMES_SHOWN).map(VolumeView::row),
+        );
+        match self.volumes.len() {
+            0..=VOLUMES_SHOWN => table,
+            all if all == whole => format!("{all} volumes, each with three copies in sync"),
+            all => format!("{all} volumes, {} of them not whole; the first are\n\n{table}", all - whole),
+        }
+    }
+
+    /// A line for what is stopped, for each volume that could lose something with one data centre, and for
+    /// the plan that is carried out.
     fn risks(&self) -> String {
-        let at_risk = self.at_risk.iter().map(AtRiskLine::text);
+        let stopped = self.stopped.iter().take(STOPPED_SHOWN).map(StoppedLine::text);
+        let at_risk = stopped.chain(self.at_risk.iter().map(AtRiskLine::text));
         at_risk
+            .chain(self.plan.iter().map(PlanLine::text))
             .chain(self.debts.iter().map(DebtLine::text))
             .chain(self.slow.iter().map(SlowLine::text))
             .chain(self.sought.iter().map(SoughtLine::text))
@@ -302,6 +328,12 @@ impl VoterView {
             reachable.to_owned(),
             self.log.to_string(),
         ]
+    }
+}
+
+impl LinkView {
+    fn carries(&self) -> bool {
+        matches!(self.state, "up" | "drained" | "unknown")
     }
 }
 
@@ -382,17 +414,9 @@ fn sought_line(sought: &SearchView) -> SoughtLine {
     SoughtLine { volume: sought.volume.0, waits_for }
 }
 
-fn tenant_name(status: &ClusterStatus, volume: &VolumeConfig) -> String {
+pub(super) fn tenant_name(status: &ClusterStatus, volume: &VolumeConfig) -> String {
     let tenant = status.tenants.iter().find(|tenant| tenant.tenant == volume.tenant);
     tenant.map_or_else(|| volume.tenant.to_string(), |tenant| tenant.name.to_string())
-}
-
-fn is_reported(status: &ClusterStatus, volume: &VolumeConfig) -> bool {
-    status.statistics.iter().any(|statistics| statistics.volume == volume.volume)
-}
-
-fn node_view(node: &trefoil_protocol::config::NodeEntry) -> NodeView {
-    NodeView { id: node.node.to_string(), dc: node.dc.to_string(), state: node.state.name(), pid: node.pid }
 }
 
 fn voter_view(voter: &VoterStatus) -> VoterView {
@@ -411,9 +435,15 @@ fn voter_view(voter: &VoterStatus) -> VoterView {
     }
 }
 
-fn volume_view(status: &ClusterStatus, volume: &VolumeConfig) -> VolumeView {
+fn volume_view(status: &ClusterStatus, stopped: &[StoppedLine], volume: &VolumeConfig) -> VolumeView {
+    let stopped_on = |node: Option<NodeId>| {
+        let mut here = stopped.iter().filter(|line| line.volume == volume.volume.0);
+        here.any(|line| node.is_some_and(|node| line.node == node.to_string()))
+    };
+    // A copy that takes part in nothing is none that counts.
     let members = |state: MemberState| -> Vec<String> {
         let members = volume.members.iter().filter(|member| member.state == state);
+        let members = members.filter(|member| !stopped_on(Some(member.node)));
         members.map(|member| member.node.to_string()).collect()
     };
     VolumeView {
@@ -425,7 +455,7 @@ fn volume_view(status: &ClusterStatus, volume: &VolumeConfig) -> VolumeView {
         catching_up: members(MemberState::CatchingUp),
         protection: volume.protection.reported(),
         policy: Policy::name(volume.single_dc),
-        active: volume.activated && volume.primary.is_some(),
+        active: volume.activated && volume.primary.is_some() && !stopped_on(volume.primary),
     }
 }
 
@@ -446,7 +476,11 @@ fn link_views(status: &ClusterStatus) -> Vec<LinkView> {
 /// Tells the state once, or again and again.
 pub(crate) async fn run(arguments: &StatusArguments, admin: &Admin, format: Format) -> Verdict {
     loop {
-        match admin.status().await {
+        let answer = admin.status().await;
+        if arguments.watch && format == Format::Text && std::io::stdout().is_terminal() {
+            output::line("\x1b[H\x1b[2J");
+        }
+        match answer {
             Ok(status) => format.answer(&StatusView::of(&status), StatusView::text),
             Err(failure) if arguments.watch && failure.kind == Kind::Unavailable => {
                 output::note(&failure.message);
@@ -486,11 +520,15 @@ pub(crate) async fn wait_until(
 
 #[cfg(test)]
 mod tests {
-    use trefoil_protocol::config::{Member, Stand, VoterEntry};
+    use trefoil_protocol::config::{Duty, Member, NodeEntry, Stand, VoterEntry};
     use trefoil_protocol::deletion::Signers;
-    use trefoil_protocol::ids::{ConfigIndex, Epoch, Lsn, StoreId, TenantId, VolumeId, VoterId};
-    use trefoil_protocol::message::admin::AtRiskView;
-    use trefoil_protocol::message::control::{ExposureCount, LinkReport, VolumeStatistics};
+    use trefoil_protocol::ids::{
+        ConfigIndex, Epoch, Incarnation, Lsn, PublicKey, StoreId, TenantId, VolumeId, VoterId,
+    };
+    use trefoil_protocol::message::admin::{AtRiskView, StoreView};
+    use trefoil_protocol::message::control::{
+        ExposureCount, LinkReport, StopCause, StoppedVolume, VolumeStatistics,
+    };
     use trefoil_protocol::time::{CpTime, Millis};
 
     use super::*;
@@ -543,6 +581,33 @@ mod tests {
             slow: vec![],
             signers: Signers::default(),
             sought: vec![],
+            stores: vec![],
+        }
+    }
+
+    fn entry(node: &str, state: NodeState) -> NodeEntry {
+        NodeEntry {
+            node: node.parse().unwrap(),
+            dc: "a".parse().unwrap(),
+            rack: "r".parse().unwrap(),
+            store: StoreId([1; 16]),
+            store_key: PublicKey([1; 32]),
+            incarnation: Incarnation(1),
+            capacity: 1,
+            addresses: Vec::new(),
+            state,
+            pid: 1,
+            duty: Duty::Full,
+        }
+    }
+
+    fn store(node: &str) -> StoreView {
+        StoreView {
+            node: node.parse().unwrap(),
+            oldest_unread: None,
+            damaged: 0,
+            verifying: None,
+            stopped: Vec::new(),
         }
     }
 
@@ -627,6 +692,50 @@ mod tests {
         let view = StatusView::of(&status);
         assert!(!view.healthy && view.whole());
         assert!(view.text().contains("w1"));
+    }
+
+    /// P8: a copy that is stopped is neither active nor a copy, and the record that stops it is named (R10).
+    #[test]
+    fn r010_what_is_stopped_is_never_called_healthy_and_its_record_is_named() {
+        let stopped_on = |node: &str, cause: StopCause| {
+            let mut status = cluster();
+            let stopped = StoppedVolume { volume: VolumeId(1), epoch: Epoch(3), cause, lsn: Some(Lsn(17)) };
+            status.nodes = vec![entry(node, NodeState::Up)];
+            let said = StoreView { stopped: vec![stopped], ..store(node) };
+            status.stores = vec![said];
+            StatusView::of(&status)
+        };
+        let lost = stopped_on("a1", StopCause::Lost);
+        assert!(!lost.healthy && !lost.volumes[0].active);
+        assert!(lost.text().contains("on a1, epoch 3: record 17 is damaged on every store that answers"));
+        let differs = stopped_on("b1", StopCause::Differs);
+        assert!(!differs.healthy && differs.volumes[0].active);
+        assert_eq!(differs.volumes[0].in_sync, ["a1", "a2"]);
+    }
+
+    #[test]
+    fn a_suspect_store_is_said_to_verify_itself_and_how_far_it_is() {
+        let mut status = cluster();
+        status.nodes = vec![entry("a1", NodeState::Down)];
+        status.stores = vec![StoreView { verifying: Some((3, 8)), ..store("a1") }];
+        let view = StatusView::of(&status);
+        assert_eq!((view.nodes[0].state, view.healthy), ("verifying", false));
+        assert!(view.text().contains("verifying, 3 of 8 volumes read"));
+        status.nodes = vec![entry("a1", NodeState::Up)];
+        status.stores = vec![StoreView { oldest_unread: Some(Millis(65_000)), damaged: 2, ..store("a1") }];
+        let view = StatusView::of(&status);
+        assert!(view.text().contains("65s, 2 damaged"), "{}", view.text());
+    }
+
+    #[test]
+    fn of_many_volumes_people_are_told_of_those_that_want_something() {
+        let mut status = cluster();
+        let of = |number: u64| VolumeConfig { volume: VolumeId(number), ..status.volumes[0].clone() };
+        status.volumes = (1..=1000).map(of).collect();
+        assert!(StatusView::of(&status).text().contains("1000 volumes, each with three copies in sync"));
+        status.volumes[500].members.truncate(2);
+        let text = StatusView::of(&status).text();
+        assert!(text.contains("1000 volumes, 1 of them not whole") && text.contains("501"));
     }
 
     #[test]

@@ -221,7 +221,8 @@ impl Conductor<'_> {
     }
 
     async fn until_whole(&self, recovery: Duration) -> Verification {
-        let whole = |view: &StatusView| view.whole() && view.objects_short_of_copies == 0;
+        // A node that is up again is probed over the links a little later.
+        let whole = |view: &StatusView| view.whole() && view.linked() && view.objects_short_of_copies == 0;
         let waited = status::wait_until(&self.field.admin, recovery, "every volume to be whole", whole).await;
         let mut found = Verification { whole: waited.is_ok(), ..Verification::default() };
         found.unreadable.extend(waited.err().map(|failure| failure.message));

@@ -489,6 +489,15 @@ impl Record {
         self
     }
 
+    /// The same record with parts of its own: as it came, they may be slices of a whole message, which
+    /// would be kept as long as the record is.
+    #[must_use]
+    pub fn detached(self) -> Record {
+        let own = |part: &Bytes| Bytes::copy_from_slice(part);
+        let (wrapped, erasable) = (self.wrapped.as_ref().map(own), self.erasable.as_ref().map(own));
+        Record { public: own(&self.public), wrapped, erasable, ..self }
+    }
+
     /// The record as it stands after its wrapped key moved to the key bag.
     pub fn without_wrapped(mut self) -> Self {
         self.wrapped = None;

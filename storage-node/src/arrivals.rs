@@ -9,7 +9,7 @@ use trefoil_protocol::ids::ConfigIndex;
 use trefoil_protocol::message::control::News;
 
 /// Volumes taken over in one step.
-pub(crate) const TAKEN_AT_ONCE: usize = 8;
+pub(crate) const TAKEN_AT_ONCE: usize = 32;
 
 /// What was heard and is not taken in yet, oldest first.
 #[derive(Debug, Default)]

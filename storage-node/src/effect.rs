@@ -5,7 +5,9 @@
 //! which they are given.
 
 use bytes::Bytes;
-use trefoil_engine::{Disk, EraseJob, ProbeJob, ReadJob, RotationJob, ScrubJob, SyncJob, VerifyJob, WipeJob};
+use trefoil_engine::{
+    CreateJob, Disk, EraseJob, ProbeJob, ReadJob, RotationJob, ScrubJob, SyncJob, VerifyJob, WipeJob,
+};
 use trefoil_protocol::ids::{NodeId, VolumeId};
 use trefoil_protocol::message::control::ControlRequest;
 use trefoil_protocol::message::peer::PeerMessage;
@@ -75,6 +77,11 @@ impl<D: Disk> Effect<D> {
             Self::Data { request, part, .. } if part.last => Some(*request),
             _ => None,
         }
+    }
+
+    /// Whether the disk threads are to make something durable that others wait for.
+    pub(crate) fn is_flush(&self) -> bool {
+        matches!(self, Self::Sync { .. } | Self::Create { .. })
     }
 
     /// Why the store cannot be believed any more, if this says so.
@@ -169,6 +176,13 @@ pub enum Effect<D: Disk> {
         volume: VolumeId,
         /// The job.
         job: RotationJob<D>,
+    },
+    /// Create an empty volume, on a disk thread, and report [`crate::Event::Created`].
+    Create {
+        /// The volume.
+        volume: VolumeId,
+        /// The job.
+        job: CreateJob<D>,
     },
     /// Wipe all that this store holds of a volume, on a disk thread, and report
     /// [`crate::Event::Wiped`].

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use trefoil_engine::{
     BagError, Disk, EraseError, EraseReport, ProbeError, ReadError, Rotated, ScanError, ScrubReport,
-    Scrubbed, SyncError, SyncTicket, VerifyError, WipeError,
+    Scrubbed, StoreError, SyncError, SyncTicket, VerifyError, WipeError,
 };
 use trefoil_protocol::ids::{Hash, NodeId, PrincipalId, TenantId, VolumeId};
 use trefoil_protocol::message::control::{ControlAnswer, LinkReport};
@@ -106,6 +106,13 @@ pub enum Event<D: Disk> {
         volume: VolumeId,
         /// The new bag.
         result: Result<Rotated<D>, BagError>,
+    },
+    /// A volume was created, or could not be.
+    Created {
+        /// The volume.
+        volume: VolumeId,
+        /// How it ended.
+        result: Result<(), StoreError>,
     },
     /// A wipe job ended.
     Wiped {

@@ -3,31 +3,35 @@
 //!
 //! No clock, no randomness, no socket, no thread: all of them are the shell's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use trefoil_engine::superblock::SuperblockError;
 use trefoil_engine::{
     Disk, DiskError, OpenError, Owner, ScanError, Scrubbed, SegmentLayout, Store, StoreError, SyncError,
-    SyncTicket, VolumeSecrets, WipeError,
+    SyncTicket, Volume, VolumeSecrets, WipeError,
 };
 use trefoil_protocol::config::VolumeConfig;
 use trefoil_protocol::ids::{Incarnation, NodeId, TenantId, VolumeId};
-use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, News, VolumeStatistics};
+use trefoil_protocol::message::control::{
+    ControlAnswer, ControlRefusal, News, STOPPED_MAX, StoreCondition, VolumeStatistics,
+};
 use trefoil_protocol::message::holdings::GENERATION_STEP;
 use trefoil_protocol::message::peer::PeerMessage;
 use trefoil_protocol::message::tenant::{
     PutRequest, Refusal, RouteView, TenantAnswer, TenantCall, TenantRequest, UploadPart,
 };
 use trefoil_protocol::sign::Signatory;
-use trefoil_protocol::time::BootTime;
+use trefoil_protocol::time::{BootTime, CpTime};
 
 use crate::admission::Admission;
 use crate::arrivals::{Arrivals, Next, TAKEN_AT_ONCE};
 use crate::authorise::authorise;
 use crate::effect::{Effect, Fatal, Notice};
 use crate::event::{ControlTicket, ControlUnreachable, Event, RequestId, VerifiedPrincipal};
+use crate::flushes::Flushes;
 use crate::lease::Lease;
 use crate::outbox::{Context, Identity, Outbox};
 use crate::probing::{NO_VOLUME, Probing};
@@ -36,6 +40,7 @@ use crate::retire::Retirement;
 use crate::scrubbing::{ScrubState, Scrubbing};
 use crate::session::{Answered, Known, NodeSettings, Session, Told};
 use crate::statement::{Stated, Statement};
+use crate::statistics::Which;
 use crate::view::View;
 use crate::volume::holding::Holding;
 use crate::volume::replica::Replica;
@@ -74,6 +79,9 @@ pub enum StartError {
     Foreign(NodeId),
 }
 
+/// The volumes of a node.
+pub type Replicas<D> = BTreeMap<VolumeId, Box<Replica<D>>>;
+
 /// A storage node.
 #[derive(Debug)]
 pub struct NodeCore<D: Disk> {
@@ -85,10 +93,18 @@ pub struct NodeCore<D: Disk> {
     arrivals: Arrivals,
     lease: Lease,
     session: Session,
-    volumes: BTreeMap<VolumeId, Replica<D>>,
-    wakeups: Wakeups,
+    volumes: Replicas<D>,
+    wakeups: Wakeups<BootTime>,
+    /// When each volume has something due by the control plane's time.
+    due: Wakeups<CpTime>,
+    /// Volumes that something happened to since the control plane was told of them.
+    touched: BTreeSet<VolumeId>,
+    /// Volumes that are stopped here until somebody has looked.
+    stopped: BTreeSet<VolumeId>,
     /// Opened at the start; their configurations are not known yet.
     unconfigured: BTreeMap<VolumeId, Holding<D>>,
+    /// Being created on the disk; what their configurations are then, the view knows.
+    creating: BTreeSet<VolumeId>,
     retirement: Retirement,
     scrubbing: Scrubbing,
     probing: Probing,
@@ -96,6 +112,7 @@ pub struct NodeCore<D: Disk> {
     statement: Option<Statement>,
     streams: BTreeMap<RequestId, VolumeId>,
     admission: Admission,
+    flushes: Flushes,
     out: Outbox<D>,
     last_step: BootTime,
 }
@@ -139,13 +156,18 @@ impl<D: Disk> NodeCore<D> {
             session: Session::new(settings),
             volumes: BTreeMap::new(),
             wakeups: Wakeups::default(),
+            due: Wakeups::default(),
+            touched: BTreeSet::new(),
+            stopped: BTreeSet::new(),
             unconfigured,
+            creating: BTreeSet::new(),
             retirement: Retirement::default(),
             scrubbing: Scrubbing::default(),
             probing: Probing::default(),
             statement: None,
             streams: BTreeMap::new(),
             admission: Admission::default(),
+            flushes: Flushes::default(),
             out: Outbox::new(entropy),
             last_step: now,
         })
@@ -165,6 +187,7 @@ impl<D: Disk> NodeCore<D> {
                 effect => effect.ends().into_iter().for_each(|request| self.admission.ended(request)),
             }
         }
+        self.flushes.begun(effects.iter().filter(|effect| effect.is_flush()).count(), now);
         if let Some(reason) = effects.iter().find_map(Effect::store_failure) {
             self.store.distrust(reason);
         }
@@ -176,7 +199,7 @@ impl<D: Disk> NodeCore<D> {
         if let Event::Verified { volume, result } = event {
             quarantine.verified(volume, result, &mut self.out);
         }
-        if !quarantine.go_on(&self.store, &mut self.out) {
+        if !quarantine.go_on(&self.store, now, &mut self.out) {
             self.quarantine = Some(quarantine);
             return;
         }
@@ -218,6 +241,7 @@ impl<D: Disk> NodeCore<D> {
             Event::Rotated { volume, result } => {
                 self.with_volume(volume, now, |replica, cx| replica.rotated(result, cx));
             }
+            Event::Created { volume, result } => self.created(volume, result, now),
             Event::Wiped { volume, result } => self.wiped(volume, result, now),
             Event::Links(links) => self.session.links(links),
             Event::Probed(result) => {
@@ -285,15 +309,14 @@ impl<D: Disk> NodeCore<D> {
         if self.quarantine.is_some() {
             return Ok(()); // Nothing was written, and the mark stays.
         }
-        let replicas = self.volumes.into_values().map(Replica::into_holding);
-        for holding in replicas.chain(self.unconfigured.into_values()) {
-            holding.into_volume().close()?;
-        }
+        let replicas = self.volumes.into_values().map(|replica| replica.into_holding());
+        let holdings = replicas.chain(self.unconfigured.into_values());
+        Volume::close_all(holdings.map(Holding::into_volume).collect())?;
         self.store.end_cleanly()
     }
 
     /// The replicas, for operators and tests.
-    pub fn volumes(&self) -> &BTreeMap<VolumeId, Replica<D>> {
+    pub fn volumes(&self) -> &Replicas<D> {
         &self.volumes
     }
 
@@ -319,13 +342,14 @@ impl<D: Disk> NodeCore<D> {
         &self.store
     }
 
-    fn context(&mut self, now: BootTime) -> (Context<'_, D>, &mut BTreeMap<VolumeId, Replica<D>>) {
+    fn context(&mut self, now: BootTime) -> (Context<'_, D>, &mut Replicas<D>) {
         let context = Context {
             now,
             identity: &self.identity,
             view: &self.view,
             lease: &self.lease,
             pace: self.session.pace(),
+            flushes: self.flushes,
             out: &mut self.out,
         };
         (context, &mut self.volumes)
@@ -340,8 +364,15 @@ impl<D: Disk> NodeCore<D> {
         let (mut cx, volumes) = self.context(now);
         if let Some(replica) = volumes.get_mut(&volume) {
             act(replica, &mut cx);
-            let wakeup = replica.next_wakeup();
+            let (wakeup, due, stopped) =
+                (replica.next_wakeup(), replica.due_at(cx.pace), replica.is_stopped());
             self.wakeups.set(volume, wakeup);
+            self.due.set(volume, due);
+            match stopped {
+                true => self.stopped.insert(volume),
+                false => self.stopped.remove(&volume),
+            };
+            self.touched.insert(volume);
         }
     }
 
@@ -359,10 +390,15 @@ impl<D: Disk> NodeCore<D> {
         if volume == NO_VOLUME {
             return self.probing.peer(from, message.body, bulk, &self.store, now, &mut self.out);
         }
-        if !self.volumes.contains_key(&volume) {
+        if self.volumes.contains_key(&volume) {
+            return self.with_volume(volume, now, |replica, cx| replica.peer(from, message, bulk, cx));
+        }
+        // A store that was told and has no room for the volume is not one that will have it soon.
+        let known = self.view.volumes.get(&volume).is_some_and(|known| known.epoch >= message.epoch);
+        if known && !self.creating.contains(&volume) {
             return self.out.want_news();
         }
-        self.with_volume(volume, now, |replica, cx| replica.peer(from, message, bulk, cx));
+        self.context(now).0.not_told(from, &message);
     }
 
     // ---- clients ----
@@ -382,7 +418,7 @@ impl<D: Disk> NodeCore<D> {
         if matches!(call, TenantCall::Route) {
             return self.answer_route(request, principal);
         }
-        let scope = match authorise(principal, self.volumes.get(&volume).map(Replica::config)) {
+        let scope = match authorise(principal, self.volumes.get(&volume).map(|replica| replica.config())) {
             Ok(scope) => scope,
             Err(refusal) => return self.out.refuse(request, refusal),
         };
@@ -428,7 +464,7 @@ impl<D: Disk> NodeCore<D> {
             return self.out.refuse(request, Refusal::NotFound);
         };
         let own = self.view.volumes.values().filter(|config| config.tenant == who.tenant);
-        let mut volumes: Vec<VolumeConfig> = own.cloned().collect();
+        let mut volumes: Vec<VolumeConfig> = own.map(|config| VolumeConfig::clone(config)).collect();
         volumes.sort_by_key(|config| config.slot);
         // A node knows the volumes it holds; a part of a route would send keys nowhere.
         if volumes.len() != tenant.volume_count as usize {
@@ -447,13 +483,31 @@ impl<D: Disk> NodeCore<D> {
         if let Some(statement) = &mut self.statement {
             return statement.ask(now, &mut self.out);
         }
-        let led = self.volumes.values().filter_map(statistics_of);
+        let (volumes, touched) = (&self.volumes, &mut self.touched);
+        let led =
+            |volume: VolumeId| (volume, volumes.get(&volume).and_then(|replica| statistics_of(replica)));
+        let look = |which: Which| -> Vec<(VolumeId, Option<VolumeStatistics>)> {
+            match which {
+                Which::All => volumes.keys().copied().map(led).collect(),
+                Which::Touched => std::mem::take(touched).into_iter().map(led).collect(),
+            }
+        };
         let known = Known {
             applied: self.view.index,
             partly: self.view.partly,
             heard_more: !self.arrivals.is_empty(),
         };
-        let told = Told { led, timings: || self.probing.report(now) };
+        let (stopped, scrubbing) = (&self.stopped, &self.scrubbing);
+        let condition = || {
+            let scrub = scrubbing.report(now);
+            let stopped = stopped.iter().filter_map(|volume| volumes.get(volume)?.stopped());
+            StoreCondition {
+                oldest_unread: scrub.oldest.into(),
+                damaged: scrub.faults,
+                stopped: stopped.take(STOPPED_MAX).map(|stop| stop.told()).collect(),
+            }
+        };
+        let told = Told { look, timings: || self.probing.report(now), condition };
         self.session.ask(&self.identity, known, told, now, &mut self.out);
     }
 
@@ -555,16 +609,12 @@ impl<D: Disk> NodeCore<D> {
         while taken < TAKEN_AT_ONCE {
             match self.arrivals.next() {
                 None => return,
-                Some(Next::Volume(config, told_at)) if self.view.adopt(&config, told_at) => {
-                    taken += 1;
-                    match self.configure(config, now) {
-                        Ok(()) => {}
-                        // Nothing is wrong but the lack of room: whoever leads finds another member.
-                        Err(StartError::Store(error)) if error.is_full() => {}
-                        Err(error) => return self.out.fail_store(error),
+                Some(Next::Volume(config, told_at)) => {
+                    if let Some(config) = self.view.adopt(config, told_at) {
+                        taken += 1;
+                        self.configure(config, now);
                     }
                 }
-                Some(Next::Volume(..)) => {}
                 Some(Next::All(news)) => self.is_up_to(&news, now),
             }
         }
@@ -580,9 +630,7 @@ impl<D: Disk> NodeCore<D> {
         if news.index == self.view.index && news.partly.is_none() {
             self.retire(&news.retire, now);
         }
-        let (heard, pace) = (self.view.now, self.session.pace());
-        let due = self.volumes.iter().filter(|(_, replica)| replica.has_due(heard, pace));
-        for volume in due.map(|(volume, _)| *volume).collect::<Vec<_>>() {
+        for volume in self.due.due(self.view.now) {
             self.with_volume(volume, now, |replica, cx| replica.settle(cx));
         }
     }
@@ -595,13 +643,17 @@ impl<D: Disk> NodeCore<D> {
             if config.member_of_store(me).is_some() {
                 continue;
             }
-            if self.volumes.get(volume).is_some_and(|replica| replica.holding().keys().is_rotating()) {
-                continue; // The control plane says it again; a rotation writes into what is wiped.
+            let rotates = self.volumes.get(volume).is_some_and(|held| held.holding().keys().is_rotating());
+            if rotates || self.creating.contains(volume) {
+                continue; // The control plane says it again; others write into what is wiped.
             }
             let owner = Owner { tenant: config.tenant, volume: *volume };
             // Nothing may be open while it is wiped.
             let held = self.volumes.remove(volume).is_some() | self.unconfigured.remove(volume).is_some();
             self.wakeups.set(*volume, None);
+            self.due.set(*volume, None);
+            self.touched.insert(*volume);
+            self.stopped.remove(volume);
             let job = || self.store.wipe_job(owner);
             self.retirement.retire(config, me, held, job, now, &mut self.out);
         }
@@ -614,39 +666,51 @@ impl<D: Disk> NodeCore<D> {
         let Some(config) = self.view.volumes.get(&volume).cloned() else { return };
         self.retirement.wiped(&config, self.identity.store, now, &mut self.out);
         // It may have been recruited again meanwhile: then it joins empty.
-        if let Err(error) = self.configure(config, now) {
-            self.out.fail_store(error);
-        }
+        self.configure(config, now);
     }
 
-    fn configure(&mut self, config: VolumeConfig, now: BootTime) -> Result<(), StartError> {
+    fn configure(&mut self, config: Arc<VolumeConfig>, now: BootTime) {
         let volume = config.volume;
-        if self.retirement.is_wiping(volume) {
-            return Ok(());
+        if self.retirement.is_wiping(volume) || self.creating.contains(&volume) {
+            return;
         }
-        if !self.volumes.contains_key(&volume) {
-            let holding = match self.unconfigured.remove(&volume) {
-                Some(holding) => holding,
-                None if config.member_of_store(self.identity.store).is_some() => {
-                    self.create_volume(&config, now)?
-                }
-                None => return Ok(()),
-            };
-            self.volumes.insert(volume, Replica::new(config.clone(), holding));
+        if let Some(holding) = self.unconfigured.remove(&volume) {
+            self.volumes.insert(volume, Box::new(Replica::new(Arc::clone(&config), holding)));
         }
-        self.with_volume(volume, now, |replica, cx| replica.configure(config, cx));
-        Ok(())
+        if self.volumes.contains_key(&volume) {
+            self.with_volume(volume, now, |replica, cx| replica.configure(config, cx));
+        } else if config.member_of_store(self.identity.store).is_some() {
+            self.create(&config);
+        }
     }
 
-    fn create_volume(&mut self, config: &VolumeConfig, now: BootTime) -> Result<Holding<D>, StartError> {
-        let owner = Owner { tenant: config.tenant, volume: config.volume };
+    fn create(&mut self, config: &VolumeConfig) {
+        let volume = config.volume;
         let seal = self.out.salt();
         let secrets = VolumeSecrets {
             seal: seal[..16].try_into().expect("16 of 32 bytes"),
             bag_key: self.out.salt().into(),
         };
-        self.store.create_volume(owner, &secrets)?;
-        open_volume(&self.store, owner, now)
+        let job = self.store.create_job(Owner { tenant: config.tenant, volume }, &secrets);
+        self.creating.insert(volume);
+        self.out.push(Effect::Create { volume, job });
+    }
+
+    fn created(&mut self, volume: VolumeId, result: Result<(), StoreError>, now: BootTime) {
+        self.flushes.ended(now);
+        self.creating.remove(&volume);
+        let Some(config) = self.view.volumes.get(&volume).cloned() else { return };
+        let owner = Owner { tenant: config.tenant, volume };
+        let opened = result.map_err(StartError::from).and_then(|()| open_volume(&self.store, owner, now));
+        match opened {
+            Ok(holding) => {
+                self.unconfigured.insert(volume, holding);
+                self.configure(config, now);
+            }
+            // Nothing is wrong but the lack of room: whoever leads finds another member.
+            Err(StartError::Store(error)) if error.is_full() => {}
+            Err(error) => self.out.fail_store(error),
+        }
     }
 
     fn synced(
@@ -656,6 +720,7 @@ impl<D: Disk> NodeCore<D> {
         result: &Result<(), SyncError>,
         now: BootTime,
     ) {
+        self.flushes.ended(now);
         self.with_volume(volume, now, |replica, cx| replica.synced(ticket, result, cx));
     }
 }

@@ -16,6 +16,7 @@ use trefoil_protocol::time::BootTime;
 
 use crate::effect::{Effect, Fatal, Lane};
 use crate::event::{ControlTicket, ReadTicket, RequestId};
+use crate::flushes::Flushes;
 use crate::lease::Lease;
 use crate::pace::Pace;
 use crate::view::View;
@@ -45,6 +46,8 @@ pub struct Context<'c, D: Disk> {
     pub lease: &'c Lease,
     /// Its pace.
     pub pace: &'c Pace,
+    /// How its disk gets on.
+    pub(crate) flushes: Flushes,
     /// Where effects go.
     pub out: &'c mut Outbox<D>,
 }
@@ -204,6 +207,24 @@ impl<D: Disk> Context<'_, D> {
     /// Sends a small peer message without bytes.
     pub fn tell(&mut self, config: &VolumeConfig, to: NodeId, body: PeerBody) {
         self.send(config, to, Lane::Log, body, Vec::new());
+    }
+
+    /// A node speaks of a configuration that this one does not know: it asks for news at once, and a primary
+    /// hears that it is there.
+    pub fn not_told(&mut self, from: NodeId, heard: &PeerMessage) {
+        self.out.want_news();
+        self.not_yet(from, heard);
+    }
+
+    /// A primary waits for a store that does not have the epoch yet: it hears that the store is there, unless
+    /// the disk is stuck.
+    pub fn not_yet(&mut self, from: NodeId, heard: &PeerMessage) {
+        let waits = matches!(heard.body, PeerBody::Peer | PeerBody::Append { .. });
+        if waits && self.flushes.move_on(self.now) {
+            let (store, incarnation) = (self.identity.store, self.identity.incarnation);
+            let message = PeerMessage { store, incarnation, body: PeerBody::NotYet, ..*heard };
+            self.out.push(Effect::SendPeer { to: from, lane: Lane::Log, message, bulk: Vec::new() });
+        }
     }
 
     /// Whether this node may answer for the volume now.

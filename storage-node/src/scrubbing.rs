@@ -12,7 +12,7 @@ use trefoil_engine::{Disk, ScrubJob};
 use trefoil_protocol::ids::VolumeId;
 use trefoil_protocol::time::BootTime;
 
-use crate::volume::replica::Replica;
+use crate::node::Replicas;
 
 /// Bytes of one stretch.
 const STRETCH: u64 = 1 << 20;
@@ -57,7 +57,7 @@ impl Scrubbing {
     /// The next stretch to read, if it is time for one.
     pub(crate) fn begin<D: Disk>(
         &mut self,
-        volumes: &BTreeMap<VolumeId, Replica<D>>,
+        volumes: &Replicas<D>,
         now: BootTime,
     ) -> Option<(VolumeId, ScrubJob<D>)> {
         if self.under_way.is_some() || now < self.not_before {

@@ -11,14 +11,14 @@ use trefoil_engine::Disk;
 use trefoil_protocol::config::LinkAddress;
 use trefoil_protocol::ids::{ConfigIndex, DcId, NodeId, RackId, VolumeId};
 use trefoil_protocol::message::control::{
-    ControlRequest, LinkReport, Register, Renew, StoreTiming, VolumeStatistics,
+    ControlRequest, LinkReport, Register, Renew, StoreCondition, StoreTiming, VolumeStatistics,
 };
 use trefoil_protocol::time::{BootTime, lease};
 
 use crate::event::ControlTicket;
 use crate::outbox::{Identity, Outbox};
 use crate::pace::Pace;
-use crate::statistics;
+use crate::statistics::{self, Which};
 
 /// A question without an answer is asked again after this long.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -113,11 +113,13 @@ pub struct Known {
 }
 
 /// What a node tells with a renewal.
-pub struct Told<L, T> {
-    /// Statistics of the volumes that it leads.
-    pub led: L,
+pub struct Told<L, T, C> {
+    /// Says what it leads of the volumes that are looked at.
+    pub look: L,
     /// How long stores take for their work.
     pub timings: T,
+    /// How its own store is.
+    pub condition: C,
 }
 
 /// Which of the session's questions was answered.
@@ -219,7 +221,11 @@ impl Session {
         &mut self,
         identity: &Identity,
         known: Known,
-        tells: Told<impl Iterator<Item = VolumeStatistics>, impl FnOnce() -> Vec<StoreTiming>>,
+        tells: Told<
+            impl FnOnce(Which) -> Vec<(VolumeId, Option<VolumeStatistics>)>,
+            impl FnOnce() -> Vec<StoreTiming>,
+            impl FnOnce() -> StoreCondition,
+        >,
         now: BootTime,
         out: &mut Outbox<D>,
     ) {
@@ -239,9 +245,10 @@ impl Session {
                 incarnation: identity.incarnation,
                 applied: known.applied,
                 sent: now,
-                volumes: self.told.news(tells.led, now),
+                volumes: self.told.news(tells.look, now),
                 links: self.links.clone(),
                 timings: (tells.timings)(),
+                condition: (tells.condition)(),
             };
             self.renew.ask(out.ask(ControlRequest::Renew(renew)), now);
         }

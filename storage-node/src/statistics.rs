@@ -13,6 +13,15 @@ use trefoil_protocol::time::BootTime;
 /// How often everything is told, for a control plane that forgot.
 const ALL_EVERY: Duration = Duration::from_secs(10);
 
+/// Which volumes are looked at for what there is to tell of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All of the node.
+    All,
+    /// Those that something happened to since the last look.
+    Touched,
+}
+
 /// What was told since everything was told last.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
@@ -26,20 +35,34 @@ impl Told {
         *self = Self::default();
     }
 
-    /// What to tell now of the volumes that this node leads.
+    /// What to tell now of the volumes that this node leads. `look` says what it leads of those that are
+    /// asked for.
     pub(crate) fn news(
         &mut self,
-        led: impl Iterator<Item = VolumeStatistics>,
+        look: impl FnOnce(Which) -> Vec<(VolumeId, Option<VolumeStatistics>)>,
         now: BootTime,
     ) -> Vec<VolumeStatistics> {
-        if self.all_at.is_none_or(|at| now >= at + ALL_EVERY) {
+        let which = if self.all_at.is_none_or(|at| now >= at + ALL_EVERY) {
             *self = Self { volumes: BTreeMap::new(), all_at: Some(now) };
-        }
-        // A volume that another node led meanwhile is not in `led` meanwhile, and so is told again.
-        let before = std::mem::take(&mut self.volumes);
-        self.volumes = led.map(|statistics| (statistics.volume, statistics)).collect();
-        let differs = |now: &&VolumeStatistics| before.get(&now.volume) != Some(now);
-        self.volumes.values().filter(differs).copied().collect()
+            Which::All
+        } else {
+            Which::Touched
+        };
+        let looked_at = look(which).into_iter();
+        looked_at.filter_map(|(volume, statistics)| self.differs(volume, statistics)).collect()
+    }
+
+    /// What is new of a volume. One that another node led meanwhile is told again.
+    fn differs(
+        &mut self,
+        volume: VolumeId,
+        statistics: Option<VolumeStatistics>,
+    ) -> Option<VolumeStatistics> {
+        let before = match statistics {
+            Some(statistics) => self.volumes.insert(volume, statistics),
+            None => self.volumes.remove(&volume),
+        };
+        statistics.filter(|statistics| before.as_ref() != Some(statistics))
     }
 }
 
@@ -59,7 +82,7 @@ mod tests {
     }
 
     fn news(told: &mut Told, objects: u64, second: u64) -> usize {
-        told.news([of(objects)].into_iter(), BootTime(second * 1_000_000_000)).len()
+        told.news(|_| vec![(VolumeId(1), Some(of(objects)))], BootTime(second * 1_000_000_000)).len()
     }
 
     #[test]
@@ -76,7 +99,7 @@ mod tests {
     fn a_volume_that_somebody_else_led_meanwhile_is_told_again() {
         let mut told = Told::default();
         assert_eq!(news(&mut told, 1, 0), 1);
-        assert!(told.news(std::iter::empty(), BootTime(1)).is_empty());
+        assert!(told.news(|_| vec![(VolumeId(1), None)], BootTime(1)).is_empty());
         assert_eq!(news(&mut told, 1, 2), 1);
     }
 }

@@ -2,6 +2,7 @@
 //! control plane's time. It only remembers; it decides nothing and forgets nothing on its own.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use trefoil_protocol::config::{NodeEntry, TenantEntry, VolumeConfig};
 use trefoil_protocol::deletion::Signers;
@@ -19,7 +20,7 @@ pub struct View {
     /// The control plane's time, as last heard.
     pub now: CpTime,
     /// Volumes this node holds or held.
-    pub volumes: BTreeMap<VolumeId, VolumeConfig>,
+    pub volumes: BTreeMap<VolumeId, Arc<VolumeConfig>>,
     /// Nodes.
     pub nodes: BTreeMap<NodeId, NodeEntry>,
     /// Tenants.
@@ -45,13 +46,14 @@ impl View {
         }
     }
 
-    /// Takes a volume in, from news of this position; whether it is new.
-    pub fn adopt(&mut self, config: &VolumeConfig, told_at: ConfigIndex) -> bool {
-        let newer = self.is_newer(config, told_at >= self.index);
-        if newer {
-            self.volumes.insert(config.volume, config.clone());
+    /// Takes a volume in, from news of this position, if it is new.
+    pub fn adopt(&mut self, config: VolumeConfig, told_at: ConfigIndex) -> Option<Arc<VolumeConfig>> {
+        if !self.is_newer(&config, told_at >= self.index) {
+            return None;
         }
-        newer
+        let config = Arc::new(config);
+        self.volumes.insert(config.volume, Arc::clone(&config));
+        Some(config)
     }
 
     /// Every volume of these news is in.
@@ -63,7 +65,7 @@ impl View {
     fn is_newer(&self, config: &VolumeConfig, is_latest: bool) -> bool {
         self.volumes.get(&config.volume).is_none_or(|known| {
             let (before, now) = ((known.epoch, known.changed), (config.epoch, config.changed));
-            before < now || (before == now && is_latest && known != config)
+            before < now || (before == now && is_latest && **known != *config)
         })
     }
 

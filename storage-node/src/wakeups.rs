@@ -7,18 +7,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trefoil_protocol::ids::VolumeId;
-use trefoil_protocol::time::BootTime;
 
-/// The wakeups of all volumes, soonest first.
-#[derive(Debug, Default)]
-pub(crate) struct Wakeups {
-    soonest: BTreeSet<(BootTime, VolumeId)>,
-    of: BTreeMap<VolumeId, BootTime>,
+/// The wakeups of all volumes by one clock, soonest first.
+#[derive(Debug)]
+pub(crate) struct Wakeups<T> {
+    soonest: BTreeSet<(T, VolumeId)>,
+    of: BTreeMap<VolumeId, T>,
 }
 
-impl Wakeups {
+impl<T> Default for Wakeups<T> {
+    fn default() -> Self {
+        Self { soonest: BTreeSet::new(), of: BTreeMap::new() }
+    }
+}
+
+impl<T: Copy + Ord> Wakeups<T> {
     /// The volume wants to be woken at `at`, or not at all; what it said before is void.
-    pub(crate) fn set(&mut self, volume: VolumeId, at: Option<BootTime>) {
+    pub(crate) fn set(&mut self, volume: VolumeId, at: Option<T>) {
         let before = match at {
             Some(at) => self.of.insert(volume, at),
             None => self.of.remove(&volume),
@@ -35,18 +40,20 @@ impl Wakeups {
     }
 
     /// The soonest of all.
-    pub(crate) fn next(&self) -> Option<BootTime> {
+    pub(crate) fn next(&self) -> Option<T> {
         self.soonest.first().map(|(at, _)| *at)
     }
 
     /// The volumes whose time has come, in the order of their ids.
-    pub(crate) fn due(&self, now: BootTime) -> BTreeSet<VolumeId> {
+    pub(crate) fn due(&self, now: T) -> BTreeSet<VolumeId> {
         self.soonest.iter().take_while(|(at, _)| *at <= now).map(|(_, volume)| *volume).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use trefoil_protocol::time::BootTime;
+
     use super::*;
 
     const fn at(seconds: u64) -> BootTime {

@@ -102,7 +102,10 @@ fn r004_on_full_disks_puts_are_refused_and_reads_and_deletes_work() {
     }
     cluster.tenant("acme", &["undelete", &stored[0]]).held();
     cluster.nothing_panicked();
-    assert!(is_whole(&cluster.status().unwrap()), "no node ended");
+    // Which store is full first, and so is relieved of a volume, is no matter here.
+    let status = cluster.status().unwrap();
+    let mut nodes = status["nodes"].as_array().unwrap().iter();
+    assert!(nodes.all(|node| node["state"] == "up"), "no node ended: {status}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use trefoil_protocol::time::Millis;
 
 use crate::controller::Turn;
 use crate::controller::recruit::{place, up_nodes};
+use crate::controller::stores::Stores;
 use crate::custodian::{NAME_KEY_VERSION, new_tenant_key};
 use crate::state::{Command, NewTenant, NewVolume, State, Topology, VolumeRecord, VoterRecord, WrappedKey};
 
@@ -41,6 +42,7 @@ fn refused(reason: impl Into<String>) -> Wish {
 pub(crate) struct Reported {
     volumes: BTreeMap<VolumeId, (Epoch, VolumeStatistics)>,
     links: BTreeMap<NodeId, Vec<LinkReport>>,
+    stores: Stores,
 }
 
 impl Reported {
@@ -52,9 +54,15 @@ impl Reported {
                 self.volumes.insert(statistics.volume, (record.config.epoch, *statistics));
             }
         }
+        self.stores.note(node, &renew.condition);
         if let Some(links) = &renew.links {
             self.links.insert(node, links.clone());
         }
+    }
+
+    /// How stores are.
+    pub(crate) fn stores(&mut self) -> &mut Stores {
+        &mut self.stores
     }
 
     /// Objects and sealed bytes of a volume, as its primary said last.
@@ -102,7 +110,7 @@ pub(crate) fn weigh(
     let state = turn.state;
     match request {
         AdminRequest::Status { behind } => {
-            Wish::Answer(AdminAnswer::Status(status(turn, reported, volatile, *behind)))
+            Wish::Answer(AdminAnswer::Status(Box::new(status(turn, reported, volatile, *behind))))
         }
         AdminRequest::ListTenants => {
             let tenants = state.tenants.all().map(|record| record.entry.clone());
@@ -159,6 +167,7 @@ fn status(turn: &Turn<'_>, reported: &Reported, volatile: Volatile, behind: Volu
         slow: volatile.slow,
         signers: state.voters.signers(),
         sought: state.sought().take(STATUS_VOLUMES_MAX).collect(),
+        stores: reported.stores.all(turn.now),
     }
 }
 

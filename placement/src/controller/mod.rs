@@ -22,6 +22,7 @@ mod plan;
 mod planner;
 pub(crate) mod recruit;
 mod steadiness;
+mod stores;
 pub(crate) mod watch;
 mod wishes;
 
@@ -240,6 +241,10 @@ impl Controller {
                 turn.out.propose(Command::Register(register), Waiting::Register(id, node));
                 Ok(None)
             }
+            ControlRequest::Verifying { read, held } => {
+                self.reported.stores().verifying(node, read, held, turn.now);
+                Ok(Some(ControlAnswer::Done))
+            }
             request => self.registered_node_asks(turn, id, node, request),
         };
         answered.unwrap_or_else(|refusal| Some(ControlAnswer::Refused(refusal)))
@@ -423,7 +428,8 @@ impl Controller {
             | ControlRequest::Renew(_)
             | ControlRequest::Holdings(_)
             | ControlRequest::Watch { .. }
-            | ControlRequest::Retired { .. } => unreachable!("taken by the callers"),
+            | ControlRequest::Retired { .. }
+            | ControlRequest::Verifying { .. } => unreachable!("taken by the callers"),
         }
         self.dirty = true;
         Ok(Some(ControlAnswer::Done))

@@ -115,6 +115,9 @@ impl Controller {
                 turn.out.propose(command, Waiting::Volume(volume));
             } else if !is_at_rest(record) || self.has_complaint(&record.config) {
                 self.attention.is_restless(volume);
+            } else {
+                // Whatever its primary said of this epoch is dealt with.
+                self.evidence.remove(&volume);
             }
         }
     }

@@ -84,9 +84,9 @@ fn concerns(record: &VolumeRecord, node: NodeId, store: Option<StoreId>) -> bool
             .is_some_and(|store| record.config.ever_held.contains(&store) || record.fenced.contains(&store))
 }
 
-/// Volumes that have enough complete copies without this node's.
+/// Volumes that have enough complete copies without this node's; no more than fit, it is told again.
 fn to_retire(state: &State, entry: &NodeEntry) -> Vec<VolumeId> {
-    let spare = state.volumes.left_by_somebody().filter(|record| {
+    let spare = state.volumes.left_by(entry.store).filter(|record| {
         let config = &record.config;
         let live = |m: &&trefoil_protocol::config::Member| {
             m.state == MemberState::InSync && state.topology.is_live(m)
@@ -98,13 +98,17 @@ fn to_retire(state: &State, entry: &NodeEntry) -> Vec<VolumeId> {
             && config.protection == Protection::BothDcs
             && config.members.iter().filter(live).count() >= COPIES
     });
-    spare.map(|record| record.config.volume).collect()
+    spare.map(|record| record.config.volume).take(VOLUMES_TOLD).collect()
 }
 
-/// Whether somebody who waits should be woken for it.
-fn is_worth_telling(state: &State, since: Told, news: &News) -> bool {
-    let links = state.links.changed() > since.index;
-    links || !(news.volumes.is_empty() && news.nodes.is_empty() && news.tenants.is_empty())
+/// Whether somebody who waits should be woken: for nothing that can wait until the wait is over.
+fn is_worth_telling(state: &State, node: NodeId, since: Told) -> bool {
+    let store = state.topology.node(node).map(|entry| entry.store);
+    let mut behind = state.volumes.told_after(since.index).filter(|record| !since.contains(record));
+    state.links.changed() > since.index
+        || behind.any(|record| concerns(record, node, store))
+        || state.topology.nodes().any(|record| record.changed > since.index)
+        || state.tenants.all().any(|record| record.changed > since.index)
 }
 
 struct Watch {
@@ -147,10 +151,9 @@ impl Watches {
             return answers;
         }
         self.nodes.retain(|node, watch| {
-            let news = news(state, *node, watch.since);
-            let due = is_worth_telling(state, watch.since, &news) || now >= watch.until;
+            let due = now >= watch.until || is_worth_telling(state, *node, watch.since);
             if due {
-                answers.push((watch.request, news));
+                answers.push((watch.request, news(state, *node, watch.since)));
             }
             !due
         });

@@ -7,6 +7,7 @@ mod by_change;
 mod clock;
 mod command;
 mod deletions;
+mod left;
 mod links;
 mod parting;
 mod plans;

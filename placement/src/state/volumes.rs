@@ -13,6 +13,7 @@ use trefoil_protocol::time::CpTime;
 use super::at_risk::AtRisk;
 use super::by_change::ByChange;
 use super::command::{NewTenant, NewVolume, Rejection, VolumeChange};
+use super::left::Left;
 use super::parting::Parting;
 use super::plans::{PlanStep, Wish};
 use super::search::Sought;
@@ -240,7 +241,7 @@ pub struct Volumes {
     told: ByChange,
     /// Volumes of which a store may hold bytes that is no member any more.
     #[n(3)]
-    left: BTreeSet<VolumeId>,
+    left: Left,
     /// Volumes that a plan still wants something of.
     #[n(4)]
     wished: BTreeSet<VolumeId>,
@@ -264,9 +265,9 @@ impl Volumes {
         self.told.after(since).map(|volume| &self.volumes[&volume])
     }
 
-    /// The volumes of which a store may hold bytes that is no member any more.
-    pub fn left_by_somebody(&self) -> impl Iterator<Item = &VolumeRecord> {
-        self.left.iter().filter_map(|volume| self.volumes.get(volume))
+    /// The volumes of which this store may hold bytes and is no member any more.
+    pub fn left_by(&self, store: StoreId) -> impl Iterator<Item = &VolumeRecord> {
+        self.left.by(store).filter_map(|volume| self.volumes.get(&volume))
     }
 
     /// The volumes that a plan still wants something of.
@@ -344,10 +345,9 @@ impl Volumes {
             None => self.wished.remove(&volume),
         };
         let config = &record.config;
-        match config.ever_held.iter().all(|store| config.member_of_store(*store).is_some()) {
-            true => self.left.remove(&volume),
-            false => self.left.insert(volume),
-        };
+        let left = config.ever_held.iter().filter(|store| config.member_of_store(**store).is_none());
+        let left = left.copied().collect();
+        self.left.note(volume, left);
     }
 
     /// A volume.
@@ -521,7 +521,7 @@ impl Volumes {
 
     /// Fenced stores that are no members any more hold nobody up; certificates name them.
     pub(super) fn except_fenced(&mut self, index: ConfigIndex, topology: &Topology) {
-        for volume in self.left.clone() {
+        for volume in self.left.volumes().collect::<Vec<_>>() {
             self.volumes.get_mut(&volume).expect("only volumes are noted").except_fenced(index, topology);
             self.note(volume);
         }

@@ -15,7 +15,9 @@ use trefoil_protocol::ids::{
     ConfigIndex, Epoch, Incarnation, Lsn, NodeId, StoreId, TenantId, VolumeId, VoterId,
 };
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
-use trefoil_protocol::message::control::{ControlAnswer, ControlRequest, News, Register, Renew, StoreTiming};
+use trefoil_protocol::message::control::{
+    ControlAnswer, ControlRequest, News, Register, Renew, StoreCondition, StoreTiming,
+};
 use trefoil_protocol::sign::Signatory;
 use trefoil_protocol::time::{BootTime, CpTime, Millis};
 
@@ -294,6 +296,7 @@ impl Cluster {
             volumes: Vec::new(),
             links: None,
             timings: self.timings.get(&id).cloned().unwrap_or_default(),
+            condition: StoreCondition::default(),
         };
         let answer = self.ask(id, ControlRequest::Renew(renew));
         if let ControlAnswer::Granted { news, covers, .. } = &answer {

@@ -1,7 +1,9 @@
 //! Grants and the waits that follow from them.
 
 use trefoil_protocol::ids::{ConfigIndex, Epoch, VolumeId};
-use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, ControlRequest, Renew};
+use trefoil_protocol::message::control::{
+    ControlAnswer, ControlRefusal, ControlRequest, Renew, StoreCondition,
+};
 
 use crate::cluster::{Cluster, at, node, store};
 
@@ -21,6 +23,7 @@ fn r019_a_grant_covers_what_the_renewal_said_it_knew() {
         volumes: Vec::new(),
         links: None,
         timings: Vec::new(),
+        condition: StoreCondition::default(),
     };
     let answer = cluster.ask(primary, ControlRequest::Renew(boast));
     assert!(matches!(answer, ControlAnswer::Refused(ControlRefusal::Denied(_))));

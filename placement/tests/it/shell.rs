@@ -280,6 +280,7 @@ async fn a_process_serves_its_planes_and_keeps_everything_over_a_restart() {
         volumes: Vec::new(),
         links: None,
         timings: Vec::new(),
+        condition: trefoil_protocol::message::control::StoreCondition::default(),
     });
     let answer: ControlAnswer = ask(&control, &renew).await;
     let ControlAnswer::Granted { news, .. } = answer else { panic!("{answer:?}") };

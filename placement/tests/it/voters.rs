@@ -8,7 +8,9 @@ use trefoil_placement::{Answer, Beginning, Effect, Event, Placement, Request, Re
 use trefoil_protocol::config::VoterEntry;
 use trefoil_protocol::ids::{ConfigIndex, Incarnation, VoterId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
-use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, ControlRequest, Renew};
+use trefoil_protocol::message::control::{
+    ControlAnswer, ControlRefusal, ControlRequest, Renew, StoreCondition,
+};
 use trefoil_protocol::time::Millis;
 
 use crate::cluster::{Cluster, at, entropy, node, settings, store, voter};
@@ -165,6 +167,7 @@ impl Voters {
             volumes: Vec::new(),
             links: None,
             timings: Vec::new(),
+            condition: StoreCondition::default(),
         })
     }
 

@@ -10,7 +10,7 @@ use crate::deletion::Signers;
 use crate::ids::{LinkId, Lsn, NodeId, PrincipalId, StoreId, TenantId, TenantName, VolumeId};
 use crate::message::REASON_MAX;
 use crate::message::approval::{JointAction, PROPOSAL_REASON_MAX, ProposalView};
-use crate::message::control::{LinkReport, VolumeStatistics};
+use crate::message::control::{LinkReport, StoppedVolume, VolumeStatistics};
 use crate::message::plan::{PlanView, Progress, Verb};
 use crate::time::{CpTime, Millis};
 
@@ -118,7 +118,7 @@ pub enum AdminRequest {
 pub enum AdminAnswer {
     /// The state.
     #[n(0)]
-    Status(#[n(0)] ClusterStatus),
+    Status(#[n(0)] Box<ClusterStatus>),
     /// The tenant was made (or existed with the same settings).
     #[n(1)]
     Tenant(#[n(0)] TenantEntry),
@@ -340,6 +340,29 @@ pub struct ClusterStatus {
     /// Volumes that are down because a restored control plane has not found them yet.
     #[n(15)]
     pub sought: Vec<SearchView>,
+    /// How stores are, by their own word.
+    #[n(16)]
+    pub stores: Vec<StoreView>,
+}
+
+/// How a node's store is, as it said last.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct StoreView {
+    /// The node.
+    #[n(0)]
+    pub node: NodeId,
+    /// How long ago the byte that has waited longest for the scrub was read, as far as the node's run knows.
+    #[n(1)]
+    pub oldest_unread: Option<Millis>,
+    /// How many damaged records the scrub found in the node's run.
+    #[n(2)]
+    pub damaged: u64,
+    /// A suspect store that reads everything has read so many volumes of so many.
+    #[n(3)]
+    pub verifying: Option<(u32, u32)>,
+    /// Volumes that are stopped on it.
+    #[n(4)]
+    pub stopped: Vec<StoppedVolume>,
 }
 
 /// The most volumes in one [`ClusterStatus`].

@@ -74,6 +74,9 @@ pub struct Renew {
     /// How long stores took lately to do their work, as this node measured it.
     #[cbor(n(6), decode_with = "crate::codec::list::<TIMINGS_MAX, _, _>")]
     pub timings: Vec<StoreTiming>,
+    /// How the store is, for `status`.
+    #[n(7)]
+    pub condition: StoreCondition,
 }
 
 /// The most stores that one node tells the times of.
@@ -91,6 +94,52 @@ pub struct StoreTiming {
     /// Microseconds from a record to its acknowledgement, of volumes that the node leads.
     #[n(2)]
     pub ack_us: Option<u32>,
+}
+
+/// How a store is, in its own words, for `status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct StoreCondition {
+    /// How long ago the byte that has waited longest for the scrub was read, as far as this run knows.
+    #[n(0)]
+    pub oldest_unread: Millis,
+    /// How many damaged records the scrub found in this run.
+    #[n(1)]
+    pub damaged: u64,
+    /// Volumes that are stopped on this store; no more than [`STOPPED_MAX`] of them are told.
+    #[cbor(n(2), decode_with = "crate::codec::list::<STOPPED_MAX, _, _>")]
+    pub stopped: Vec<StoppedVolume>,
+}
+
+/// The most stopped volumes that a store tells of.
+pub const STOPPED_MAX: usize = 256;
+
+/// A volume that is stopped on a store until somebody has looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct StoppedVolume {
+    /// The volume.
+    #[n(0)]
+    pub volume: VolumeId,
+    /// The epoch that it stopped in.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// Why.
+    #[n(2)]
+    pub cause: StopCause,
+    /// The record that it is about, if it is about one.
+    #[n(3)]
+    pub lsn: Option<Lsn>,
+}
+
+/// Why a volume is stopped on a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum StopCause {
+    /// Every store that answers has the record damaged.
+    #[n(0)]
+    Lost,
+    /// A committed record here differs from the primary's.
+    #[n(1)]
+    Differs,
 }
 
 /// How a link looks from one node, or, added up, from all of them.
@@ -436,6 +485,16 @@ pub enum ControlRequest {
     /// anything else.
     #[n(13)]
     Holdings(#[n(0)] Holdings),
+    /// A suspect store reads all that it holds before it registers. It says how far it is.
+    #[n(14)]
+    Verifying {
+        /// Volumes read.
+        #[n(0)]
+        read: u32,
+        /// Volumes that it holds.
+        #[n(1)]
+        held: u32,
+    },
 }
 
 /// What the control plane answers.

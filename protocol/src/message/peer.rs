@@ -238,6 +238,10 @@ pub enum PeerBody {
         #[n(1)]
         hash: Hash,
     },
+    /// Store to primary: I am here and do not have this epoch yet. I was not told of it, or my disk still makes
+    /// it durable, behind others.
+    #[n(18)]
+    NotYet,
 }
 
 /// The longest page of a [`PeerBody::Probe`].

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use bytes::Bytes;
 use trefoil_protocol::codec;
 use trefoil_protocol::key::ObjectKey;
+use trefoil_protocol::message::admin::ClusterStatus;
 use trefoil_protocol::message::tenant::TenantAnswer;
 use trefoil_protocol::tree::RangeProof;
 
@@ -142,6 +143,12 @@ impl Draw for Box<TenantAnswer> {
         let name = ["Stored", "Deleted", "Undeleted"][source.below(3) as usize];
         let index = TenantAnswer::CASES.iter().position(|case| case.name == name);
         Self::new(TenantAnswer::case(index.expect("an answer's name"), source))
+    }
+}
+
+impl Draw for Box<ClusterStatus> {
+    fn draw(source: Source) -> Self {
+        Self::new(ClusterStatus::draw(source))
     }
 }
 

@@ -197,9 +197,12 @@ structs! {
     StoreReport { last, committed, complete, verified, doubtful_from }
     // The control plane.
     Register { node, dc, rack, store, store_key, capacity, addresses, last_incarnation, pid }
-    Renew { store, incarnation, applied, sent, volumes, links, timings }
+    Renew { store, incarnation, applied, sent, volumes, links, timings, condition }
     StoreTiming { store, probe_us, ack_us }
     LinkReport { link, healthy, silent }
+    StoreCondition { oldest_unread, damaged, stopped }
+    StoppedVolume { volume, epoch, cause, lsn }
+    StoreView { node, oldest_unread, damaged, verifying, stopped }
     VolumeStatistics { volume, objects, short_of_copies, bytes, at_risk, debt }
     ExposureCount { objects, bytes, last }
     VisibilityChange { version, lsn, visibility }
@@ -218,7 +221,7 @@ structs! {
     SignedBackup { statement, signature }
     AtRiskView { volume, opened, since, last, objects, bytes, hidden, exact }
     DebtView { volume, since }
-    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts, voters, drained, progress, more, slow, signers, sought }
+    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts, voters, drained, progress, more, slow, signers, sought, stores }
     SlowStore { node, store, state, since, took_us, usual_us }
     StepView { volume, home, lead, leave, join, objects, bytes }
     PlanView { number, made_from, verb, steps, risks, cannot, expected, undo }
@@ -274,7 +277,7 @@ enums! {
         Payload { upload, first, leaves, relay_to, fetched }, FetchPayload { upload, first, count },
         NoPayload { upload }, Peer, Report(value), FetchLog { after }, Log { previous, count, last },
         Erase { order, items, purging }, Erased { receipts }, Orphans { uploads },
-        Bag(value), BagTurn { number }, Probe { number }, Probed { number, hash },
+        Bag(value), BagTurn { number }, Probe { number }, Probed { number, hash }, NotYet,
     }
     ControlRequest {
         Register(value), Renew(value), Watch { applied, partly }, Ready { volume, epoch, committed }, Lagging { volume, epoch, stores },
@@ -282,11 +285,13 @@ enums! {
         Restored { volume, epoch, last_single_dc, persisted }, RequestPurge { volume, epoch, scope, claims },
         Certify { volume, epoch, evidence }, Retired { volume, store, epoch }, Note(value), Yield { volume, epoch, stopped_for },
         Holdings(value),
+        Verifying { read, held },
     }
     ControlAnswer {
         Registered { incarnation, cluster, generation }, Granted { sent, covers, news },
         News(value), Done, Order(value), Certificates(value), Refused(value), Noted(value),
     }
+    StopCause { Lost, Differs }
     Visibility { Hidden, Live }
     ControlRefusal { NotLeader { leader }, Unregistered, StaleEpoch(value), NotYet, Denied(value) }
     AdminRequest {
@@ -332,10 +337,10 @@ every! {
         TenantAnswer Copy PutReceipt ObjectView ListEntry PurgeStage PurgeView RouteView TenantKeyGrant
         KeysView DataPart Refusal;
     "peer": PeerMessage PeerBody BagWord BagTurn LogPoint StoreReport;
-    "control": ControlRequest Register Renew StoreTiming LinkReport VolumeStatistics ExposureCount Visibility VisibilityChange
+    "control": ControlRequest Register Renew StoreTiming StoreCondition StoppedVolume StopCause LinkReport VolumeStatistics ExposureCount Visibility VisibilityChange
         Note Noted PurgeEvidence PurgeClaim
         ControlAnswer News ControlRefusal Holdings VolumeHolding;
-    "admin": AdminRequest AdminAnswer Verb VoterVerb PlanView StepView Progress AtRiskView DebtView SlowState SlowStore ClusterStatus VoterStatus
+    "admin": AdminRequest AdminAnswer Verb VoterVerb PlanView StepView Progress AtRiskView DebtView SlowState SlowStore ClusterStatus StoreView VoterStatus
         JointAction ProposalState ProposalView SearchView;
     "voter": VoterPiece VoterMessage VoterBody Papers RaftMessage RaftKind LogEntry EntryKind LogSnapshot;
 }

@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use trefoil_engine::{
-    BagError, EraseError, EraseJob, EraseReport, ProbeError, ProbeJob, ReadError, ReadJob, Rotated,
-    RotationJob, ScanError, ScrubJob, ScrubReport, Scrubbed, SegmentLayout, Store, StoreError, SyncError,
-    SyncJob, SyncTicket, VerifyError, VerifyJob, WipeError, WipeJob,
+    BagError, CreateJob, EraseError, EraseJob, EraseReport, ProbeError, ProbeJob, ReadError, ReadJob,
+    Rotated, RotationJob, ScanError, ScrubJob, ScrubReport, Scrubbed, SegmentLayout, Store, StoreError,
+    SyncError, SyncJob, SyncTicket, VerifyError, VerifyJob, WipeError, WipeJob,
 };
 use trefoil_placement::custodian::{Keyring, MasterKey};
 use trefoil_placement::{Beginning, Caution, Placement, Settings};
@@ -97,6 +97,8 @@ pub enum Job {
     Erase(VolumeId, EraseJob<SimDisk>),
     /// Rotate a key bag.
     Rotate(VolumeId, Box<RotationJob<SimDisk>>),
+    /// Create a volume.
+    Create(VolumeId, CreateJob<SimDisk>),
     /// Overwrite a whole volume.
     Wipe(VolumeId, WipeJob<SimDisk>),
     /// Read a stretch of a volume.
@@ -118,6 +120,8 @@ pub enum Done {
     Erased(VolumeId, Result<EraseReport, EraseError>),
     /// The new bag.
     Rotated(VolumeId, Result<Rotated<SimDisk>, BagError>),
+    /// The volume is there, or there was no room.
+    Created(VolumeId, Result<(), StoreError>),
     /// The volume is gone.
     Wiped(VolumeId, Result<(), WipeError>),
     /// What the stretch held.

@@ -111,6 +111,7 @@ impl Storage {
             Done::Read(ticket, result) => Event::Read { ticket, result },
             Done::Erased(volume, result) => Event::Erased { volume, result },
             Done::Rotated(volume, result) => Event::Rotated { volume, result },
+            Done::Created(volume, result) => Event::Created { volume, result },
             Done::Wiped(volume, result) => Event::Wiped { volume, result },
             Done::Scrubbed(volume, result) => Event::Scrubbed { volume, result },
             Done::Verified(volume, result) => Event::Verified { volume, result },
@@ -233,6 +234,7 @@ impl Storage {
                 outputs.push(Output::Mark("bag.rotates"));
                 outputs.push(Output::Work(Job::Rotate(volume, Box::new(job))));
             }
+            Effect::Create { volume, job } => outputs.push(Output::Work(Job::Create(volume, job))),
             Effect::Wipe { volume, job } => outputs.push(Output::Work(Job::Wipe(volume, job))),
             Effect::Scrub { volume, job } => outputs.push(Output::Work(Job::Scrub(volume, job))),
             Effect::Verify { volume, job } => outputs.push(Output::Work(Job::Verify(volume, job))),
@@ -372,6 +374,7 @@ pub(super) fn run(job: Job) -> Done {
         Job::Read(ticket, job) => Done::Read(ticket, job.run()),
         Job::Erase(volume, job) => Done::Erased(volume, job.run()),
         Job::Rotate(volume, job) => Done::Rotated(volume, job.run()),
+        Job::Create(volume, job) => Done::Created(volume, job.run()),
         Job::Wipe(volume, job) => Done::Wiped(volume, job.run()),
         Job::Scrub(volume, job) => Done::Scrubbed(volume, job.run()),
         Job::Verify(volume, job) => Done::Verified(volume, job.run()),

@@ -14,6 +14,7 @@ pub fn check_all<D: Disk>(mut fresh: impl FnMut() -> D) {
     punched_bytes_read_as_zero(&fresh());
     what_was_written_is_there_without_a_cache(&fresh());
     clones_share_one_file(&fresh());
+    many_files_are_synced_together(&fresh());
     names_are_listed_sorted(&fresh());
     renaming_replaces(&fresh());
     a_removed_name_is_gone(&fresh());
@@ -88,6 +89,20 @@ fn clones_share_one_file(disk: &impl Disk) {
     file.write_at(0, &[b"abc"]).expect("writes");
     assert_eq!(read(&clone, 0, 3), b"abc");
     clone.sync_data().expect("any clone syncs");
+}
+
+fn many_files_are_synced_together(disk: &impl Disk) {
+    disk.create_directory("d").expect("creates");
+    let create = |number: usize| {
+        let file = disk.create(&format!("d/{number}")).expect("creates");
+        file.write_at(0, &[b"abc"]).expect("writes");
+        file
+    };
+    // Few and many take different ways.
+    for count in [0, 1, 3, 100] {
+        let files: Vec<_> = (0..count).map(create).collect();
+        disk.sync_together(&files, &["d".to_owned(), String::new()]).expect("syncs");
+    }
 }
 
 fn names_are_listed_sorted(disk: &impl Disk) {

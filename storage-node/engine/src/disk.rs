@@ -89,6 +89,13 @@ pub trait Disk: Clone + fmt::Debug + Send + 'static {
     /// Makes the names in a directory durable.
     fn sync_directory(&self, directory: &str) -> Result<(), DiskError>;
 
+    /// Makes these files' bytes and the names in these directories durable: what [`DiskFile::sync_data`] and
+    /// [`Disk::sync_directory`] do one by one, in fewer strokes where the system can.
+    fn sync_together(&self, files: &[Self::File], directories: &[String]) -> Result<(), DiskError> {
+        files.iter().try_for_each(DiskFile::sync_data)?;
+        directories.iter().try_for_each(|directory| self.sync_directory(directory))
+    }
+
     /// Bytes that may still be allocated before [`DiskError::Full`].
     fn free_bytes(&self) -> Result<u64, DiskError>;
 }

@@ -76,6 +76,12 @@ impl<D: Disk> Health<D> {
         self.guarded(|| self.disk.sync_directory(directory))
     }
 
+    /// Makes the bytes of several files, and the names in several directories, durable.
+    pub(crate) fn sync_together(&self, files: &[D::File], directories: &[String]) -> Result<(), SyncError> {
+        let sync = || self.disk.sync_together(files, directories);
+        self.guarded(|| mutant!(M22, sync(), sync().or(Ok(()))))
+    }
+
     /// Whether a sync failed in this run or the store was opened suspect.
     pub fn is_poisoned(&self) -> bool {
         self.poisoned.load(Ordering::SeqCst)

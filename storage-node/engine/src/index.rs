@@ -271,6 +271,11 @@ impl Index {
         .collect()
     }
 
+    /// When the first window ends, or ended.
+    pub fn first_due(&self) -> Option<CpTime> {
+        self.windows.first().map(|(ends, _)| *ends)
+    }
+
     /// Versions whose purge has begun and is not certified.
     pub fn being_purged(&self) -> impl Iterator<Item = &ObjectVersion> {
         self.versions.values().filter(|version| {

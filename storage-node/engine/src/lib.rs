@@ -6,6 +6,7 @@
 
 pub mod bag;
 pub mod conformance;
+pub mod create;
 pub mod disk;
 pub mod erase;
 pub mod find;
@@ -29,6 +30,7 @@ pub mod volume;
 pub mod wipe;
 
 pub use bag::{BagEntry, BagError, KeyBag, Rotated, RotationJob};
+pub use create::CreateJob;
 pub use disk::{Disk, DiskError, DiskFile};
 pub use erase::{EraseError, EraseJob, EraseReport, ErasedRange};
 pub use find::FoundBytes;

@@ -33,7 +33,7 @@ impl Default for SegmentLayout {
     fn default() -> Self {
         SegmentLayout {
             segment_bytes: 64 << 20,
-            first_segment_bytes: 256 << 10,
+            first_segment_bytes: 64 << 10,
             reserve_bytes: 8 << 20,
             reserve_segment_bytes: 256 << 10,
         }
@@ -92,12 +92,16 @@ pub(crate) struct Segments<D: Disk> {
     pub(crate) scope: Scope,
     store: StoreId,
     layout: SegmentLayout,
-    pub(crate) files: BTreeMap<u64, Segment<D::File>>,
+    pub(crate) files: BTreeMap<u64, Box<Segment<D::File>>>,
     head: Option<Head>,
     end: Position,
     dirty: BTreeSet<u64>,
     health: Health<D>,
     names_changed: bool,
+    /// The last segment has no durable name yet: nothing that may have to be erased is written to it.
+    unnamed: bool,
+    /// A file beside the segments that the next sync has to cover.
+    beside: Option<D::File>,
     /// Where a write failed and half a frame may stand.
     pub(crate) half_written: Vec<BadRange>,
 }
@@ -106,7 +110,16 @@ pub(crate) struct Segments<D: Disk> {
 #[derive(Debug)]
 pub(crate) struct Unsynced<F> {
     pub(crate) files: Vec<F>,
-    pub(crate) directory: Option<String>,
+    pub(crate) directories: Vec<String>,
+}
+
+impl<F> Unsynced<F> {
+    /// Both together.
+    pub(crate) fn with(mut self, other: Unsynced<F>) -> Self {
+        self.files.extend(other.files);
+        self.directories.extend(other.directories);
+        self
+    }
 }
 
 impl<D: Disk> Segments<D> {
@@ -124,7 +137,7 @@ impl<D: Disk> Segments<D> {
             if let Some(id) = segment_id(&name) {
                 let file = disk.open(&format!("{directory}/{name}"))?;
                 let length = file.length()?;
-                files.insert(id, Segment { file, length, used: length });
+                files.insert(id, Box::new(Segment { file, length, used: length }));
             }
         }
         Ok(Segments {
@@ -139,6 +152,8 @@ impl<D: Disk> Segments<D> {
             dirty: BTreeSet::new(),
             health: health.clone(),
             names_changed: false,
+            unnamed: false,
+            beside: None,
             half_written: Vec::new(),
         })
     }
@@ -218,10 +233,21 @@ impl<D: Disk> Segments<D> {
         }
         let dirty = std::mem::take(&mut self.dirty);
         let files = dirty.iter().filter_map(|id| self.files.get(id));
+        let renamed = std::mem::take(&mut self.names_changed);
         Some(Unsynced {
-            files: files.map(|segment| segment.file.clone()).collect(),
-            directory: std::mem::take(&mut self.names_changed).then(|| self.directory.clone()),
+            files: files.map(|segment| segment.file.clone()).chain(self.beside.take()).collect(),
+            directories: renamed.then(|| self.directory.clone()).into_iter().collect(),
         })
+    }
+
+    /// The last sync that was begun has ended well.
+    pub(crate) fn synced(&mut self) {
+        self.unnamed &= self.names_changed;
+    }
+
+    /// This file is to be synced with whatever is staged next.
+    pub(crate) fn sync_beside(&mut self, file: D::File) {
+        self.beside = Some(file);
     }
 
     /// Counts segments from `first` on as unsynced: what a crashed process left in the page cache.
@@ -250,13 +276,10 @@ impl<D: Disk> Segments<D> {
         self.names_changed = true;
         // From here on the file is listed even if its allocation fails, so that its id is not used
         // for another beginning.
-        let segment = self.files.entry(id).or_insert(Segment { file, length: 0, used: 0 });
+        let segment = self.files.entry(id).or_insert_with(|| Box::new(Segment { file, length: 0, used: 0 }));
         segment.file.allocate(bytes)?;
         segment.length = bytes;
-        // The name before the bytes: a crash frees the blocks of a file without a name with what was
-        // written there, and no erase reaches them.
-        self.health.sync_directory(&self.directory)?;
-        self.names_changed = false;
+        self.unnamed = true;
         let head = Head {
             at: Position { segment: id, offset: 0 },
             length: bytes,
@@ -284,6 +307,16 @@ impl<D: Disk> Segments<D> {
         Err(DiskError::Full { path: path.to_owned(), needed: grown })
     }
 
+    /// The name before the bytes: a crash frees the blocks of a file without a name with what was written
+    /// there, and no erase reaches them. What is never erased needs no name before the next sync.
+    fn name_before(&mut self, parts: [&[u8]; 3]) -> Result<(), DiskError> {
+        if self.unnamed && parts[1].len() + parts[2].len() > 0 {
+            self.health.sync_directory(&self.directory)?;
+            (self.unnamed, self.names_changed) = (false, false);
+        }
+        Ok(())
+    }
+
     fn write(
         &mut self,
         head: Head,
@@ -302,6 +335,7 @@ impl<D: Disk> Segments<D> {
             lengths: parts.map(<[u8]>::len),
             crcs: parts.map(crc32fast::hash),
         };
+        self.name_before(parts)?;
         let bytes = header.encode(&self.scope.seal);
         // Until the frame is whole there is no head: after a failed write the next frame begins a
         // new segment and never stands behind half a frame.

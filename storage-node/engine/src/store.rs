@@ -13,13 +13,14 @@ use crate::disk::{Disk, DiskError, DiskFile};
 use crate::frame::{Owner, Position, Scope};
 use crate::health::{Health, SUSPECT_FILE, SyncError};
 use crate::recovery::{CleanEnd, OpenError, Recovery, RecoveryReport};
-use crate::segment::SegmentLayout;
+use crate::segment::{SegmentLayout, Unsynced};
 use crate::superblock::{SuperblockError, TwoSlots};
+use crate::sync::SyncJob;
 use crate::volume::{LogIdentity, VolumeLog};
 
 const STORE_FILE: &str = "store";
 const SIGNING_KEY_FILE: &str = "signing-key";
-const VOLUMES: &str = "volumes";
+pub(crate) const VOLUMES: &str = "volumes";
 pub(crate) const VOLUME_FILE: &str = "volume";
 
 /// What the store's superblock says.
@@ -253,27 +254,7 @@ impl<D: Disk> Store<D> {
 
     /// Creates an empty volume. Does nothing if it exists.
     pub fn create_volume(&self, owner: Owner, secrets: &VolumeSecrets) -> Result<(), StoreError> {
-        let directory = directory_of(owner);
-        let path = format!("{directory}/{VOLUME_FILE}");
-        if TwoSlots::<D, VolumeState>::open(&self.disk, &self.health, &path).is_ok() {
-            return Ok(());
-        }
-        self.disk.create_directory(&directory)?;
-        let empty = CleanEnd { last: Lsn::ZERO, chain: Hash::ZERO, at: Position::default() };
-        let state = VolumeState {
-            store: self.state().store,
-            tenant: owner.tenant,
-            volume: owner.volume,
-            seal: secrets.seal,
-            bag_key: BagKey::from(&secrets.bag_key),
-            bag_generation: 0,
-            clean_end: Some(WrittenEnd::of(empty)),
-        };
-        TwoSlots::create(&self.disk, &self.health, &path, state)?;
-        // The superblock's name, then the directory's: a crash before leaves no volume.
-        self.health.sync_directory(&directory)?;
-        self.health.sync_directory(VOLUMES)?;
-        Ok(())
+        self.create_job(owner, secrets).run()
     }
 
     /// Opens a volume: recovers its log and takes away its proof of clean shutdown.
@@ -296,13 +277,14 @@ impl<D: Disk> Store<D> {
             layout: self.layout,
             clean_end: state.clean_end.map(CleanEnd::from),
         };
-        let (log, report) = recovery.open()?;
+        let (mut log, report) = recovery.open()?;
         let opened = open_bag(&self.disk, &self.health, &directory, &mut superblock)?;
         let bag_lost = opened.is_none();
         let bag = opened.unwrap_or_else(|| KeyBag::lost(&state));
         if state.clean_end.is_some() && !self.health.is_poisoned() {
-            let clean_end = None;
-            superblock.write(VolumeState { clean_end, ..state })?;
+            // Nothing is acknowledged before the log's next sync, which covers this.
+            superblock.stage(VolumeState { clean_end: None, ..state })?;
+            log.segments.sync_beside(superblock.file().clone());
         }
         let (superblock, disk) = (Some(superblock), self.disk.clone());
         Ok((Volume { log, superblock, bag, bag_lost, disk }, report))
@@ -357,18 +339,40 @@ impl<D: Disk> Volume<D> {
 
     /// Syncs what is staged and writes the proof of clean shutdown: last record, its hash, and
     /// where the log ends. There is no proof while the key bag is being rotated.
-    pub fn close(mut self) -> Result<(), SuperblockError> {
-        self.log.sync_now()?;
-        let Some(mut superblock) = self.superblock else { return Ok(()) };
-        let (last, chain) = self.log.last();
-        let clean_end = CleanEnd { last, chain, at: self.log.segments.end() };
-        let state = VolumeState { clean_end: Some(WrittenEnd::of(clean_end)), ..superblock.value().clone() };
-        superblock.write(state)
+    pub fn close(self) -> Result<(), SuperblockError> {
+        Self::close_all(vec![self])
+    }
+
+    /// Closes several volumes of one store at once.
+    pub fn close_all(mut volumes: Vec<Self>) -> Result<(), SuperblockError> {
+        let Some(health) = volumes.first().map(|volume| volume.log.health.clone()) else { return Ok(()) };
+        health.check()?;
+        // Of what a thread syncs meanwhile nobody here hears the outcome: no proof either.
+        volumes.retain(|volume| volume.log.is_at_rest());
+        let jobs: Vec<SyncJob<D>> = volumes.iter_mut().filter_map(|volume| volume.log.sync_job()).collect();
+        // Where a new run took the proof away and nothing was staged since, that has to be durable before
+        // the other slot is written.
+        let slots = volumes.iter().filter_map(|volume| volume.superblock.as_ref());
+        let staged = slots.filter(|slots| slots.is_staged()).map(|slots| slots.file().clone()).collect();
+        let slots = Unsynced { files: staged, directories: Vec::new() };
+        let unsynced = jobs.into_iter().fold(slots, |all, job| all.with(job.unsynced));
+        health.sync_together(&unsynced.files, &unsynced.directories)?;
+        let mut proofs = Vec::new();
+        for volume in volumes {
+            let (last, chain) = volume.log.last();
+            let clean_end = CleanEnd { last, chain, at: volume.log.segments.end() };
+            let Some(mut superblock) = volume.superblock else { continue };
+            superblock.synced();
+            let clean_end = Some(WrittenEnd::of(clean_end));
+            superblock.stage(VolumeState { clean_end, ..superblock.value().clone() })?;
+            proofs.push(superblock.file().clone());
+        }
+        Ok(health.sync_together(&proofs, &[])?)
     }
 }
 
 impl WrittenEnd {
-    fn of(end: CleanEnd) -> WrittenEnd {
+    pub(crate) fn of(end: CleanEnd) -> WrittenEnd {
         WrittenEnd { last: end.last, chain: end.chain, segment: end.at.segment, offset: end.at.offset }
     }
 }

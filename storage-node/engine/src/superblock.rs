@@ -50,6 +50,8 @@ pub struct TwoSlots<D: Disk, V> {
     health: Health<D>,
     generation: u64,
     value: V,
+    /// The slot of `generation` may not be durable yet: the other one must not be touched before it is.
+    staged: bool,
 }
 
 impl<D: Disk, V: Encode<()> + for<'b> Decode<'b, ()> + Clone> TwoSlots<D, V> {
@@ -60,11 +62,26 @@ impl<D: Disk, V: Encode<()> + for<'b> Decode<'b, ()> + Clone> TwoSlots<D, V> {
         path: &str,
         value: V,
     ) -> Result<TwoSlots<D, V>, SuperblockError> {
+        let slots = Self::prepare(disk, health, path, value)?;
+        health.sync_data(&slots.file)?;
+        Ok(TwoSlots { staged: false, ..slots })
+    }
+
+    /// Creates the file with `value` in both slots; the caller syncs it, and then the directory. A crash
+    /// before may tear both slots: nobody relies on a file that has no durable name.
+    pub(crate) fn prepare(
+        disk: &D,
+        health: &Health<D>,
+        path: &str,
+        value: V,
+    ) -> Result<TwoSlots<D, V>, SuperblockError> {
+        health.check()?;
         let file = disk.create(path)?;
         file.allocate(2 * SLOT_LENGTH as u64)?;
-        let mut slots = TwoSlots { file, health: health.clone(), generation: 0, value: value.clone() };
-        slots.write_both(value)?;
-        Ok(slots)
+        for generation in [1, 2] {
+            write_slot(&file, generation, &value)?;
+        }
+        Ok(TwoSlots { file, health: health.clone(), generation: 2, value, staged: true })
     }
 
     /// Opens the file and takes the value of the highest valid generation.
@@ -87,7 +104,7 @@ impl<D: Disk, V: Encode<()> + for<'b> Decode<'b, ()> + Clone> TwoSlots<D, V> {
         }
         let (generation, value) =
             best.ok_or_else(|| SuperblockError::BothSlotsDamaged { path: path.to_owned() })?;
-        Ok(TwoSlots { file, health: health.clone(), generation, value })
+        Ok(TwoSlots { file, health: health.clone(), generation, value, staged: false })
     }
 
     /// Whether each slot is valid on disk.
@@ -108,16 +125,40 @@ impl<D: Disk, V: Encode<()> + for<'b> Decode<'b, ()> + Clone> TwoSlots<D, V> {
 
     /// Writes a new value into the older slot and syncs it.
     pub fn write(&mut self, value: V) -> Result<(), SuperblockError> {
+        self.stage(value)?;
+        self.health.sync_data(&self.file)?;
+        self.staged = false;
+        Ok(())
+    }
+
+    /// Writes a new value into the older slot. It counts when [`TwoSlots::file`] was synced, or a crash lets
+    /// it; until then the value before may come back.
+    pub(crate) fn stage(&mut self, value: V) -> Result<(), SuperblockError> {
         // A poisoned store writes nothing: a value that no sync covers must not be read later.
         self.health.check()?;
-        let generation = self.generation + 1;
-        let slot = encode_slot(generation, &value);
-        let offset = (generation % 2) * SLOT_LENGTH as u64;
-        self.file.write_at(offset, &[&slot])?;
-        self.health.sync_data(&self.file)?;
-        self.generation = generation;
+        if self.staged {
+            self.health.sync_data(&self.file)?;
+        }
+        write_slot(&self.file, self.generation + 1, &value)?;
+        self.generation += 1;
         self.value = value;
+        self.staged = true;
         Ok(())
+    }
+
+    /// The file, to be synced with others.
+    pub(crate) fn file(&self) -> &D::File {
+        &self.file
+    }
+
+    /// Whether the value may not be durable yet.
+    pub(crate) fn is_staged(&self) -> bool {
+        self.staged
+    }
+
+    /// The file was synced.
+    pub(crate) fn synced(&mut self) {
+        self.staged = false;
     }
 
     /// Writes a new value into one slot, syncs, then into the other and syncs: afterwards no slot
@@ -126,6 +167,11 @@ impl<D: Disk, V: Encode<()> + for<'b> Decode<'b, ()> + Clone> TwoSlots<D, V> {
         self.write(value.clone())?;
         self.write(value)
     }
+}
+
+fn write_slot<F: DiskFile, V: Encode<()>>(file: &F, generation: u64, value: &V) -> Result<(), DiskError> {
+    let slot = encode_slot(generation, value);
+    file.write_at((generation % 2) * SLOT_LENGTH as u64, &[&slot])
 }
 
 fn encode_slot<V: Encode<()>>(generation: u64, value: &V) -> Zeroizing<Vec<u8>> {

@@ -30,12 +30,15 @@ impl<D: Disk> SyncJob<D> {
     /// A crash between the steps leaves a new segment without a durable name: its frames are lost
     /// as if never written, and nothing of them was acknowledged.
     pub fn run(self) -> Result<(), SyncError> {
-        for file in &self.unsynced.files {
-            self.health.sync_data(file)?;
-        }
-        match &self.unsynced.directory {
-            Some(directory) => self.health.sync_directory(directory),
-            None => Ok(()),
-        }
+        self.health.sync_together(&self.unsynced.files, &self.unsynced.directories)
+    }
+
+    /// Syncs for several volumes of one store at once, with one outcome for all.
+    pub fn run_all(jobs: Vec<Self>) -> Result<(), SyncError> {
+        jobs.into_iter().reduce(Self::with).map_or(Ok(()), Self::run)
+    }
+
+    fn with(self, other: Self) -> Self {
+        Self { unsynced: self.unsynced.with(other.unsynced), ..self }
     }
 }

@@ -419,10 +419,16 @@ impl<D: Disk> VolumeLog<D> {
         if outcome.is_err() {
             return;
         }
+        self.segments.synced();
         self.synced = covered.end;
         self.durable = covered.last;
         self.durable_epoch = self.durable_epoch.max(covered.epoch);
         self.healing.retain(|_, place| *place >= covered.end);
+    }
+
+    /// Whether no sync job is under way.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.in_flight.is_none()
     }
 
     /// Bytes of the segments that hold frames.

@@ -1,14 +1,18 @@
 //! The threads that wait for the disk. Syncs, reads and what nobody waits for (erases, key bags) have
 //! their own, so that a read never waits behind a flush, and neither behind the overwriting of large
 //! objects; each outcome goes back to the core as an event.
+//!
+//! When many volumes wait for a sync, one thread takes all of them and they share it.
 
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use tokio::sync::mpsc::UnboundedSender;
 use trefoil_engine::disk::file::FileDisk;
-use trefoil_engine::{EraseJob, ProbeJob, ReadJob, RotationJob, ScrubJob, SyncJob, VerifyJob, WipeJob};
+use trefoil_engine::{
+    CreateJob, EraseJob, ProbeJob, ReadJob, RotationJob, ScrubJob, SyncJob, SyncTicket, VerifyJob, WipeJob,
+};
 use trefoil_protocol::ids::VolumeId;
 
 use super::Event;
@@ -21,8 +25,14 @@ const ERASE_THREADS: usize = 1;
 /// Enough to keep a device busy while another read waits for it.
 const READ_THREADS: usize = 2;
 
+/// From so many waiting on, one sync for all of them costs less than each by itself.
+const TOGETHER_FROM: usize = 32;
+/// The most that share one sync: the outcomes of the others should not wait for ever.
+const TOGETHER_MAX: usize = 1024;
+
 enum Job {
     Sync(VolumeId, SyncJob<FileDisk>),
+    Create(VolumeId, CreateJob<FileDisk>),
     Read(ReadTicket, ReadJob<FileDisk>),
     Erase(VolumeId, EraseJob<FileDisk>),
     Rotate(VolumeId, RotationJob<FileDisk>),
@@ -34,98 +44,178 @@ enum Job {
 
 /// Where to leave work for the disk. Dropped, its threads end once the queues are empty.
 pub(super) struct DiskThreads {
-    syncs: Sender<Job>,
-    reads: Sender<Job>,
-    erases: Sender<Job>,
+    syncs: Pool,
+    reads: Pool,
+    erases: Pool,
 }
 
 impl DiskThreads {
     /// Starts the threads; outcomes go to `events`.
     pub(super) fn start(events: &UnboundedSender<Event>) -> Self {
         Self {
-            syncs: start_pool("sync", SYNC_THREADS, events),
-            reads: start_pool("read", READ_THREADS, events),
-            erases: start_pool("erase", ERASE_THREADS, events),
+            syncs: Pool::start("sync", SYNC_THREADS, events),
+            reads: Pool::start("read", READ_THREADS, events),
+            erases: Pool::start("erase", ERASE_THREADS, events),
         }
     }
 
     /// Queues a flush.
     pub(super) fn sync(&self, volume: VolumeId, job: SyncJob<FileDisk>) {
-        send(&self.syncs, Job::Sync(volume, job));
+        self.syncs.add(Job::Sync(volume, job));
+    }
+
+    /// Queues the creation of a volume.
+    pub(super) fn create(&self, volume: VolumeId, job: CreateJob<FileDisk>) {
+        self.syncs.add(Job::Create(volume, job));
     }
 
     /// Queues a probe of the store behind the flushes that wait.
     pub(super) fn probe(&self, job: ProbeJob<FileDisk>) {
-        send(&self.syncs, Job::Probe(job));
+        self.syncs.add(Job::Probe(job));
     }
 
     /// Queues a read.
     pub(super) fn read(&self, ticket: ReadTicket, job: ReadJob<FileDisk>) {
-        send(&self.reads, Job::Read(ticket, job));
+        self.reads.add(Job::Read(ticket, job));
     }
 
     /// Queues an erase.
     pub(super) fn erase(&self, volume: VolumeId, job: EraseJob<FileDisk>) {
-        send(&self.erases, Job::Erase(volume, job));
+        self.erases.add(Job::Erase(volume, job));
     }
 
     /// Queues the rotation of a key bag.
     pub(super) fn rotate(&self, volume: VolumeId, job: RotationJob<FileDisk>) {
-        send(&self.erases, Job::Rotate(volume, job));
+        self.erases.add(Job::Rotate(volume, job));
     }
 
     /// Queues the wipe of a volume.
     pub(super) fn wipe(&self, volume: VolumeId, job: WipeJob<FileDisk>) {
-        send(&self.erases, Job::Wipe(volume, job));
+        self.erases.add(Job::Wipe(volume, job));
     }
 
     /// Queues a stretch of a scrub.
     pub(super) fn scrub(&self, volume: VolumeId, job: ScrubJob<FileDisk>) {
-        send(&self.erases, Job::Scrub(volume, job));
+        self.erases.add(Job::Scrub(volume, job));
     }
 
     /// Queues the reading of a suspect store's volume.
     pub(super) fn verify(&self, volume: VolumeId, job: VerifyJob<FileDisk>) {
-        send(&self.reads, Job::Verify(volume, job));
+        self.reads.add(Job::Verify(volume, job));
     }
 }
 
-fn send(queue: &Sender<Job>, job: Job) {
-    queue.send(job).expect("disk threads outlive their queue");
-}
+/// Threads with one queue.
+struct Pool(Arc<Queue>);
 
-fn start_pool(name: &str, count: usize, events: &UnboundedSender<Event>) -> Sender<Job> {
-    let (queue, jobs) = mpsc::channel();
-    let jobs = Arc::new(Mutex::new(jobs));
-    for number in 0..count {
-        let (jobs, events) = (Arc::clone(&jobs), events.clone());
-        thread::Builder::new()
-            .name(format!("disk-{name}-{number}"))
-            .spawn(move || work(&jobs, &events))
-            .expect("a thread can be started at start-up");
+impl Pool {
+    fn start(name: &str, count: usize, events: &UnboundedSender<Event>) -> Self {
+        let queue = Arc::new(Queue::default());
+        for number in 0..count {
+            let (queue, events) = (Arc::clone(&queue), events.clone());
+            thread::Builder::new()
+                .name(format!("disk-{name}-{number}"))
+                .spawn(move || work(&queue, &events))
+                .expect("a thread can be started at start-up");
+        }
+        Self(queue)
     }
-    queue
+
+    fn add(&self, job: Job) {
+        self.0.lock().jobs.push_back(job);
+        self.0.changed.notify_one();
+    }
 }
 
-fn work(jobs: &Mutex<Receiver<Job>>, events: &UnboundedSender<Event>) {
-    loop {
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let event = match job {
-            Ok(Job::Sync(volume, job)) => {
-                let ticket = job.ticket();
-                Event::Synced { volume, ticket, result: job.run() }
-            }
-            Ok(Job::Read(ticket, job)) => Event::Read { ticket, result: job.run() },
-            Ok(Job::Erase(volume, job)) => Event::Erased { volume, result: job.run() },
-            Ok(Job::Rotate(volume, job)) => Event::Rotated { volume, result: job.run() },
-            Ok(Job::Wipe(volume, job)) => Event::Wiped { volume, result: job.run() },
-            Ok(Job::Scrub(volume, job)) => Event::Scrubbed { volume, result: job.run() },
-            Ok(Job::Verify(volume, job)) => Event::Verified { volume, result: job.run() },
-            Ok(Job::Probe(job)) => Event::Probed(job.run()),
-            Err(_) => return,
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.0.lock().is_closed = true;
+        self.0.changed.notify_all();
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    is_closed: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next job, or many if many wait; none once the queue is closed and empty.
+    fn next(&self) -> Vec<Job> {
+        let mut waiting = self.lock();
+        while waiting.jobs.is_empty() && !waiting.is_closed {
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        let shares = matches!(waiting.jobs.front(), Some(Job::Sync(..) | Job::Create(..)));
+        let count = match waiting.jobs.len() {
+            many @ TOGETHER_FROM.. if shares => many.min(TOGETHER_MAX),
+            any => any.min(1),
         };
-        if events.send(event).is_err() {
+        waiting.jobs.drain(..count).collect()
+    }
+}
+
+fn work(queue: &Queue, events: &UnboundedSender<Event>) {
+    loop {
+        let jobs = queue.next();
+        if jobs.is_empty() {
             return;
         }
+        for event in run(jobs) {
+            if events.send(event).is_err() {
+                return;
+            }
+        }
     }
+}
+
+/// Syncs and creations share their syncs; everything else is done one by one.
+fn run(jobs: Vec<Job>) -> Vec<Event> {
+    let (mut syncs, mut tickets, mut creations, mut created) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut events = Vec::new();
+    for job in jobs {
+        match job {
+            Job::Sync(volume, job) => {
+                tickets.push((volume, job.ticket()));
+                syncs.push(job);
+            }
+            Job::Create(volume, job) => {
+                created.push(volume);
+                creations.push(job);
+            }
+            Job::Read(ticket, job) => events.push(Event::Read { ticket, result: job.run() }),
+            Job::Erase(volume, job) => events.push(Event::Erased { volume, result: job.run() }),
+            Job::Rotate(volume, job) => events.push(Event::Rotated { volume, result: job.run() }),
+            Job::Wipe(volume, job) => events.push(Event::Wiped { volume, result: job.run() }),
+            Job::Scrub(volume, job) => events.push(Event::Scrubbed { volume, result: job.run() }),
+            Job::Probe(job) => events.push(Event::Probed(job.run())),
+            Job::Verify(volume, job) => events.push(Event::Verified { volume, result: job.run() }),
+        }
+    }
+    events.extend(synced(&tickets, syncs));
+    let created = created.into_iter().zip(CreateJob::run_all(creations));
+    events.extend(created.map(|(volume, result)| Event::Created { volume, result }));
+    events
+}
+
+fn synced(tickets: &[(VolumeId, SyncTicket)], jobs: Vec<SyncJob<FileDisk>>) -> Vec<Event> {
+    let result = SyncJob::run_all(jobs);
+    let synced = |(volume, ticket): &(VolumeId, SyncTicket)| Event::Synced {
+        volume: *volume,
+        ticket: *ticket,
+        result: result.clone(),
+    };
+    tickets.iter().map(synced).collect()
 }

@@ -106,6 +106,7 @@ impl Driver {
             Effect::Read { ticket, job } => self.disk.read(ticket, job),
             Effect::Erase { volume, job } => self.disk.erase(volume, job),
             Effect::Rotate { volume, job } => self.disk.rotate(volume, job),
+            Effect::Create { volume, job } => self.disk.create(volume, job),
             Effect::Wipe { volume, job } => self.disk.wipe(volume, job),
             Effect::Scrub { volume, job } => self.disk.scrub(volume, job),
             Effect::Verify { volume, job } => self.disk.verify(volume, job),

@@ -103,7 +103,7 @@ impl<D: Disk> Replica<D> {
         // Uploads that were longer than the wait are sent again, to the next primary.
         if (is_idle || waited) && caught_up && is_due(handover.said_at, SAY_EVERY, cx.now) {
             handover.said_at = Some(cx.now);
-            let VolumeConfig { volume, epoch, .. } = self.config;
+            let VolumeConfig { volume, epoch, .. } = *self.config;
             cx.out.ask(ControlRequest::Yield { volume, epoch, stopped_for: Millis::from(stopped_for) });
         }
     }

@@ -27,7 +27,8 @@ use zeroize::Zeroizing;
 use super::batches::Batches;
 use super::keys::Keys;
 
-/// How many applied records stay in memory for members that are a little behind.
+/// How many applied records stay in memory for members that are a little behind, while others are being
+/// written; of a quiet volume none does.
 const RECENT: usize = 512;
 
 /// A streamed object that a record refers to and whose bytes are not all durable here yet.
@@ -50,7 +51,7 @@ pub struct Holding<D: Disk> {
     index: Index,
     batches: Batches,
     epochs: EpochTable,
-    records: BTreeMap<Lsn, Record>,
+    records: BTreeMap<Lsn, Box<Record>>,
     unpaid: BTreeMap<Lsn, Unpaid>,
     keys: Keys,
     verified: bool,
@@ -88,9 +89,10 @@ impl<D: Disk> Holding<D> {
             if let Ok(record) = self.volume.log.record(lsn) {
                 self.epochs.note(lsn, record.epoch());
                 self.note_payload(&record, now);
-                self.records.insert(lsn, record);
+                self.records.insert(lsn, Box::new(record));
             }
             self.apply_up_to(committed);
+            self.prune();
             lsn = lsn.next();
         }
         self.refresh_payload();
@@ -201,7 +203,7 @@ impl<D: Disk> Holding<D> {
     /// The record at `lsn`, with all parts that are still there.
     pub fn record(&self, lsn: Lsn) -> Result<Record, RecordReadError> {
         match self.records.get(&lsn) {
-            Some(record) => Ok(record.clone()),
+            Some(record) => Ok(Record::clone(record)),
             None => self.volume.log.record(lsn),
         }
     }
@@ -225,7 +227,7 @@ impl<D: Disk> Holding<D> {
 
     /// Records above the committed point, oldest first.
     pub fn tail(&self) -> impl DoubleEndedIterator<Item = &Record> {
-        self.records.range(self.committed().next()..).map(|(_, record)| record)
+        self.records.range(self.committed().next()..).map(|(_, record)| &**record)
     }
 
     /// Stages a record: the next one, or the one that is already at its place (which repairs a
@@ -244,7 +246,7 @@ impl<D: Disk> Holding<D> {
         }
         self.epochs.note(lsn, record.epoch());
         self.note_payload(&record, now);
-        self.records.insert(lsn, record);
+        self.records.insert(lsn, Box::new(record.detached()));
         Ok(())
     }
 
@@ -262,7 +264,7 @@ impl<D: Disk> Holding<D> {
         let from = self.committed();
         self.apply_up_to(committed);
         self.volume.log.set_committed(self.committed());
-        let applied = self.records.range(from.next()..).map(|(_, record)| record);
+        let applied = self.records.range(from.next()..).map(|(_, record)| &**record);
         let applied: Vec<Record> =
             applied.take_while(|record| record.lsn() <= self.index.applied()).cloned().collect();
         self.prune();
@@ -285,7 +287,9 @@ impl<D: Disk> Holding<D> {
     }
 
     fn prune(&mut self) {
-        while self.records.len() > RECENT
+        let is_quiet = self.index.applied() == self.volume.log.last().0;
+        let kept = if is_quiet { 0 } else { RECENT };
+        while self.records.len() > kept
             && let Some(entry) = self.records.first_entry()
             && *entry.key() <= self.index.applied()
         {
@@ -552,20 +556,25 @@ fn version_put_by(record: &Record) -> Option<VersionId> {
 
 /// The epochs of a log's records, by the first record of each: enough to say the epoch of any.
 #[derive(Clone, Debug, Default)]
-struct EpochTable(BTreeMap<Lsn, Epoch>);
+struct EpochTable(Vec<(Lsn, Epoch)>);
 
 impl EpochTable {
     fn at(&self, lsn: Lsn) -> Epoch {
-        self.0.range(..=lsn).next_back().map_or(Epoch::default(), |(_, epoch)| *epoch)
+        let behind = self.0.partition_point(|(first, _)| *first <= lsn);
+        behind.checked_sub(1).map_or(Epoch::default(), |last| self.0[last].1)
     }
 
     fn note(&mut self, lsn: Lsn, epoch: Epoch) {
-        if self.at(lsn) != epoch {
-            self.0.insert(lsn, epoch);
+        if self.at(lsn) == epoch {
+            return;
+        }
+        match self.0.binary_search_by_key(&lsn, |(first, _)| *first) {
+            Ok(at) => self.0[at].1 = epoch,
+            Err(at) => self.0.insert(at, (lsn, epoch)),
         }
     }
 
     fn cut(&mut self, last: Lsn) {
-        self.0.split_off(&last.next());
+        self.0.truncate(self.0.partition_point(|(first, _)| *first <= last));
     }
 }

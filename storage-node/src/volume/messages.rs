@@ -27,13 +27,16 @@ impl<D: Disk> Replica<D> {
         }
         let promised = mutant!(M06, self.holding.promised(), trefoil_protocol::ids::Epoch(0));
         if message.epoch < promised {
-            if self.holding.has_promised(promised) {
+            if self.holding.has_promised(promised) && !matches!(message.body, PeerBody::NotYet) {
                 cx.tell(&self.config, from, PeerBody::Fenced { promised });
             }
             return;
         }
         if mutant!(M06, message.epoch > self.config.epoch, false) {
-            return cx.out.want_news();
+            return cx.not_told(from, &message);
+        }
+        if !self.holding.has_promised(self.config.epoch) {
+            cx.not_yet(from, &message);
         }
         let member = self.config.member_of_store(message.store);
         let is_member = mutant!(M06, member.is_some_and(|member| member.node == from), true);
@@ -56,7 +59,7 @@ impl<D: Disk> Replica<D> {
     /// What an earlier run of a process said says nothing about the present one.
     fn is_current_run(&mut self, from: NodeId, message: &PeerMessage, cx: &Context<'_, D>) -> bool {
         let known = cx.view.nodes.get(&from).filter(|node| node.store == message.store);
-        let run = self.runs.entry(message.store).or_default();
+        let run = self.runs.get_or_insert(message.store, Incarnation::default());
         *run = (*run).max(known.map_or(Incarnation::default(), |node| node.incarnation));
         let current = message.incarnation >= *run;
         *run = (*run).max(message.incarnation);
@@ -142,6 +145,8 @@ impl<D: Disk> Replica<D> {
                 primary.met(store, run);
                 primary.gap(&self.holding, store, last, committed, cx.now);
             }
+            (Role::Peering(peering), PeerBody::NotYet) => peering.not_yet(store, cx.now),
+            (Role::Primary(primary), PeerBody::NotYet) => primary.not_yet(store, cx.now),
             (Role::Peering(peering), PeerBody::Report(report)) => peering.reported(store, run, report),
             (Role::Peering(peering), PeerBody::Log { previous, count, .. }) => {
                 let Ok(records) = decode_records(bulk, count) else { return };

@@ -21,7 +21,10 @@ use super::member::{FollowError, follow};
 use super::primary::{Primary, is_due};
 use crate::outbox::Context;
 
-const ASK_EVERY: Duration = Duration::from_millis(200);
+/// Whoever was not heard is asked again after this long, and each time after twice as long.
+const ASK_AFTER: Duration = Duration::from_millis(200);
+const ASK_EVERY_MAX: Duration = Duration::from_millis(800);
+const FETCH_EVERY: Duration = Duration::from_millis(200);
 const FETCH_SLOWLY_EVERY: Duration = Duration::from_secs(5);
 const SILENT_AFTER: Duration = Duration::from_secs(3);
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -41,6 +44,10 @@ pub struct Peering {
     reports: BTreeMap<StoreId, (Incarnation, StoreReport)>,
     began: BootTime,
     asked_at: Option<BootTime>,
+    /// How long after `asked_at` the next look is due, whether anybody is to be asked then or not.
+    ask_after: Duration,
+    /// Stores that are there and had not heard of this epoch, with the time of their last word.
+    not_yet: BTreeMap<StoreId, BootTime>,
     lagging_at: Option<BootTime>,
     fetched_at: Option<BootTime>,
     /// How often the best log is asked for more.
@@ -62,9 +69,11 @@ impl Peering {
             reports: BTreeMap::new(),
             began: now,
             asked_at: None,
+            ask_after: ASK_AFTER,
+            not_yet: BTreeMap::new(),
             lagging_at: None,
             fetched_at: None,
-            fetch_every: ASK_EVERY,
+            fetch_every: FETCH_EVERY,
             fetch_after: None,
             ready_at: None,
             preparing: None,
@@ -78,6 +87,14 @@ impl Peering {
         let known = self.reports.get(&store).map_or(Incarnation::default(), |(run, _)| *run);
         if incarnation >= known {
             self.reports.insert(store, (incarnation, report));
+        }
+    }
+
+    /// A store is there and was not told yet of this epoch: it is not silent, and will be asked again.
+    pub fn not_yet(&mut self, store: StoreId, now: BootTime) {
+        self.not_yet.insert(store, now);
+        if let Some(preparing) = &mut self.preparing {
+            preparing.not_yet(store, now);
         }
     }
 
@@ -176,9 +193,12 @@ impl Peering {
     }
 
     fn ask<D: Disk>(&mut self, in_doubt: bool, config: &VolumeConfig, cx: &mut Context<'_, D>) {
-        if !is_due(self.asked_at, ASK_EVERY, cx.now) {
+        if !is_due(self.asked_at, self.ask_after, cx.now) {
             return;
         }
+        self.ask_after =
+            if self.asked_at.is_some() { (self.ask_after * 2).min(ASK_EVERY_MAX) } else { ASK_AFTER };
+        self.asked_at = Some(cx.now);
         let unheard = |store: &StoreId| *store != cx.identity.store && !self.reports.contains_key(store);
         let members = config.members.iter().filter(|member| unheard(&member.store)).map(|m| m.node);
         let mut unheard: Vec<NodeId> = witnesses(config)
@@ -187,9 +207,6 @@ impl Peering {
             .filter_map(|store| cx.view.node_of_store(store).map(|node| node.node))
             .collect();
         unheard.extend(members);
-        if !unheard.is_empty() {
-            self.asked_at = Some(cx.now);
-        }
         for node in unheard {
             cx.tell(config, node, PeerBody::Peer);
         }
@@ -206,7 +223,12 @@ impl Peering {
         config: &VolumeConfig,
         cx: &mut Context<'_, D>,
     ) {
-        if cx.now.since(self.began) >= SILENT_AFTER && is_due(self.lagging_at, REPORT_EVERY, cx.now) {
+        let silent = |store: &StoreId| {
+            let heard_at = self.not_yet.get(store).copied().unwrap_or(self.began);
+            cx.now.since(heard_at) >= SILENT_AFTER
+        };
+        let stores: Vec<StoreId> = stores.into_iter().filter(silent).collect();
+        if !stores.is_empty() && is_due(self.lagging_at, REPORT_EVERY, cx.now) {
             self.lagging_at = Some(cx.now);
             let (volume, epoch) = (config.volume, config.epoch);
             cx.out.ask(ControlRequest::Lagging { volume, epoch, stores });
@@ -245,7 +267,10 @@ impl Peering {
         let own = holding.last();
         let ahead = rank(&report) > (own.epoch, own.lsn) && !holding.passes(report.last);
         let behind = ahead && !self.is_cut;
-        let Some(after) = self.fetch_from(holding, behind) else { return true };
+        let Some(after) = self.fetch_from(holding, behind) else {
+            self.fetched_at = None;
+            return true;
+        };
         if is_due(self.fetched_at, self.fetch_every, cx.now) {
             self.fetched_at = Some(cx.now);
             if let Some(node) = cx.view.node_of_store(store).map(|node| node.node) {
@@ -340,10 +365,11 @@ impl Peering {
 
     /// When to look again.
     pub fn next_wakeup<D: Disk>(&self, holding: &Holding<D>, config: &VolumeConfig) -> Option<BootTime> {
-        let asked = self.asked_at.unwrap_or(self.began) + ASK_EVERY;
+        // Before that the end of a sync is waited for.
+        let asked = self.asked_at.map(|at| at + self.ask_after);
         let fetched = self.fetched_at.map(|at| at + self.fetch_every);
         let preparing = self.preparing.as_ref().and_then(|p| p.next_wakeup(holding, config));
-        fetched.into_iter().chain([asked]).chain(preparing).min()
+        fetched.into_iter().chain(asked).chain(preparing).min()
     }
 }
 

@@ -17,6 +17,7 @@ use trefoil_protocol::mutant;
 use trefoil_protocol::record::Record;
 use trefoil_protocol::time::BootTime;
 
+use super::by_store::ByStore;
 use super::exposure::Exposure;
 use super::holding::Holding;
 use crate::effect::Lane;
@@ -73,7 +74,7 @@ struct Follower {
 /// The primary's state of one epoch.
 #[derive(Clone, Debug)]
 pub struct Primary {
-    followers: BTreeMap<StoreId, Follower>,
+    followers: ByStore<Follower>,
     start: Lsn,
     committed_at: BootTime,
     reported_at: Option<BootTime>,
@@ -217,6 +218,13 @@ impl Primary {
                 follower.missing = None;
             }
             follower.incarnation = incarnation;
+        }
+    }
+
+    /// A store is there and was not told yet of this epoch: it does not lag.
+    pub fn not_yet(&mut self, store: StoreId, now: BootTime) {
+        if let Some(follower) = self.followers.get_mut(&store) {
+            follower.progress_at = now;
         }
     }
 

@@ -78,7 +78,7 @@ pub struct Purges {
     /// When the control plane was last asked for the next order.
     asked_at: Option<BootTime>,
     /// An order whose keys are locked by mutations under way.
-    in_hand: Option<(SignedPurgeOrder, Vec<PurgeItem>)>,
+    in_hand: Option<Box<(SignedPurgeOrder, Vec<PurgeItem>)>>,
     drives: BTreeMap<OrderId, Drive>,
     record: Option<Lsn>,
 }
@@ -100,10 +100,10 @@ impl Purges {
             (Asked::Order { scope, items, of }, ControlAnswer::Order(order)) => {
                 let fits = order.order.scope == scope && order.order.items == items_root(&items);
                 if fits && of.is_none() {
-                    self.in_hand = Some((order, items));
+                    self.in_hand = Some(Box::new((order, items)));
                 } else if fits {
                     // A first-copy order needs no lock: nothing can be undeleted any more.
-                    self.in_hand.get_or_insert((order, items));
+                    self.in_hand.get_or_insert_with(|| Box::new((order, items)));
                 }
             }
             (Asked::Certificates { of }, ControlAnswer::Certificates(certificates)) => {
@@ -234,7 +234,7 @@ impl Purges {
         desk: &mut Desk<'_, D>,
         cx: &mut Context<'_, D>,
     ) {
-        let Some((order, items)) = &self.in_hand else { return };
+        let Some((order, items)) = self.in_hand.as_deref() else { return };
         // The record is the point of no return: no store would obey what too few voters signed.
         let is_signed = order.verify(&cx.view.signers).is_ok();
         let is_void = order.order.generation < cx.view.generation;
@@ -249,7 +249,7 @@ impl Purges {
         if !mutations.are_free(&keys) {
             return;
         }
-        let Some((order, items)) = self.in_hand.take() else { return };
+        let Some((order, items)) = self.in_hand.take().map(|in_hand| *in_hand) else { return };
         let retained = self.retained_for(&order, &items, desk);
         let body = RecordBody::Purging(Purging { order, items, retained });
         self.record = mutations.append_own(body, keys, desk, cx);

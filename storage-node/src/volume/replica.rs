@@ -3,7 +3,7 @@
 //!
 //! It answers nobody at an epoch whose promise is not durable, and listens to nobody of a lower one.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use trefoil_engine::{
@@ -12,7 +12,7 @@ use trefoil_engine::{
 use trefoil_protocol::config::{Member as Membership, MemberState, VolumeConfig};
 use trefoil_protocol::deletion::SignedEraseReceipt;
 use trefoil_protocol::ids::{Epoch, Incarnation, Lsn, StoreId, UploadId, VolumeId};
-use trefoil_protocol::message::control::ControlAnswer;
+use trefoil_protocol::message::control::{ControlAnswer, StopCause, StoppedVolume};
 use trefoil_protocol::message::peer::{LogPoint, PeerBody};
 use trefoil_protocol::message::tenant::Refusal;
 use trefoil_protocol::mutant;
@@ -20,6 +20,7 @@ use trefoil_protocol::record::{Record, RecordBody};
 use trefoil_protocol::time::{BootTime, CpTime};
 
 use super::backfill::Backfill;
+use super::by_store::ByStore;
 use super::erasing::Erasing;
 use super::handover::Handover;
 use super::holding::Holding;
@@ -31,7 +32,7 @@ use super::peering::{Peering, Progress};
 use super::primary::Primary;
 use super::purge::Purges;
 use super::reads::Reads;
-use super::rotation::{Rotation, is_wanted};
+use super::rotation::{Rotation, wanted_at};
 use super::turns::Turns;
 use super::uploads::Uploads;
 use crate::effect::{Effect, Notice};
@@ -67,6 +68,24 @@ pub enum Stop {
     },
 }
 
+impl Stop {
+    /// As the control plane is told.
+    pub fn told(&self) -> StoppedVolume {
+        match self {
+            Self::Lost { volume, epoch, lsn } => {
+                StoppedVolume { volume: *volume, epoch: *epoch, cause: StopCause::Lost, lsn: Some(*lsn) }
+            }
+            Self::Differs { volume, epoch, reason } => {
+                let lsn = match reason {
+                    FollowError::CommittedDiffers { lsn, .. } => Some(*lsn),
+                    _ => None,
+                };
+                StoppedVolume { volume: *volume, epoch: *epoch, cause: StopCause::Differs, lsn }
+            }
+        }
+    }
+}
+
 /// What this store does for the volume.
 #[derive(Debug)]
 pub(super) enum Role {
@@ -75,11 +94,11 @@ pub(super) enum Role {
     /// Follows the primary.
     Member(Member),
     /// Begins an epoch as its primary.
-    Peering(Peering),
+    Peering(Box<Peering>),
     /// Orders writes.
-    Primary(Primary),
+    Primary(Box<Primary>),
     /// Met something that must not be: it takes part in nothing until somebody has looked.
-    Stopped(Stop),
+    Stopped(Box<Stop>),
 }
 
 impl Role {
@@ -96,7 +115,7 @@ impl Role {
 /// One volume on this store.
 #[derive(Debug)]
 pub struct Replica<D: Disk> {
-    pub(super) config: VolumeConfig,
+    pub(super) config: Arc<VolumeConfig>,
     pub(super) holding: Holding<D>,
     pub(super) role: Role,
     pub(super) mutations: Mutations,
@@ -111,7 +130,7 @@ pub struct Replica<D: Disk> {
     /// The control plane wants another primary, and this is how far it is.
     pub(super) handover: Option<Handover>,
     /// The latest run of each store that spoke: what an earlier run said is void.
-    pub(super) runs: BTreeMap<StoreId, Incarnation>,
+    pub(super) runs: ByStore<Incarnation>,
     /// A primary in doubt asked where this store is, which is no member.
     pub(super) testimony_due: bool,
     pub(super) mending: Mending,
@@ -119,7 +138,7 @@ pub struct Replica<D: Disk> {
 
 impl<D: Disk> Replica<D> {
     /// A volume as it was opened, before its configuration is known to be current.
-    pub fn new(config: VolumeConfig, holding: Holding<D>) -> Self {
+    pub fn new(config: Arc<VolumeConfig>, holding: Holding<D>) -> Self {
         Self {
             config,
             holding,
@@ -134,7 +153,7 @@ impl<D: Disk> Replica<D> {
             rotation: Rotation::default(),
             turns: Turns::default(),
             handover: None,
-            runs: BTreeMap::new(),
+            runs: ByStore::default(),
             testimony_due: false,
             mending: Mending::default(),
         }
@@ -150,11 +169,20 @@ impl<D: Disk> Replica<D> {
         &self.holding
     }
 
+    /// Whether the volume is stopped on this store.
+    pub fn is_stopped(&self) -> bool {
+        match &self.role {
+            Role::Stopped(_) => true,
+            Role::Peering(_) => self.mending.lost().is_some(),
+            _ => false,
+        }
+    }
+
     /// Why the volume is stopped on this store, if it is.
     pub fn stopped(&self) -> Option<Stop> {
         let (volume, epoch) = (self.config.volume, self.config.epoch);
         match &self.role {
-            Role::Stopped(stop) => Some(stop.clone()),
+            Role::Stopped(stop) => Some(Stop::clone(stop)),
             Role::Peering(_) => self.mending.lost().map(|lsn| Stop::Lost { volume, epoch, lsn }),
             _ => None,
         }
@@ -186,7 +214,7 @@ impl<D: Disk> Replica<D> {
     }
 
     /// Takes a configuration over and changes roles accordingly.
-    pub fn configure(&mut self, config: VolumeConfig, cx: &mut Context<'_, D>) {
+    pub fn configure(&mut self, config: Arc<VolumeConfig>, cx: &mut Context<'_, D>) {
         let new_epoch = config.epoch > self.config.epoch || matches!(self.role, Role::Absent);
         self.config = config;
         if matches!(self.role, Role::Stopped(_)) {
@@ -211,7 +239,7 @@ impl<D: Disk> Replica<D> {
         }
         let may_lead = mutant!(M07, me.state == MemberState::InSync, true);
         if self.config.primary == Some(cx.identity.node) && may_lead {
-            self.role = Role::Peering(Peering::new(cx.now));
+            self.role = Role::Peering(Box::new(Peering::new(cx.now)));
         } else {
             self.role = Role::Member(Member::default());
             self.refuse_everybody(cx);
@@ -245,7 +273,7 @@ impl<D: Disk> Replica<D> {
     pub(super) fn stop(&mut self, reason: FollowError, cx: &mut Context<'_, D>) {
         let stop = Stop::Differs { volume: self.config.volume, epoch: self.config.epoch, reason };
         cx.out.push(Effect::Notice(Notice::Stopped(stop.clone())));
-        self.role = Role::Stopped(stop);
+        self.role = Role::Stopped(Box::new(stop));
         self.refuse_everybody(cx);
     }
 
@@ -354,11 +382,11 @@ impl<D: Disk> Replica<D> {
         self.settle(cx);
     }
 
-    /// Whether time alone made something due at `now`, the control plane's time: at the primary a
-    /// window that is over, at any store wrapped keys that have ridden long enough.
-    pub fn has_due(&self, now: CpTime, pace: &Pace) -> bool {
-        let purge = self.is_serving() && !self.holding.index().due(now, 1).is_empty();
-        purge || is_wanted(&self.holding, pace, now)
+    /// When, by the control plane's time, time alone makes something due: at the primary a window that is
+    /// over, at any store wrapped keys that have ridden long enough.
+    pub fn due_at(&self, pace: &Pace) -> Option<CpTime> {
+        let purge = self.holding.index().first_due().filter(|_| self.is_serving());
+        purge.into_iter().chain(wanted_at(&self.holding, pace)).min()
     }
 
     fn sync(&mut self, cx: &mut Context<'_, D>) {
@@ -390,7 +418,7 @@ impl<D: Disk> Replica<D> {
             prepared.start() == self.holding.last().lsn.next(),
             "the members were brought up to this log"
         );
-        let peering = std::mem::replace(&mut self.role, Role::Primary(prepared));
+        let peering = std::mem::replace(&mut self.role, Role::Primary(Box::new(prepared)));
         let body = RecordBody::EpochStart { primary: me.node, protection: self.config.protection };
         let appended = match self.desk(cx) {
             Some((mutations, mut desk)) => mutations.append_own(body, Vec::new(), &mut desk, cx),
@@ -461,7 +489,7 @@ impl<D: Disk> Replica<D> {
     /// begins again when a copy turns up.
     fn stop_for_want_of_a_record(&mut self, cx: &mut Context<'_, D>) {
         if matches!(self.role, Role::Primary(_)) {
-            self.role = Role::Peering(Peering::new(cx.now));
+            self.role = Role::Peering(Box::new(Peering::new(cx.now)));
             self.refuse_everybody_with(&Refusal::Unavailable, cx);
         }
         let stopped = self.stopped();

@@ -115,12 +115,18 @@ impl Rotation {
     }
 }
 
-/// Whether there is enough to do, or something that cannot wait.
-pub(super) fn is_wanted<D: Disk>(holding: &Holding<D>, pace: &Pace, now: CpTime) -> bool {
+/// Since when, or from when on, there is enough to do or something that cannot wait.
+pub(super) fn wanted_at<D: Disk>(holding: &Holding<D>, pace: &Pace) -> Option<CpTime> {
     let (count, oldest) = holding.keys().riding();
     let enough = pace.keys_move_count.max(holding.volume().bag().len() / BAG_SHARE);
-    let old = oldest.is_some_and(|at| at + pace.keys_move_after <= now);
-    holding.keys().must_rotate(holding.volume()) || count >= enough || old
+    match holding.keys().must_rotate(holding.volume()) || count >= enough {
+        true => Some(CpTime::default()),
+        false => oldest.map(|at| at + pace.keys_move_after),
+    }
+}
+
+fn is_wanted<D: Disk>(holding: &Holding<D>, pace: &Pace, now: CpTime) -> bool {
+    wanted_at(holding, pace).is_some_and(|at| at <= now)
 }
 
 impl<D: Disk> Replica<D> {

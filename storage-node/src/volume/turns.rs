@@ -2,7 +2,6 @@
 //! so that a fault that ruins bags ruins one; a store that says nothing may still be at it, so
 //! nobody else is let before it has spoken in this epoch or is no member any more.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use trefoil_engine::Disk;
@@ -11,6 +10,7 @@ use trefoil_protocol::ids::{Incarnation, StoreId};
 use trefoil_protocol::message::peer::{BagTurn, BagWord, PeerBody};
 use trefoil_protocol::time::BootTime;
 
+use super::by_store::ByStore;
 use super::primary::is_due;
 use crate::outbox::Context;
 
@@ -28,7 +28,7 @@ struct Holder {
 /// The turns of one epoch, at its primary.
 #[derive(Debug, Default)]
 pub struct Turns {
-    words: BTreeMap<StoreId, (Incarnation, BagWord)>,
+    words: ByStore<(Incarnation, BagWord)>,
     holder: Option<Holder>,
     /// Who was let last: the others come first.
     last: Option<StoreId>,
@@ -38,7 +38,7 @@ pub struct Turns {
 impl Turns {
     /// A store says where it is.
     pub fn heard(&mut self, store: StoreId, run: Incarnation, word: BagWord) {
-        let known = self.words.entry(store).or_insert((run, word));
+        let known = self.words.get_or_insert(store, (run, word));
         *known = (*known).max((run, word));
     }
 
@@ -46,11 +46,11 @@ impl Turns {
     /// this store's own wish while it is granted.
     pub fn settle<D: Disk>(&mut self, config: &VolumeConfig, cx: &mut Context<'_, D>) -> Option<u64> {
         let me = cx.identity.store;
-        self.words.retain(|store, _| config.member_of_store(*store).is_some());
+        self.words.retain(|store| config.member_of_store(store).is_some());
         self.holder = self.holder.filter(|holder| !self.is_over(*holder)).or_else(|| self.at_it());
         if self.holder.is_none() {
             let next = self.next_wish()?;
-            let unheard = config.members.iter().filter(|member| !self.words.contains_key(&member.store));
+            let unheard = config.members.iter().filter(|member| self.words.get(&member.store).is_none());
             let unheard: Vec<StoreId> = unheard.map(|member| member.store).collect();
             if !unheard.is_empty() {
                 self.ask(unheard, 0, config, cx);

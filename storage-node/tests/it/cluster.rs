@@ -47,6 +47,7 @@ enum Delivery {
     Read(NodeId, u64, ReadTicket, trefoil_engine::ReadJob<FaultDisk>),
     Control(NodeId, u64, ControlTicket, ControlRequest),
     Erase(NodeId, u64, VolumeId, trefoil_engine::EraseJob<FaultDisk>),
+    Create(NodeId, u64, VolumeId, trefoil_engine::CreateJob<FaultDisk>),
     Wipe(NodeId, u64, VolumeId, trefoil_engine::WipeJob<FaultDisk>),
     Rotate(NodeId, u64, VolumeId, trefoil_engine::RotationJob<FaultDisk>),
     Scrub(NodeId, u64, VolumeId, trefoil_engine::ScrubJob<FaultDisk>),
@@ -424,6 +425,11 @@ impl Cluster {
                     false => self.step(node, Event::Probed(job.run())),
                 }
             }
+            Delivery::Create(node, life, volume, job) => {
+                if self.is_alive(node, life) {
+                    self.step(node, Event::Created { volume, result: job.run() });
+                }
+            }
             Delivery::Wipe(node, life, volume, job) => {
                 if self.is_alive(node, life) {
                     self.step(node, Event::Wiped { volume, result: job.run() });
@@ -530,6 +536,7 @@ impl Cluster {
             Effect::Read { ticket, job } => self.schedule(HOP, Delivery::Read(from, life, ticket, job)),
             Effect::Erase { volume, job } => self.schedule(HOP, Delivery::Erase(from, life, volume, job)),
             Effect::Probe { job } => self.schedule(HOP, Delivery::Probe(from, life, job)),
+            Effect::Create { volume, job } => self.schedule(HOP, Delivery::Create(from, life, volume, job)),
             Effect::Wipe { volume, job } => self.schedule(HOP, Delivery::Wipe(from, life, volume, job)),
             Effect::Rotate { volume, job } => self.schedule(HOP, Delivery::Rotate(from, life, volume, job)),
             Effect::Scrub { volume, job } => self.schedule(HOP, Delivery::Scrub(from, life, volume, job)),

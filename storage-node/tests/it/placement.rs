@@ -296,7 +296,8 @@ impl FakePlacement {
             }
             ControlRequest::Lagging { .. }
             | ControlRequest::Unfit { .. }
-            | ControlRequest::Restored { .. } => ControlAnswer::Done,
+            | ControlRequest::Restored { .. }
+            | ControlRequest::Verifying { .. } => ControlAnswer::Done,
         })
     }
 }

@@ -347,7 +347,7 @@ impl Driver<Process> for Oracle {
                 self.violations.extend(self.consensus.stands(voter, &standing, view.now));
             }
             Seen::Admin(answer) => match *answer {
-                AdminAnswer::Status(status) => self.status = Some(Box::new(status)),
+                AdminAnswer::Status(status) => self.status = Some(status),
                 answer => self.answers.push(answer),
             },
         }

@@ -28,8 +28,11 @@ impl Oracle {
         bulk: &Bytes,
     ) {
         let (volume, epoch, now) = (message.volume.0, message.epoch.0, view.now);
-        let went_back = self.epochs.observed(volume, &message.store.to_string(), epoch, now);
-        self.once(went_back);
+        // Who does not have an epoch yet does not act under it.
+        if !matches!(message.body, PeerBody::NotYet) {
+            let went_back = self.epochs.observed(volume, &message.store.to_string(), epoch, now);
+            self.once(went_back);
+        }
         match &message.body {
             PeerBody::Append { .. } => {
                 let name = roster::STORAGE[usize::from(node.0)].0;

@@ -1,6 +1,7 @@
 //! The engine from outside: on real files, and on a disk that fails.
 
 mod bag;
+mod create;
 mod disks;
 mod erase;
 mod files;
