@@ -8,7 +8,6 @@ use trefoil_protocol::config::{NodeEntry, NodeState, VolumeConfig};
 use trefoil_protocol::ids::{NodeId, VolumeId};
 use trefoil_protocol::message::admin::{ClusterStatus, StoreView};
 use trefoil_protocol::message::control::{StopCause, StoppedVolume};
-use trefoil_protocol::message::plan::Progress;
 
 use super::status::tenant_name;
 
@@ -46,17 +45,6 @@ pub(crate) struct StoppedLine {
     /// the primary's.
     pub(crate) cause: &'static str,
     pub(crate) lsn: Option<u64>,
-}
-
-/// The plan that was applied last, while something of it is left.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct PlanLine {
-    pub(crate) number: u64,
-    pub(crate) verb: String,
-    pub(crate) volumes: u32,
-    pub(crate) left: u32,
-    pub(crate) handovers: u64,
-    pub(crate) longest_pause_ms: u64,
 }
 
 impl NodeView {
@@ -153,27 +141,3 @@ impl StoppedLine {
 }
 
 const LOST: &str = "lost";
-
-impl PlanLine {
-    /// The plan, if something of it is left.
-    pub(crate) fn of(progress: &Progress) -> Option<Self> {
-        (progress.left > 0).then(|| Self {
-            number: progress.number,
-            verb: super::plan::words(progress.verb),
-            volumes: progress.volumes,
-            left: progress.left,
-            handovers: progress.handovers,
-            longest_pause_ms: progress.longest_pause.0,
-        })
-    }
-
-    /// For people.
-    pub(crate) fn text(&self) -> String {
-        let Self { number, verb, volumes, left, handovers, longest_pause_ms } = self;
-        let done = volumes.saturating_sub(*left);
-        format!(
-            "plan {number}, {verb}: {done} of {volumes} volumes done, {handovers} handed over, \
-             longest pause {longest_pause_ms} ms"
-        )
-    }
-}

@@ -142,8 +142,8 @@ pub(crate) async fn plan(verb: &PlanVerb, admin: &Admin, format: Format) -> Verd
         done(admin.ask(AdminRequest::CancelPlan).await?)?;
     }
     match how_far(admin).await? {
-        Some(progress) => format.answer(&ProgressText::of(&progress), ProgressText::text),
-        None => format.answer(&None::<ProgressText>, |_| "no plan was ever applied".to_owned()),
+        Some(progress) => format.answer(&ProgressView::of(&progress), ProgressView::text),
+        None => format.answer(&None::<ProgressView>, |_| "no plan was ever applied".to_owned()),
     }
     Ok(())
 }
@@ -166,7 +166,7 @@ pub(super) async fn carry(verb: Verb, flags: &PlanFlags, admin: &Admin, format: 
     };
     done(admin.ask(AdminRequest::Apply { number, verb }).await?)?;
     let last = follow(number, flags, admin).await?;
-    format.answer(&ProgressText::of(&last), ProgressText::text);
+    format.answer(&ProgressView::of(&last), ProgressView::text);
     Ok(())
 }
 
@@ -345,19 +345,22 @@ impl PlanText {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct ProgressText {
-    number: u64,
-    verb: String,
-    volumes: u32,
-    left: u32,
-    handovers: u64,
-    longest_pause_ms: u64,
-    waiting: Vec<String>,
+/// The plan that was applied last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct ProgressView {
+    pub(crate) number: u64,
+    pub(crate) verb: String,
+    pub(crate) volumes: u32,
+    pub(crate) left: u32,
+    /// Handovers of this leadership, and the longest that one kept writers waiting.
+    pub(crate) handovers: u64,
+    pub(crate) longest_pause_ms: u64,
+    pub(crate) waiting: Vec<String>,
 }
 
-impl ProgressText {
-    fn of(progress: &Progress) -> Self {
+impl ProgressView {
+    /// As the control plane tells it.
+    pub(super) fn of(progress: &Progress) -> Self {
         Self {
             number: progress.number,
             verb: words(progress.verb),
@@ -369,17 +372,22 @@ impl ProgressText {
         }
     }
 
-    fn text(&self) -> String {
-        let state = if self.left == 0 { "done".to_owned() } else { format!("{} of them left", self.left) };
-        let handovers = match self.handovers {
-            0 => String::new(),
-            count => format!(
-                "; {count} handovers so far, the longest kept writers waiting for {} ms",
-                self.longest_pause_ms
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        let Self { number, verb, volumes, left, handovers, longest_pause_ms, waiting } = self;
+        let done = volumes.saturating_sub(*left);
+        let state = match (volumes, left) {
+            (_, 0) => "done".to_owned(),
+            _ => format!("{done} of {volumes} volumes done"),
+        };
+        let handovers = match (volumes, handovers) {
+            (0, _) | (_, 0) => String::new(),
+            (_, count) => format!(
+                "; {count} handovers since this leader began, the longest kept writers waiting for \
+                 {longest_pause_ms} ms"
             ),
         };
-        let head =
-            format!("plan {} ({}): {} volumes, {state}{handovers}", self.number, self.verb, self.volumes);
-        self.waiting.iter().fold(head, |text, line| format!("{text}\n  {line}"))
+        let head = format!("plan {number} ({verb}): {state}{handovers}");
+        waiting.iter().fold(head, |text, line| format!("{text}\n  {line}"))
     }
 }

@@ -9,12 +9,14 @@ use clap::Args;
 use serde::Serialize;
 use trefoil_protocol::config::{MemberState, NodeState, Protection, SingleDcPolicy, VolumeConfig};
 use trefoil_protocol::ids::{LinkId, NodeId};
-use trefoil_protocol::message::admin::{ClusterStatus, DebtView, SearchView, SlowState, VoterStatus};
+use trefoil_protocol::message::admin::{ClusterStatus, DebtView, SearchView, SlowState};
 
-use super::condition::{NodeView, PlanLine, StoppedLine};
+use super::condition::{NodeView, StoppedLine};
 use super::connection::Admin;
+use super::plan::ProgressView;
 use super::slow::SlowLine;
 use super::tenant::Policy;
+use super::voter::VoterView;
 use crate::failure::{Failure, Kind, Verdict};
 use crate::output::{self, Format};
 use crate::quantity;
@@ -69,7 +71,7 @@ pub(crate) struct StatusView {
     /// What is stopped on a store until somebody has looked.
     pub(crate) stopped: Vec<StoppedLine>,
     /// The plan that was applied last, while something of it is left.
-    pub(crate) plan: Option<PlanLine>,
+    pub(crate) plan: Option<ProgressView>,
 }
 
 /// A volume that is down until stores say what they hold.
@@ -118,20 +120,6 @@ pub(crate) struct DebtLine {
     /// How many; `None` if the primary did not say.
     pub(crate) objects: Option<u64>,
     pub(crate) age_ms: u64,
-}
-
-/// A voter of the control plane.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct VoterView {
-    pub(crate) id: String,
-    pub(crate) dc: String,
-    /// `leader`, `follower` or `witness`.
-    pub(crate) role: &'static str,
-    /// `voting`, `learning` or `excused`.
-    pub(crate) stand: &'static str,
-    pub(crate) reachable: bool,
-    /// How far its log is known to go.
-    pub(crate) log: u64,
 }
 
 /// A link between the data centres: `up`, `degraded`, `cut` or `unknown`.
@@ -187,7 +175,7 @@ impl StatusView {
             objects: status.statistics.iter().map(|volume| volume.objects).sum(),
             objects_short_of_copies,
             nodes: status.nodes.iter().map(|node| NodeView::of(status, node)).collect(),
-            voters: status.voters.iter().map(voter_view).collect(),
+            voters: VoterView::all(&status.voters),
             links,
             volumes,
             certified: status.certified,
@@ -196,7 +184,7 @@ impl StatusView {
             slow: status.slow.iter().map(SlowLine::of).collect(),
             sought: status.sought.iter().map(sought_line).collect(),
             stopped,
-            plan: status.progress.as_ref().and_then(PlanLine::of),
+            plan: status.progress.as_ref().filter(|plan| plan.left > 0).map(ProgressView::of),
         }
     }
 
@@ -280,7 +268,7 @@ impl StatusView {
         let stopped = self.stopped.iter().take(STOPPED_SHOWN).map(StoppedLine::text);
         let at_risk = stopped.chain(self.at_risk.iter().map(AtRiskLine::text));
         at_risk
-            .chain(self.plan.iter().map(PlanLine::text))
+            .chain(self.plan.iter().map(ProgressView::text))
             .chain(self.debts.iter().map(DebtLine::text))
             .chain(self.slow.iter().map(SlowLine::text))
             .chain(self.sought.iter().map(SoughtLine::text))
@@ -314,20 +302,6 @@ impl DebtLine {
             "debt in volume {} of {}: {objects} have waited {age} for a copy in the other data centre",
             self.volume, self.tenant
         )
-    }
-}
-
-impl VoterView {
-    fn row(&self) -> Vec<String> {
-        let reachable = if self.reachable { "yes" } else { "no" };
-        vec![
-            self.id.clone(),
-            self.dc.clone(),
-            self.role.to_owned(),
-            self.stand.to_owned(),
-            reachable.to_owned(),
-            self.log.to_string(),
-        ]
     }
 }
 
@@ -417,22 +391,6 @@ fn sought_line(sought: &SearchView) -> SoughtLine {
 pub(super) fn tenant_name(status: &ClusterStatus, volume: &VolumeConfig) -> String {
     let tenant = status.tenants.iter().find(|tenant| tenant.tenant == volume.tenant);
     tenant.map_or_else(|| volume.tenant.to_string(), |tenant| tenant.name.to_string())
-}
-
-fn voter_view(voter: &VoterStatus) -> VoterView {
-    let role = match (voter.leads, voter.entry.witness) {
-        (true, _) => "leader",
-        (false, true) => "witness",
-        (false, false) => "follower",
-    };
-    VoterView {
-        id: voter.entry.name.to_string(),
-        dc: voter.entry.dc.to_string(),
-        role,
-        stand: voter.stand.name(),
-        reachable: voter.reachable,
-        log: voter.matched,
-    }
 }
 
 fn volume_view(status: &ClusterStatus, stopped: &[StoppedLine], volume: &VolumeConfig) -> VolumeView {
@@ -525,7 +483,7 @@ mod tests {
     use trefoil_protocol::ids::{
         ConfigIndex, Epoch, Incarnation, Lsn, PublicKey, StoreId, TenantId, VolumeId, VoterId,
     };
-    use trefoil_protocol::message::admin::{AtRiskView, StoreView};
+    use trefoil_protocol::message::admin::{AtRiskView, StoreView, VoterStatus};
     use trefoil_protocol::message::control::{
         ExposureCount, LinkReport, StopCause, StoppedVolume, VolumeStatistics,
     };

@@ -83,18 +83,29 @@ pub(crate) struct ReplaceArguments {
     flags: PlanFlags,
 }
 
-#[derive(Serialize)]
-struct VoterRow {
-    id: String,
-    dc: String,
-    role: &'static str,
-    stand: &'static str,
-    reachable: bool,
-    matched: u64,
-    control: String,
+/// A voter of the control plane, as its leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct VoterView {
+    pub(crate) id: String,
+    pub(crate) dc: String,
+    /// `leader`, `follower` or `witness`.
+    pub(crate) role: &'static str,
+    /// `voting`, `learning` or `excused`.
+    pub(crate) stand: &'static str,
+    pub(crate) reachable: bool,
+    /// How far its log is known to go.
+    pub(crate) log: u64,
+    pub(crate) control: String,
 }
 
-impl VoterRow {
+impl VoterView {
+    /// All of them, by data centre and name.
+    pub(super) fn all(voters: &[VoterStatus]) -> Vec<Self> {
+        let mut all: Vec<Self> = voters.iter().map(Self::of).collect();
+        all.sort_by(|one, other| (&one.dc, &one.id).cmp(&(&other.dc, &other.id)));
+        all
+    }
+
     fn of(voter: &VoterStatus) -> Self {
         let role = match (voter.leads, voter.entry.witness) {
             (true, _) => "leader",
@@ -107,20 +118,20 @@ impl VoterRow {
             role,
             stand: voter.stand.name(),
             reachable: voter.reachable,
-            matched: voter.matched,
+            log: voter.matched,
             control: voter.entry.control.to_string(),
         }
     }
 
-    fn cells(&self) -> Vec<String> {
+    /// The cells of its line in a table.
+    pub(super) fn row(&self) -> Vec<String> {
         vec![
             self.id.clone(),
             self.dc.clone(),
             self.role.to_owned(),
             self.stand.to_owned(),
             if self.reachable { "yes".to_owned() } else { "no".to_owned() },
-            self.matched.to_string(),
-            self.control.clone(),
+            self.log.to_string(),
         ]
     }
 }
@@ -135,10 +146,11 @@ struct Prepared {
 pub(crate) async fn run(verb: &VoterVerb, admin: impl Fn() -> Verdict<Admin>, format: Format) -> Verdict {
     match verb {
         VoterVerb::List => {
-            let rows: Vec<VoterRow> = admin()?.status().await?.voters.iter().map(VoterRow::of).collect();
+            let rows = VoterView::all(&admin()?.status().await?.voters);
             format.answer(&rows, |rows| {
-                let header = ["VOTER", "DC", "ROLE", "STAND", "HEARD", "LOG", "ADDRESS"];
-                output::table(&header, rows.iter().map(VoterRow::cells))
+                let header = ["VOTER", "DC", "ROLE", "STAND", "REACHABLE", "LOG", "ADDRESS"];
+                let row = |view: &VoterView| [view.row(), vec![view.control.clone()]].concat();
+                output::table(&header, rows.iter().map(row))
             });
             Ok(())
         }
