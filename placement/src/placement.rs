@@ -275,7 +275,10 @@ impl<S: LogStore> Placement<S> {
             return;
         }
         if message.body == VoterBody::Retired {
-            self.failed = Some(RETIRED.to_owned());
+            // A voter that left keeps its certificate; what it says of others counts for nothing.
+            if self.state.voters.get(from).is_some() {
+                self.failed = Some(RETIRED.to_owned());
+            }
             return;
         }
         if let VoterBody::Offer(entry) = message.body {

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use trefoil_placement::Event;
 use trefoil_placement::log_store::MemoryLogStore;
 use trefoil_protocol::config::{Stand, VoterEntry};
 use trefoil_protocol::ids::VoterId;
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 use trefoil_protocol::message::plan::{Verb, VoterVerb};
+use trefoil_protocol::message::voter::{VoterBody, VoterMessage};
 
 use crate::cluster::{EXCUSE_AFTER, node, voter};
 use crate::voters::Voters;
@@ -121,6 +123,28 @@ fn a_single_voter_grows_to_three_and_its_leader_can_leave() {
         .map(|(_, placement)| placement.state().to_bytes())
         .collect();
     assert_eq!(states.len(), 1);
+}
+
+#[test]
+fn a_voter_that_left_or_never_was_one_retires_nobody() {
+    let mut voters = Voters::new(&["p-a1", "p-b1", "w1"]);
+    voters.leader();
+    voters.join(voter("w2"));
+    voters.run(2_000);
+    voters.carry_out(VoterVerb::Replace { old: node("w1"), new: node("w2") });
+    voters.run(2_000);
+    assert_eq!(voters.ended, [id("w1")]);
+    let retires = |from: &str, to: &str, voters: &mut Voters| {
+        let founding = voters.voters[&id(to)].state().voters.founded_by();
+        let body = VoterBody::Retired;
+        let message = VoterMessage { to: id(to), log: 1, to_log: None, body, founding };
+        voters.step(id(to), Event::Voter(id(from), Box::new(message)));
+    };
+    retires("w1", "p-a1", &mut voters);
+    retires("p-x9", "p-a1", &mut voters);
+    assert_eq!(voters.ended, [id("w1")], "neither is a voter of p-a1's log");
+    retires("p-b1", "p-a1", &mut voters);
+    assert_eq!(voters.ended, [id("w1"), id("p-a1")]);
 }
 
 #[test]
