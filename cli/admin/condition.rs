@@ -9,6 +9,7 @@ use trefoil_protocol::ids::{NodeId, VolumeId};
 use trefoil_protocol::message::admin::{ClusterStatus, StoreView};
 use trefoil_protocol::message::control::{StopCause, StoppedVolume};
 
+use super::load::LoadView;
 use super::status::tenant_name;
 
 /// A storage node.
@@ -25,6 +26,8 @@ pub(crate) struct NodeView {
     pub(crate) damaged: u64,
     /// How far a suspect store has read itself.
     pub(crate) verifying: Option<VerifyingView>,
+    /// How much it has to do.
+    pub(crate) load: Option<LoadView>,
 }
 
 /// How far a suspect store has read itself.
@@ -62,7 +65,13 @@ impl NodeView {
             scrubbed_ms: serving.and_then(|store| store.oldest_unread).map(|age| age.0),
             damaged: serving.map_or(0, |store| store.damaged),
             verifying,
+            load: serving.and_then(|store| store.load).map(LoadView::of),
         }
+    }
+
+    /// For people, if it has too much to do.
+    pub(crate) fn load_text(&self) -> Option<String> {
+        self.load.and_then(|load| load.text(&self.id))
     }
 
     /// A line of the table.

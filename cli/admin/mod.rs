@@ -5,6 +5,7 @@ pub(crate) mod backup;
 mod condition;
 pub(crate) mod connection;
 pub(crate) mod joint;
+mod load;
 pub(crate) mod node;
 pub(crate) mod operator;
 pub(crate) mod plan;

@@ -271,6 +271,7 @@ impl StatusView {
             .chain(self.plan.iter().map(ProgressView::text))
             .chain(self.debts.iter().map(DebtLine::text))
             .chain(self.slow.iter().map(SlowLine::text))
+            .chain(self.nodes.iter().filter_map(NodeView::load_text))
             .chain(self.sought.iter().map(SoughtLine::text))
             .fold(String::new(), |text, line| text + &line + "\n")
     }
@@ -566,6 +567,7 @@ mod tests {
             damaged: 0,
             verifying: None,
             stopped: Vec::new(),
+            load: None,
         }
     }
 

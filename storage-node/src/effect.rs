@@ -70,6 +70,14 @@ pub enum Notice {
 }
 
 impl<D: Disk> Effect<D> {
+    /// The client's request that this is the first answer to.
+    pub(crate) fn answers(&self) -> Option<RequestId> {
+        match self {
+            Self::Reply { request, .. } => Some(*request),
+            _ => None,
+        }
+    }
+
     /// The client's request that nothing more is said to after this.
     pub(crate) fn ends(&self) -> Option<RequestId> {
         match self {

@@ -24,7 +24,7 @@ use trefoil_protocol::message::tenant::{
     PutRequest, Refusal, RouteView, TenantAnswer, TenantCall, TenantRequest, UploadPart,
 };
 use trefoil_protocol::sign::Signatory;
-use trefoil_protocol::time::{BootTime, CpTime};
+use trefoil_protocol::time::{BootTime, CpTime, Millis};
 
 use crate::admission::Admission;
 use crate::arrivals::{Arrivals, Next, TAKEN_AT_ONCE};
@@ -42,6 +42,7 @@ use crate::session::{Answered, Known, NodeSettings, Session, Told};
 use crate::statement::{Stated, Statement};
 use crate::statistics::Which;
 use crate::view::View;
+use crate::volume::calls::Ask;
 use crate::volume::holding::Holding;
 use crate::volume::replica::Replica;
 use crate::wakeups::Wakeups;
@@ -184,7 +185,10 @@ impl<D: Disk> NodeCore<D> {
         for effect in &effects {
             match effect {
                 Effect::Taken { request, bytes } => self.admission.taken(*request, *bytes),
-                effect => effect.ends().into_iter().for_each(|request| self.admission.ended(request)),
+                effect => {
+                    effect.answers().into_iter().for_each(|request| self.admission.answered(request, now));
+                    effect.ends().into_iter().for_each(|request| self.admission.ended(request));
+                }
             }
         }
         self.flushes.begun(effects.iter().filter(|effect| effect.is_flush()).count(), now);
@@ -232,7 +236,7 @@ impl<D: Disk> NodeCore<D> {
                 self.request(request, principal, body, bulk, now);
             }
             Event::Upload { request, part, bulk } => self.upload(request, part, bulk, now),
-            Event::Gone { request } => self.gone(request),
+            Event::Gone { request } => self.gone(request, now),
             Event::Control { ticket, answer } => self.control(ticket, answer, now),
             Event::Synced { volume, ticket, result } => self.synced(volume, ticket, &result, now),
             Event::Erased { volume, result } => {
@@ -350,6 +354,7 @@ impl<D: Disk> NodeCore<D> {
             lease: &self.lease,
             pace: self.session.pace(),
             flushes: self.flushes,
+            retry_after: self.admission.retry_after(),
             out: &mut self.out,
         };
         (context, &mut self.volumes)
@@ -414,7 +419,7 @@ impl<D: Disk> NodeCore<D> {
         if let Err(refusal) = body.check(bulk.len()) {
             return self.out.refuse(request, refusal);
         }
-        let TenantRequest { volume, call, .. } = body;
+        let TenantRequest { volume, call, within, .. } = body;
         if matches!(call, TenantCall::Route) {
             return self.answer_route(request, principal);
         }
@@ -422,19 +427,23 @@ impl<D: Disk> NodeCore<D> {
             Ok(scope) => scope,
             Err(refusal) => return self.out.refuse(request, refusal),
         };
-        if let Err(refusal) = self.admission.admit(request, principal.tenant, bulk.len() as u64) {
+        if within == Millis(0) {
+            return self.out.refuse_late(request);
+        }
+        if let Err(refusal) = self.admission.admit(request, principal.tenant, bulk.len() as u64, now) {
             return self.out.refuse(request, refusal);
         }
         if matches!(call, TenantCall::Put(PutRequest { inline: None, .. }) | TenantCall::Get { .. }) {
             self.streams.insert(request, volume);
         }
-        self.with_volume(volume, now, |replica, cx| replica.request(request, scope, call, bulk, cx));
+        let ask = Ask { request, scope, within: within.into() };
+        self.with_volume(volume, now, |replica, cx| replica.request(ask, call, bulk, cx));
         self.forget_ended(request, volume);
     }
 
     fn upload(&mut self, request: RequestId, part: UploadPart, bulk: Bytes, now: BootTime) {
         let Some(volume) = self.streams.get(&request).copied() else { return };
-        self.admission.came(request, bulk.len() as u64);
+        self.admission.came(request, bulk.len() as u64, now);
         self.with_volume(volume, now, |replica, cx| {
             if replica.has_request(request) {
                 replica.upload(request, part, bulk, cx);
@@ -443,8 +452,8 @@ impl<D: Disk> NodeCore<D> {
         self.forget_ended(request, volume);
     }
 
-    fn gone(&mut self, request: RequestId) {
-        self.admission.ended(request);
+    fn gone(&mut self, request: RequestId, now: BootTime) {
+        self.admission.gone(request, now);
         if let Some(volume) = self.streams.remove(&request)
             && let Some(replica) = self.volumes.get_mut(&volume)
         {
@@ -498,6 +507,7 @@ impl<D: Disk> NodeCore<D> {
             heard_more: !self.arrivals.is_empty(),
         };
         let (stopped, scrubbing) = (&self.stopped, &self.scrubbing);
+        let load = self.admission.report(self.out.late());
         let condition = || {
             let scrub = scrubbing.report(now);
             let stopped = stopped.iter().filter_map(|volume| volumes.get(volume)?.stopped());
@@ -505,6 +515,7 @@ impl<D: Disk> NodeCore<D> {
                 oldest_unread: scrub.oldest.into(),
                 damaged: scrub.faults,
                 stopped: stopped.take(STOPPED_MAX).map(|stop| stop.told()).collect(),
+                load,
             }
         };
         let told = Told { look, timings: || self.probing.report(now), condition };

@@ -12,7 +12,7 @@ use trefoil_protocol::message::control::ControlRequest;
 use trefoil_protocol::message::peer::{PeerBody, PeerMessage};
 use trefoil_protocol::message::tenant::{Refusal, TenantAnswer, TenantResponse};
 use trefoil_protocol::sign::Signatory;
-use trefoil_protocol::time::BootTime;
+use trefoil_protocol::time::{BootTime, Millis};
 
 use crate::effect::{Effect, Fatal, Lane};
 use crate::event::{ControlTicket, ReadTicket, RequestId};
@@ -46,6 +46,8 @@ pub struct Context<'c, D: Disk> {
     pub lease: &'c Lease,
     /// Its pace.
     pub pace: &'c Pace,
+    /// When a client that is refused should ask again.
+    pub(crate) retry_after: Millis,
     /// How its disk gets on.
     pub(crate) flushes: Flushes,
     /// Where effects go.
@@ -68,6 +70,8 @@ pub struct Outbox<D: Disk> {
     news_wanted: bool,
     /// How long members took to acknowledge records.
     acknowledged: Vec<(StoreId, Duration)>,
+    /// How many requests' time was over before they were begun, in this run.
+    late: u64,
 }
 
 impl<D: Disk> Outbox<D> {
@@ -83,6 +87,7 @@ impl<D: Disk> Outbox<D> {
             reading: BTreeMap::new(),
             news_wanted: false,
             acknowledged: Vec::new(),
+            late: 0,
         }
     }
 
@@ -159,6 +164,17 @@ impl<D: Disk> Outbox<D> {
         self.respond(request, Err(refusal));
     }
 
+    /// Ends a request that was not begun in its time.
+    pub fn refuse_late(&mut self, request: RequestId) {
+        self.late += 1;
+        self.refuse(request, Refusal::Late);
+    }
+
+    /// How many were refused because their time was over.
+    pub fn late(&self) -> u64 {
+        self.late
+    }
+
     /// Ends a request.
     pub fn respond(&mut self, request: RequestId, response: TenantResponse) {
         self.effects.push(Effect::Reply { request, response, bulk: Bytes::new(), last: true });
@@ -225,6 +241,11 @@ impl<D: Disk> Context<'_, D> {
             let message = PeerMessage { store, incarnation, body: PeerBody::NotYet, ..*heard };
             self.out.push(Effect::SendPeer { to: from, lane: Lane::Log, message, bulk: Vec::new() });
         }
+    }
+
+    /// There is too much to do: nothing was begun.
+    pub fn busy(&self) -> Refusal {
+        Refusal::Busy { retry_after: self.retry_after }
     }
 
     /// Whether this node may answer for the volume now.

@@ -19,6 +19,8 @@ use trefoil_protocol::ids::{Epoch, PrincipalId, TenantId, VolumeId};
 use trefoil_protocol::message::tenant::{Selector, TenantCall, TenantRequest, Want};
 use trefoil_transport::{Authority, Connection, Endpoint, Identity, Limits, Plane};
 
+use trefoil_protocol::time::Millis;
+
 use crate::cluster::{Cluster, shared};
 use crate::outside::{NODES, is_whole};
 use crate::program::run;
@@ -83,7 +85,7 @@ async fn dial(profile: Profile, address: SocketAddr) -> (Connection, Endpoint) {
 
 async fn ask(connection: &Connection, volume: VolumeId, name: &str) -> (Bytes, Bytes) {
     let call = TenantCall::Get { key: key(name), selector: Selector::Latest, want: Want::Whole };
-    let request = TenantRequest { volume, epoch: Epoch(1), call };
+    let request = TenantRequest { volume, epoch: Epoch(1), call, within: Millis(60_000) };
     let answer = connection.ask(codec::to_vec(&request).into(), Bytes::new()).await.unwrap();
     (answer.body, answer.bulk)
 }
@@ -227,7 +229,12 @@ fn hostile_streams() -> Vec<(String, Vec<u8>)> {
         bytes.extend(rest);
         bytes
     };
-    let request = TenantRequest { volume: VolumeId(0), epoch: Epoch(0), call: TenantCall::Route };
+    let request = TenantRequest {
+        volume: VolumeId(0),
+        epoch: Epoch(0),
+        call: TenantCall::Route,
+        within: Millis(60_000),
+    };
     let request = codec::to_vec(&request);
     let length = u32::try_from(request.len()).unwrap();
     let good = frame(1, length, 0, &request);

@@ -5,6 +5,7 @@ use trefoil_client::{Profile, PutOptions};
 use trefoil_protocol::codec;
 use trefoil_protocol::ids::{Epoch, VolumeId};
 use trefoil_protocol::message::tenant::{TenantAnswer, TenantCall, TenantRequest, TenantResponse};
+use trefoil_protocol::time::Millis;
 use trefoil_transport::{Endpoint, Limits, Plane};
 
 use crate::cluster::Alone;
@@ -17,7 +18,12 @@ async fn keys_of(profile: Profile, custodian: std::net::SocketAddr) -> Vec<[u8; 
     let (own, trust) = (profile.own_certificate().unwrap(), profile.trust_store().unwrap());
     let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap(), own, trust, Limits::default()).unwrap();
     let connection = endpoint.connect(custodian, Plane::Tenant, None).await.unwrap();
-    let request = TenantRequest { volume: VolumeId(0), epoch: Epoch(0), call: TenantCall::Keys };
+    let request = TenantRequest {
+        volume: VolumeId(0),
+        epoch: Epoch(0),
+        call: TenantCall::Keys,
+        within: Millis(60_000),
+    };
     let answer = connection.ask(codec::to_vec(&request).into(), Bytes::new()).await.unwrap();
     let answer: TenantResponse = codec::from_slice(&answer.body).unwrap();
     let Ok(TenantAnswer::Keys(view)) = answer else { panic!("{answer:?}") };

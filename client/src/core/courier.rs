@@ -3,6 +3,8 @@
 //! It sends the identical call every time; only the volume's epoch follows what is known. It gives up
 //! at its deadline and never decides what an unanswered mutation means: that is [`super::Mutation`]'s.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use trefoil_protocol::config::{Member, MemberState, VolumeConfig};
 use trefoil_protocol::ids::{DcId, Epoch, NodeId, VolumeId};
@@ -84,6 +86,17 @@ enum Stage {
     Over,
 }
 
+/// What an ask is to the client's budget of retries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NextAsk {
+    /// A request.
+    First,
+    /// A retry, for which there is a budget.
+    Retry,
+    /// Neither: the volume is followed to where it is, and nothing was begun before.
+    Free,
+}
+
 /// One call on its way.
 #[derive(Clone, Debug)]
 pub(super) struct Courier {
@@ -106,6 +119,8 @@ pub(super) struct Courier {
     /// dead node costs a time-out, a look at the route a round trip.
     shunned: Option<(Peer, u32)>,
     may_have_arrived: bool,
+    /// What the next ask is to the client's budget of retries.
+    next_ask: NextAsk,
     /// Whether an ask was given up unanswered: it may arrive, and be executed, at any later time.
     has_stray: bool,
     /// Peers in a row that refused this client's certificate.
@@ -132,6 +147,7 @@ impl Courier {
             hops: 0,
             shunned: None,
             may_have_arrived: false,
+            next_ask: NextAsk::First,
             has_stray: false,
             denials: 0,
             trouble: Trouble::NoRoute,
@@ -157,6 +173,11 @@ impl Courier {
 
     pub(super) fn with_deadline(self, deadline: BootTime) -> Self {
         Self { deadline, ..self }
+    }
+
+    /// It was sent before, by another courier.
+    pub(super) fn sent_before(self) -> Self {
+        Self { next_ask: NextAsk::Retry, ..self }
     }
 
     pub(super) fn deadline(&self) -> BootTime {
@@ -298,10 +319,24 @@ impl Courier {
             _ => self.holder(routes).map(|(node, volume, epoch)| (Peer::Node(node), volume, epoch)),
         };
         match target {
-            Some((to, volume, epoch)) => self.ask(now, routes, to, volume, epoch, effects),
+            Some((to, volume, epoch)) => match self.pay(now, routes) {
+                Ok(()) => self.ask(now, routes, to, volume, epoch, effects),
+                Err(until) => self.stage = Stage::Resting { until },
+            },
             None => self.ask_route(now, routes, effects),
         }
         None
+    }
+
+    /// Counts the next ask; a retry may have to wait.
+    fn pay(&mut self, now: BootTime, routes: &mut RouteCache) -> Result<(), BootTime> {
+        match self.next_ask {
+            NextAsk::First => routes.retries.requested(),
+            NextAsk::Retry => routes.retries.take(now)?,
+            NextAsk::Free => {}
+        }
+        self.next_ask = NextAsk::Free;
+        Ok(())
     }
 
     fn holder(&self, routes: &RouteCache) -> Option<(NodeId, VolumeId, Epoch)> {
@@ -343,7 +378,8 @@ impl Courier {
         let exchange = self.take_exchange();
         let until = now + self.silence.current();
         self.stage = Stage::Asking { exchange, to, volume, until, arrived_before };
-        let request = Box::new(TenantRequest { volume, epoch, call: self.call.clone() });
+        let within = self.silence.current().min(self.deadline.since(now)).into();
+        let request = Box::new(TenantRequest { volume, epoch, call: self.call.clone(), within });
         effects.push(Effect::Ask { exchange, to, request, bulk: self.bulk.clone() });
     }
 
@@ -356,9 +392,10 @@ impl Courier {
         let to = routes.reliable().unwrap_or_else(|| routes.informant(self.informant));
         self.informant += 1;
         let exchange = self.take_exchange();
-        self.stage = Stage::Routing { exchange, to, until: now + self.patience.silence_first / 2 };
-        let request =
-            Box::new(TenantRequest { volume: VolumeId(0), epoch: Epoch(0), call: TenantCall::Route });
+        let patience = self.patience.silence_first / 2;
+        self.stage = Stage::Routing { exchange, to, until: now + patience };
+        let (volume, epoch, within) = (VolumeId(0), Epoch(0), patience.into());
+        let request = Box::new(TenantRequest { volume, epoch, call: TenantCall::Route, within });
         effects.push(Effect::Ask { exchange, to, request, bulk: Bytes::new() });
     }
 
@@ -445,9 +482,12 @@ impl Courier {
         refusal: Refusal,
         effects: &mut Vec<Effect<T>>,
     ) -> Option<Verdict> {
-        let Stage::Asking { to, volume, .. } = self.stage else {
+        let Stage::Asking { to, volume, arrived_before, .. } = self.stage else {
             unreachable!("only a current ask is refused");
         };
+        if refusal.sheds() {
+            return self.shed(now, to, refusal, arrived_before);
+        }
         if matches!(self.whom, Whom::NearestTo(..) | Whom::AnotherOf(..)) {
             // A replica may lag behind what the primary told; its "no" means nothing yet.
             return self.troubled(now, Trouble::Refused(to, refusal));
@@ -472,6 +512,22 @@ impl Courier {
             return self.proceed(now, routes, effects);
         }
         self.troubled(now, Trouble::Refused(to, refusal))
+    }
+
+    /// Nothing was begun, because there is too much to do. Who said so is still whom to ask, later.
+    fn shed(&mut self, now: BootTime, to: Peer, refusal: Refusal, arrived_before: bool) -> Option<Verdict> {
+        self.may_have_arrived = arrived_before;
+        let wait = match refusal {
+            Refusal::Busy { retry_after } => retry_after.into(),
+            _ => Duration::ZERO,
+        };
+        let verdict = self.troubled(now, Trouble::Refused(to, refusal));
+        if let Stage::Resting { until } = &mut self.stage {
+            // All who were refused at once were told the same time.
+            *until = (*until).max(now + wait + self.jitter.spread(wait));
+            self.asked_with = None;
+        }
+        verdict
     }
 
     fn failed<T>(
@@ -520,6 +576,10 @@ impl Courier {
     }
 
     fn troubled(&mut self, now: BootTime, trouble: Trouble) -> Option<Verdict> {
+        let is_shed = matches!(&trouble, Trouble::Refused(_, refusal) if refusal.sheds());
+        if is_shed || matches!(trouble, Trouble::Silent(_) | Trouble::Lost(_)) {
+            self.next_ask = NextAsk::Retry;
+        }
         if let Trouble::Unreachable(peer) | Trouble::Silent(peer) = trouble {
             self.shunned = Some((peer, LOOKS_MAX));
         }

@@ -24,6 +24,7 @@ mod mutation;
 mod parts;
 mod patience;
 mod question;
+mod retries;
 mod route;
 mod token;
 
@@ -41,6 +42,7 @@ pub use mutation::{Mutation, MutationFailure};
 pub use parts::{LEAVES_PER_RANGE, Parts};
 pub use patience::{Jitter, Patience};
 pub use question::{Question, QuestionFailure};
+pub use retries::RetryBudget;
 pub use route::RouteCache;
 pub use token::{TOKENS_OPEN_MAX, TokenTable};
 

@@ -4,6 +4,8 @@
 //! `NotApplied` and `Refused` are said only when nothing is left on its way that could still take effect,
 //! or after the primary sealed the token as never to happen: a late original finds it sealed.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::{Refusal, TenantAnswer, TenantCall, TokenUse};
@@ -87,9 +89,25 @@ impl Mutation {
         Self { courier: self.courier.with_repeat(Repeat::Never), ..self }
     }
 
+    /// The same, for what was sent before under another token.
+    #[must_use]
+    pub fn sent_before(self) -> Self {
+        Self { courier: self.courier.sent_before(), ..self }
+    }
+
     /// The token, to be ended in its table once this is over.
     pub fn token(&self) -> TokenUse {
         self.token
+    }
+
+    /// When the cluster said to come back with what it did not begin.
+    pub fn comes_back_after(failure: &MutationFailure) -> Duration {
+        match failure {
+            MutationFailure::NotApplied(Trouble::Refused(_, Refusal::Busy { retry_after })) => {
+                (*retry_after).into()
+            }
+            _ => Duration::ZERO,
+        }
     }
 
     fn conclude(&mut self, now: BootTime, verdict: Verdict) -> Option<<Self as Operation>::Output> {

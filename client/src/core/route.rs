@@ -1,5 +1,5 @@
 //! What the client believes about volumes and nodes: its last answers to "where", newest first per
-//! volume.
+//! volume. And how often this client may try again: all of its operations share both.
 //!
 //! A wrong belief costs a round trip, never correctness: nodes check the epoch of every request.
 
@@ -11,6 +11,7 @@ use trefoil_protocol::key::{ObjectKey, volume_slot};
 use trefoil_protocol::message::tenant::RouteView;
 use trefoil_protocol::time::CpTime;
 
+use super::retries::RetryBudget;
 use crate::failure::{Damage, Peer};
 
 /// The most volumes a tenant may have for this client to believe it.
@@ -27,6 +28,7 @@ pub struct RouteCache {
     generation: u64,
     /// Who told the route last.
     reliable: Option<Peer>,
+    pub(super) retries: RetryBudget,
 }
 
 impl RouteCache {
@@ -40,6 +42,7 @@ impl RouteCache {
             nodes_at: CpTime(0),
             generation: 0,
             reliable: None,
+            retries: RetryBudget::default(),
         }
     }
 
@@ -104,6 +107,11 @@ impl RouteCache {
     /// Rises whenever something was learned.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// How often this client asked, and asked again.
+    pub fn retries(&self) -> &RetryBudget {
+        &self.retries
     }
 
     /// Whom to ask for a route first: who told it last, until that fails.

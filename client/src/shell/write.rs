@@ -38,6 +38,8 @@ struct Put<'a> {
     manner: Manner,
     attempts: Attempts,
     begun: u32,
+    /// Whether its bytes were sent before.
+    was_sent: bool,
 }
 
 /// What a request says of its attempt.
@@ -60,7 +62,7 @@ pub(super) async fn put<S: Source>(
     let object = ObjectIdentity { tenant: inner.tenant, name: inner.keyring.name_hash(key), version };
     let attempts = Attempts::new(object);
     let manner = Manner { created_ms: now_ms(), user, padding };
-    let mut put = Put { inner, key, precondition, manner, attempts, begun: 0 };
+    let mut put = Put { inner, key, precondition, manner, attempts, begun: 0, was_sent: false };
     let mut plaintext = Plaintext::new(source);
     if let Some(text) = plaintext.whole_within(INLINE_PLAINTEXT_MAX, padding).await? {
         let stored = put.inline(&text).await?;
@@ -110,7 +112,7 @@ impl Put<'_> {
             if now.since(*troubled_since.get_or_insert(now)) >= patience.deadline {
                 return Err(failure.into());
             }
-            sleep(jitter.spread(rest)).await;
+            sleep(jitter.spread(rest) + Mutation::comes_back_after(&failure)).await;
             rest = (rest * 2).min(patience.rest_max);
             plaintext.rewind().await?;
         }
@@ -168,7 +170,7 @@ impl Put<'_> {
             if now.since(*troubled_since.get_or_insert(now)) >= patience.deadline {
                 return Err(failure.into());
             }
-            sleep(jitter.spread(patience.rest_max)).await;
+            sleep(jitter.spread(patience.rest_max) + Mutation::comes_back_after(&failure)).await;
         }
     }
 
@@ -180,6 +182,9 @@ impl Put<'_> {
     ) -> Result<Result<Stored, MutationFailure>, WriteError> {
         let token = self.inner.token().await?;
         let mut mutation = self.mutation(self.call(sealing, None, token.used()), Bytes::new()).once();
+        if std::mem::replace(&mut self.was_sent, true) {
+            mutation = mutation.sent_before();
+        }
         self.conclude(&mut mutation, upload).await
     }
 

@@ -8,12 +8,15 @@ use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, PurgeEvi
 use trefoil_protocol::message::plan::PlanView;
 use trefoil_protocol::message::tenant::{KeysView, Refusal, TenantAnswer, TenantKeyGrant, TenantResponse};
 use trefoil_protocol::mutant;
-use trefoil_protocol::time::CpTime;
+use trefoil_protocol::time::{CpTime, Millis};
 
 use crate::controller::outbox::Waiting;
 use crate::controller::{Controller, Turn, orders};
 use crate::event::Answer;
 use crate::state::{NONCE_BLOCK, Outcome, Rejection};
+
+/// When to ask for keys again that could not be counted out just now.
+const KEYS_AGAIN: Millis = Millis(100);
 
 impl Controller {
     /// A command of this leadership was applied.
@@ -136,7 +139,9 @@ fn administered(turn: &Turn<'_>, outcome: Outcome) -> AdminAnswer {
 
 /// All keys of the tenant, opened for one of its principals, with a block of nonces of its own.
 fn keys(turn: &Turn<'_>, tenant: TenantId, outcome: Outcome) -> TenantResponse {
-    let Outcome::Nonces { prefix, .. } = outcome else { return Err(Refusal::Busy) };
+    let Outcome::Nonces { prefix, .. } = outcome else {
+        return Err(Refusal::Busy { retry_after: KEYS_AGAIN });
+    };
     // The bug: keys are found by their version alone, and the first tenant's come first.
     let tenant =
         mutant!(M16, tenant, turn.state.tenants.all().next().map_or(tenant, |record| record.entry.tenant));

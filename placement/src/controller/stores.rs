@@ -40,6 +40,7 @@ impl Stores {
             damaged: condition.damaged,
             verifying: None,
             stopped: condition.stopped.clone(),
+            load: Some(condition.load),
         });
         let lately = |(_, (.., at)): &(&NodeId, &(u32, u32, BootTime))| now.since(*at) < VERIFYING_FOR;
         let verifying = self.verifying.iter().filter(lately).map(|(node, (read, held, _))| StoreView {
@@ -48,6 +49,7 @@ impl Stores {
             damaged: 0,
             verifying: Some((*read, *held)),
             stopped: Vec::new(),
+            load: None,
         });
         serving.chain(verifying).collect()
     }

@@ -336,6 +336,7 @@ async fn r090_a_peer_of_one_plane_is_refused_on_another() {
         volume: trefoil_protocol::ids::VolumeId(0),
         epoch: trefoil_protocol::ids::Epoch(0),
         call: trefoil_protocol::message::tenant::TenantCall::Keys,
+        within: trefoil_protocol::time::Millis(60_000),
     };
     let response: trefoil_protocol::message::tenant::TenantResponse = ask(&tenant, &keys).await;
     assert_eq!(response, Err(trefoil_protocol::message::tenant::Refusal::Stranger));

@@ -20,7 +20,7 @@ fn principal(cluster: &mut Cluster, tenant: &str) -> (TenantId, PrincipalId) {
 }
 
 fn call(cluster: &mut Cluster, who: (TenantId, PrincipalId), call: TenantCall) -> TenantResponse {
-    let request = TenantRequest { volume: VolumeId(0), epoch: Epoch(0), call };
+    let request = TenantRequest { volume: VolumeId(0), epoch: Epoch(0), call, within: Millis(60_000) };
     let id = cluster.send(Request::Tenant(who.0, who.1, request));
     match cluster.answer(id) {
         Some(Answer::Tenant(response)) => response.clone(),

@@ -11,6 +11,7 @@ use crate::ids::{LinkId, Lsn, NodeId, PrincipalId, StoreId, TenantId, TenantName
 use crate::message::REASON_MAX;
 use crate::message::approval::{JointAction, PROPOSAL_REASON_MAX, ProposalView};
 use crate::message::control::{LinkReport, StoppedVolume, VolumeStatistics};
+use crate::message::load::NodeLoad;
 use crate::message::plan::{PlanView, Progress, Verb};
 use crate::time::{CpTime, Millis};
 
@@ -363,6 +364,9 @@ pub struct StoreView {
     /// Volumes that are stopped on it.
     #[n(4)]
     pub stopped: Vec<StoppedVolume>,
+    /// How much the node has to do, once it serves.
+    #[n(5)]
+    pub load: Option<NodeLoad>,
 }
 
 /// The most volumes in one [`ClusterStatus`].

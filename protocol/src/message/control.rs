@@ -14,6 +14,7 @@ use crate::ids::{
 };
 use crate::message::REASON_MAX;
 use crate::message::holdings::Holdings;
+use crate::message::load::NodeLoad;
 use crate::time::{BootTime, CpTime, Millis};
 
 /// A node introduces the store it opened. A known node id with another store that holds nothing is
@@ -108,6 +109,9 @@ pub struct StoreCondition {
     /// Volumes that are stopped on this store; no more than [`STOPPED_MAX`] of them are told.
     #[cbor(n(2), decode_with = "crate::codec::list::<STOPPED_MAX, _, _>")]
     pub stopped: Vec<StoppedVolume>,
+    /// How much the node has to do.
+    #[n(3)]
+    pub load: NodeLoad,
 }
 
 /// The most stopped volumes that a store tells of.

@@ -11,6 +11,7 @@ pub mod admin;
 pub mod approval;
 pub mod control;
 pub mod holdings;
+pub mod load;
 pub mod peer;
 pub mod plan;
 mod rules;

@@ -57,9 +57,10 @@ mod tests {
     use crate::ids::{Epoch, Hash, VolumeId};
     use crate::key::ObjectKey;
     use crate::message::tenant::Selector;
+    use crate::time::Millis;
 
     fn check(call: TenantCall, bulk: usize) -> Result<(), Refusal> {
-        TenantRequest { volume: VolumeId(1), epoch: Epoch(1), call }.check(bulk)
+        TenantRequest { volume: VolumeId(1), epoch: Epoch(1), call, within: Millis(1) }.check(bulk)
     }
 
     fn leaves(ranges: &[(u32, u32)]) -> Result<(), Refusal> {

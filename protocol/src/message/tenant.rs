@@ -162,6 +162,10 @@ pub struct TenantRequest {
     /// The call.
     #[n(2)]
     pub call: TenantCall,
+    /// For how long the client listens, from the last frame of its request on. What is not begun by then is not
+    /// begun any more.
+    #[n(3)]
+    pub within: Millis,
 }
 
 /// The calls of the tenant plane.
@@ -617,10 +621,14 @@ pub enum Refusal {
     #[n(3)]
     #[error("not enough copies can be reached")]
     Unavailable,
-    /// Too much is under way; try again.
+    /// Too much is under way, and nothing of this was begun; ask again after so long.
     #[n(4)]
-    #[error("the node is busy")]
-    Busy,
+    #[error("too much is under way; ask again in {} ms", .retry_after.0)]
+    Busy {
+        /// Whoever asks earlier is refused again.
+        #[n(0)]
+        retry_after: Millis,
+    },
     /// The precondition does not hold.
     #[n(5)]
     #[error("the precondition does not hold")]
@@ -662,9 +670,18 @@ pub enum Refusal {
     #[n(14)]
     #[error("one data centre cannot be reached, and this tenant's writes need both; try again later")]
     SingleDc,
+    /// The client does not listen any more. Nothing of this was begun, nor will be.
+    #[n(15)]
+    #[error("its time was over before it was begun")]
+    Late,
 }
 
 impl Refusal {
+    /// Whether this says that nothing was begun because there is too much to do.
+    pub fn sheds(&self) -> bool {
+        matches!(self, Self::Busy { .. } | Self::Late)
+    }
+
     /// Whether the same request, sent again (to whoever is primary then), may succeed.
     pub fn retryable(&self) -> bool {
         matches!(
@@ -672,7 +689,8 @@ impl Refusal {
             Self::NotPrimary { .. }
                 | Self::LeaseExpired
                 | Self::Unavailable
-                | Self::Busy
+                | Self::Busy { .. }
+                | Self::Late
                 | Self::Changed
                 | Self::Corrupt
         )

@@ -233,6 +233,7 @@ fn a_tenant_cannot_send_a_key_or_metadata_that_no_record_holds() {
             volume: Draw::draw(Source::golden()),
             epoch: Draw::draw(Source::golden()),
             call: TenantCall::Put(put),
+            within: Draw::draw(Source::golden()),
         };
         decode::<TenantRequest>(&codec::to_vec(&request))
     };

@@ -46,8 +46,8 @@ fn an_answer_and_a_refusal_are_told_apart() {
         assert_eq!(bytes[..2], [0x82, u8::from(response.is_err())]);
         assert_eq!(codec::from_slice::<TenantResponse>(&bytes).expect("our own bytes"), response);
     });
-    let refusal: Result<TenantAnswer, Refusal> = Err(Refusal::Busy);
-    assert_eq!(codec::to_vec(&refusal), [0x82, 1, 0x82, 4, 0x80]);
+    let refusal: Result<TenantAnswer, Refusal> = Err(Refusal::Unavailable);
+    assert_eq!(codec::to_vec(&refusal), [0x82, 1, 0x82, 3, 0x80]);
 }
 
 #[test]

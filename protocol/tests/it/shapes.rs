@@ -10,7 +10,7 @@ use trefoil_protocol::config::*;
 use trefoil_protocol::deletion::*;
 use trefoil_protocol::ids::*;
 use trefoil_protocol::message::{
-    admin::*, approval::*, control::*, holdings::*, peer::*, plan::*, tenant::*, voter::*,
+    admin::*, approval::*, control::*, holdings::*, load::*, peer::*, plan::*, tenant::*, voter::*,
 };
 use trefoil_protocol::record::*;
 use trefoil_protocol::sign::Signed64;
@@ -177,7 +177,7 @@ structs! {
     TokenUse { token, confirmed_below }
     PutRequest { key, name_tag, upload, precondition, kek_version, wrapped_key, inline, token }
     UploadEnd { root, sealed_length, metadata }
-    TenantRequest { volume, epoch, call }
+    TenantRequest { volume, epoch, call, within }
     Copy { node, dc, store }
     PutReceipt { version, lsn, epoch, root, protection, copies }
     ObjectView {
@@ -200,9 +200,10 @@ structs! {
     Renew { store, incarnation, applied, sent, volumes, links, timings, condition }
     StoreTiming { store, probe_us, ack_us }
     LinkReport { link, healthy, silent }
-    StoreCondition { oldest_unread, damaged, stopped }
+    StoreCondition { oldest_unread, damaged, stopped, load }
+    NodeLoad { under_way, room, refused, late }
     StoppedVolume { volume, epoch, cause, lsn }
-    StoreView { node, oldest_unread, damaged, verifying, stopped }
+    StoreView { node, oldest_unread, damaged, verifying, stopped, load }
     VolumeStatistics { volume, objects, short_of_copies, bytes, at_risk, debt }
     ExposureCount { objects, bytes, last }
     VisibilityChange { version, lsn, visibility }
@@ -268,8 +269,8 @@ enums! {
         Undeleted { version, lsn }, Purges(value), Certificates(value), Applied(value), NotApplied, Route(value), Keys(value),
     }
     Refusal {
-        NotFound, NotPrimary { epoch, primary }, LeaseExpired, Unavailable, Busy, PreconditionFailed, Gone,
-        Expired, TokenMismatch, Full, Changed, Invalid(value), Corrupt, Stranger, SingleDc,
+        NotFound, NotPrimary { epoch, primary }, LeaseExpired, Unavailable, Busy { retry_after }, PreconditionFailed, Gone,
+        Expired, TokenMismatch, Full, Changed, Invalid(value), Corrupt, Stranger, SingleDc, Late,
     }
     PeerBody {
         Append { previous, committed, count }, DurableAck { durable, committed, missing_uploads },
@@ -337,7 +338,7 @@ every! {
         TenantAnswer Copy PutReceipt ObjectView ListEntry PurgeStage PurgeView RouteView TenantKeyGrant
         KeysView DataPart Refusal;
     "peer": PeerMessage PeerBody BagWord BagTurn LogPoint StoreReport;
-    "control": ControlRequest Register Renew StoreTiming StoreCondition StoppedVolume StopCause LinkReport VolumeStatistics ExposureCount Visibility VisibilityChange
+    "control": ControlRequest Register Renew StoreTiming StoreCondition NodeLoad StoppedVolume StopCause LinkReport VolumeStatistics ExposureCount Visibility VisibilityChange
         Note Noted PurgeEvidence PurgeClaim
         ControlAnswer News ControlRefusal Holdings VolumeHolding;
     "admin": AdminRequest AdminAnswer Verb VoterVerb PlanView StepView Progress AtRiskView DebtView SlowState SlowStore ClusterStatus StoreView VoterStatus

@@ -6,6 +6,8 @@ use super::mutations::{self, Desk, Intent, Mutation, Mutations, request_hash};
 use super::reads::{self, Counter};
 use super::replica::{Replica, Role};
 use super::uploads::{Arrived, check_metadata};
+use std::time::Duration;
+
 use crate::authorise::TenantScope;
 use crate::event::RequestId;
 use crate::outbox::Context;
@@ -16,31 +18,35 @@ use trefoil_protocol::ids::{Hash, Token};
 use trefoil_protocol::message::tenant::{Refusal, Selector, TenantCall, UploadEnd, UploadPart, Want};
 use trefoil_protocol::record::{INLINE_MAX, WRAPPED_MAX};
 
+/// A client's request: who asks what of whom is proven, and for how long its answer is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// Its number.
+    pub request: RequestId,
+    /// That this tenant may ask this volume.
+    pub scope: TenantScope,
+    /// For how long the client listens, from its last frame on.
+    pub within: Duration,
+}
+
 impl<D: Disk> Replica<D> {
     /// A client's request about this volume.
-    pub fn request(
-        &mut self,
-        request: RequestId,
-        scope: TenantScope,
-        call: TenantCall,
-        bulk: Bytes,
-        cx: &mut Context<'_, D>,
-    ) {
-        assert!(scope.volume() == self.config.volume, "a proof for another volume");
-        if let Err(refusal) = self.call(request, scope, call, bulk, cx) {
-            cx.out.refuse(request, refusal);
+    pub fn request(&mut self, ask: Ask, call: TenantCall, bulk: Bytes, cx: &mut Context<'_, D>) {
+        assert!(ask.scope.volume() == self.config.volume, "a proof for another volume");
+        if let Err(refusal) = self.call(ask, call, bulk, cx) {
+            cx.out.refuse(ask.request, refusal);
         }
         self.settle(cx);
     }
 
     fn call(
         &mut self,
-        request: RequestId,
-        scope: TenantScope,
+        ask: Ask,
         call: TenantCall,
         bulk: Bytes,
         cx: &mut Context<'_, D>,
     ) -> Result<(), Refusal> {
+        let request = ask.request;
         if let TenantCall::Get { key, selector: Selector::Version(version), want } = &call
             && !self.is_serving()
         {
@@ -54,7 +60,7 @@ impl<D: Disk> Replica<D> {
         self.check_handover(&call)?;
         match call {
             TenantCall::Put(_) | TenantCall::Delete { .. } | TenantCall::Undelete { .. } => {
-                self.mutate(request, scope, call, bulk, cx)
+                self.mutate(ask, call, bulk, cx)
             }
             TenantCall::Outcome { token } => {
                 let (mutations, mut desk) = self.desk(cx).ok_or(Refusal::Unavailable)?;
@@ -87,12 +93,12 @@ impl<D: Disk> Replica<D> {
 
     fn mutate(
         &mut self,
-        request: RequestId,
-        scope: TenantScope,
+        ask: Ask,
         call: TenantCall,
         bulk: Bytes,
         cx: &mut Context<'_, D>,
     ) -> Result<(), Refusal> {
+        let Ask { request, scope, within } = ask;
         let (principal, hash) = (scope.principal(), request_hash(&call));
         let (token, intent) = match call {
             TenantCall::Put(put) => {
@@ -104,7 +110,7 @@ impl<D: Disk> Replica<D> {
                         return Ok(());
                     }
                     self.check_policy()?;
-                    self.uploads.begin(request, principal, Box::new(put), hash);
+                    self.uploads.begin(ask, Box::new(put), hash);
                     return Ok(());
                 };
                 check_inline(&end, &bulk)?;
@@ -116,7 +122,7 @@ impl<D: Disk> Replica<D> {
             }
             _ => return Err(Refusal::Invalid("no mutation".into())),
         };
-        let mutation = Mutation { request, principal, token, hash, intent };
+        let mutation = Mutation { request, principal, token, hash, intent, until: cx.now + within };
         let (mutations, mut desk) = self.desk(cx).ok_or(Refusal::Unavailable)?;
         mutations.accept(mutation, &mut desk, cx);
         Ok(())

@@ -4,7 +4,7 @@
 pub mod backfill;
 pub mod batches;
 mod by_store;
-mod calls;
+pub mod calls;
 pub mod erasing;
 pub mod exposure;
 mod handover;

@@ -18,7 +18,7 @@ use trefoil_protocol::message::tenant::{
 };
 use trefoil_protocol::mutant;
 use trefoil_protocol::record::{Cause, Delete, Erasable, Put, Record, RecordBody, RecordPosition, Undelete};
-use trefoil_protocol::time::lease;
+use trefoil_protocol::time::{BootTime, lease};
 
 use super::holding::Holding;
 use super::orphans::is_settled;
@@ -74,6 +74,8 @@ pub struct Mutation {
     pub hash: Hash,
     /// What it wants.
     pub intent: Intent,
+    /// Until when its client listens: what is not begun by then is not begun.
+    pub until: BootTime,
 }
 
 /// The hash that a token is bound to: of the whole call but for the mark that moves between retries.
@@ -126,6 +128,8 @@ struct InUse {
     /// The record, once there is one; waiters are with it then.
     record: Option<Lsn>,
     waiters: Vec<Waiter>,
+    /// Until when anybody listens to what becomes of it.
+    until: BootTime,
 }
 
 /// Everything asked of a primary that is not answered.
@@ -193,15 +197,16 @@ impl Mutations {
             if in_use.hash != mutation.hash && in_use.hash != Hash::ZERO {
                 return cx.out.refuse(request, Refusal::TokenMismatch);
             }
+            in_use.until = in_use.until.max(mutation.until);
             return self.join(token, Waiter::Mutation(request));
         }
         let key = mutation.key().clone();
         let queued = self.keys.get(&key).map_or(0, |queue| queue.waiting.len());
         if queued >= QUEUE_MAX || self.pending.len() >= PENDING_MAX {
-            return cx.out.refuse(request, Refusal::Busy);
+            return cx.out.refuse(request, cx.busy());
         }
         let queue = self.keys.entry(key.clone()).or_default();
-        let in_use = InUse { hash: mutation.hash, record: None, waiters: Vec::new() };
+        let in_use = InUse { hash: mutation.hash, record: None, waiters: Vec::new(), until: mutation.until };
         self.tokens.insert(token, in_use);
         queue.waiting.push_back(mutation);
         self.run(&key, desk, cx);
@@ -235,7 +240,8 @@ impl Mutations {
             Ok(lsn) => {
                 let waiters = vec![Waiter::Outcome(request)];
                 self.pending.insert(lsn, Pending { keys: Vec::new(), token: Some(token), waiters });
-                let in_use = InUse { hash: Hash::ZERO, record: Some(lsn), waiters: Vec::new() };
+                let in_use =
+                    InUse { hash: Hash::ZERO, record: Some(lsn), waiters: Vec::new(), until: cx.now };
                 self.tokens.insert(token, in_use);
             }
             Err(refusal) => cx.out.refuse(request, refusal),
@@ -398,7 +404,28 @@ impl Mutations {
                 self.keys.remove(key);
                 return;
             };
-            self.start(mutation, desk, cx);
+            if self.is_late(&mutation, cx.now) {
+                self.drop_late(&mutation, cx);
+            } else {
+                self.start(mutation, desk, cx);
+            }
+        }
+    }
+
+    /// Whether nobody listens to what would become of it.
+    fn is_late(&self, mutation: &Mutation, now: BootTime) -> bool {
+        self.tokens.get(&mutation.token.token).is_some_and(|in_use| now > in_use.until)
+    }
+
+    /// Its turn comes too late: it is not begun, and whoever asks after it hears nothing of it yet.
+    fn drop_late<D: Disk>(&mut self, mutation: &Mutation, cx: &mut Context<'_, D>) {
+        let joined = self.tokens.remove(&mutation.token.token).map(|in_use| in_use.waiters);
+        cx.out.refuse_late(mutation.request);
+        for waiter in joined.unwrap_or_default() {
+            match waiter {
+                Waiter::Mutation(request) => cx.out.refuse_late(request),
+                Waiter::Outcome(request) => cx.out.refuse(request, cx.busy()),
+            }
         }
     }
 
@@ -433,7 +460,7 @@ impl Mutations {
             match waiter {
                 Waiter::Mutation(request) => self.deliver(request, decided.copy(), desk, cx),
                 // Nothing is sealed: it was refused, and the client may try again.
-                Waiter::Outcome(request) => cx.out.refuse(request, Refusal::Busy),
+                Waiter::Outcome(request) => cx.out.refuse(request, cx.busy()),
             }
         }
     }
@@ -542,7 +569,7 @@ fn evaluate<D: Disk>(
         return Err(Refusal::SingleDc);
     }
     if desk.primary.may_hide_no_more() && mutation.hides(desk) {
-        return Err(Refusal::Busy);
+        return Err(cx.busy());
     }
     let decision = match &mutation.intent {
         Intent::Put { request, end, inline } => put(mutation, request, end, inline.clone(), desk, cx),

@@ -4,6 +4,7 @@
 //! A leaf is staged only after its hash was computed from its bytes; a relay acknowledges nothing.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use trefoil_engine::{Disk, DiskError, StageError};
@@ -14,6 +15,7 @@ use trefoil_protocol::message::tenant::{PutRequest, Refusal, UploadEnd, UploadPa
 use trefoil_protocol::record::{INLINE_MAX, METADATA_MAX};
 use trefoil_protocol::tree::{self, LEAF_LEN, LeafPlace, NodeHash, leaf_hash};
 
+use super::calls::Ask;
 use super::holding::Holding;
 use super::mutations::{Intent, Mutation};
 use crate::effect::{Effect, Lane};
@@ -29,6 +31,8 @@ const SEALED_MAX: u64 = LEAF_LEN * u32::MAX as u64;
 #[derive(Debug)]
 struct Upload {
     principal: PrincipalId,
+    /// For how long the client waits once its last frame is sent.
+    within: Duration,
     put: Box<PutRequest>,
     hash: Hash,
     /// Hashes of the leaves so far, without the one held back.
@@ -57,8 +61,18 @@ pub enum Arrived {
 
 impl Uploads {
     /// Begins a streamed put.
-    pub fn begin(&mut self, request: RequestId, principal: PrincipalId, put: Box<PutRequest>, hash: Hash) {
-        let upload = Upload { principal, put, hash, leaves: Vec::new(), length: 0, held: None, ended: false };
+    pub fn begin(&mut self, ask: Ask, put: Box<PutRequest>, hash: Hash) {
+        let Ask { request, scope, within } = ask;
+        let upload = Upload {
+            principal: scope.principal(),
+            within,
+            put,
+            hash,
+            leaves: Vec::new(),
+            length: 0,
+            held: None,
+            ended: false,
+        };
         self.streams.insert(request, upload);
     }
 
@@ -169,7 +183,8 @@ impl Upload {
         }
         let intent = Intent::Put { request: self.put.clone(), end, inline: None };
         let (principal, token, hash) = (self.principal, self.put.token, self.hash);
-        Ok(Arrived::Whole(Box::new(Mutation { request, principal, token, hash, intent })))
+        let until = cx.now + self.within;
+        Ok(Arrived::Whole(Box::new(Mutation { request, principal, token, hash, intent, until })))
     }
 
     /// Stages leaves here and sends them to every member, as they came.

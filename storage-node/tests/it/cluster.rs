@@ -20,7 +20,7 @@ use trefoil_protocol::message::tenant::{
     Precondition, PutRequest, Selector, TenantCall, TenantRequest, TenantResponse, TokenUse, UploadEnd,
     UploadPart, Want,
 };
-use trefoil_protocol::time::BootTime;
+use trefoil_protocol::time::{BootTime, Millis};
 use trefoil_protocol::tree::LEAF_LEN;
 use trefoil_storage_node::{
     ControlTicket, ControlUnreachable, Effect, Event, Fatal, NodeCore, NodeSettings, Notice, Pace,
@@ -32,6 +32,8 @@ use crate::placement::FakePlacement;
 pub(crate) const TENANT: TenantId = TenantId(1);
 pub(crate) const VOLUME: VolumeId = VolumeId(7);
 pub(crate) const WHO: VerifiedPrincipal = VerifiedPrincipal { tenant: TENANT, principal: PrincipalId(11) };
+/// For how long a client listens.
+pub(crate) const PATIENCE: Millis = Millis(60_000);
 const HOP: Duration = Duration::from_millis(1);
 
 pub(crate) const LAYOUT: SegmentLayout = SegmentLayout {
@@ -121,6 +123,8 @@ pub(crate) struct Cluster {
     pub(crate) answers_take: Duration,
     heard: BTreeMap<RequestId, Heard>,
     next_request: u64,
+    /// For how long clients say that they listen.
+    pub(crate) patience: Millis,
     next_token: u64,
     /// Every peer message that was sent, for tests that replay or count.
     pub(crate) sent: Vec<(NodeId, NodeId, PeerMessage, Bytes)>,
@@ -168,6 +172,7 @@ impl Cluster {
             verifying_takes: HOP,
             heard: BTreeMap::new(),
             next_request: 1,
+            patience: PATIENCE,
             next_token: 1,
             sent: Vec::new(),
             lose: None,
@@ -577,7 +582,7 @@ impl Cluster {
     ) -> RequestId {
         let request = RequestId(self.next_request);
         self.next_request += 1;
-        let body = TenantRequest { volume: VOLUME, epoch: self.epoch(), call };
+        let body = TenantRequest { volume: VOLUME, epoch: self.epoch(), call, within: self.patience };
         self.step(node(to), Event::Request { request, principal, body, bulk });
         request
     }

@@ -11,7 +11,9 @@ use trefoil_protocol::message::tenant::{
 };
 use trefoil_storage_node::{Event, RequestId, VerifiedPrincipal};
 
-use crate::cluster::{Cluster, VOLUME, name, node, object, tag};
+use trefoil_protocol::time::Millis;
+
+use crate::cluster::{Cluster, PATIENCE, VOLUME, name, node, object, tag};
 
 const NODES: [&str; 3] = ["a1", "a2", "b1"];
 
@@ -44,7 +46,8 @@ fn r071_r073_another_tenants_volume_answers_like_no_volume_byte_for_byte() {
         for volume in [VOLUME, VolumeId(99)] {
             for to in NODES {
                 request += 1;
-                let body = TenantRequest { volume, epoch: cluster.epoch(), call: call.clone() };
+                let body =
+                    TenantRequest { volume, epoch: cluster.epoch(), call: call.clone(), within: PATIENCE };
                 let id = RequestId(request);
                 let event = Event::Request { request: id, principal: intruder, body, bulk: Bytes::new() };
                 cluster.step(node(to), event);
@@ -93,12 +96,35 @@ fn a_storm_of_one_tenant_is_refused_above_its_share_and_passes() {
     let mut cluster = Cluster::healthy(&NODES);
     let upload = cluster.put_call("large", 1, &object(1, 100_000));
     let begun: Vec<RequestId> = (0..2_060).map(|_| cluster.ask("a1", upload.clone(), Bytes::new())).collect();
-    let busy = |cluster: &Cluster, request| cluster.heard(request).response == Some(Err(Refusal::Busy));
+    let busy = |cluster: &Cluster, request| {
+        matches!(cluster.heard(request).response, Some(Err(Refusal::Busy { .. })))
+    };
     let refused = begun.iter().filter(|request| busy(&cluster, **request)).count();
     assert_eq!(refused, 2_060 - 2_048);
-    assert_eq!(cluster.put("a1", "key", 2, &object(2, 10)), Err(Refusal::Busy));
+    assert!(matches!(cluster.put("a1", "key", 2, &object(2, 10)), Err(Refusal::Busy { .. })));
     for request in begun {
         cluster.step(node("a1"), Event::Gone { request });
     }
     assert!(cluster.put("a1", "key", 2, &object(2, 10)).is_ok(), "what nobody waits for holds nobody up");
+}
+
+#[test]
+fn r049_a_mutation_that_waited_longer_than_its_client_listens_is_never_begun() {
+    let mut cluster = Cluster::healthy(&NODES);
+    cluster.machine("a2").syncs_held = true;
+    let first = cluster.begin_put("a1", "k", 1, &object(1, 100));
+    cluster.patience = Millis(900);
+    let late = cluster.begin_put("a1", "k", 2, &object(2, 100));
+    cluster.patience = PATIENCE;
+    let patient = cluster.begin_put("a1", "k", 3, &object(3, 100));
+    cluster.run(Duration::from_secs(1));
+    assert_eq!(cluster.heard(late).response, None, "its turn has not come");
+    cluster.release_syncs("a2");
+    assert!(matches!(cluster.wait(first).response, Some(Ok(_))));
+    assert_eq!(cluster.wait(late).response, Some(Err(Refusal::Late)));
+    assert!(matches!(cluster.wait(patient).response, Some(Ok(_))));
+    assert_eq!(cluster.get("a1", "k").bytes, object(3, 100));
+    cluster.patience = Millis(0);
+    let none = cluster.begin_put("a1", "other", 4, &object(4, 10));
+    assert_eq!(cluster.wait(none).response, Some(Err(Refusal::Late)));
 }

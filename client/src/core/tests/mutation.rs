@@ -150,3 +150,16 @@ fn a_refusal_behind_a_lost_ask_is_believed_only_when_that_is_sealed() {
         assert_eq!(rig.output, Some(output));
     }
 }
+
+#[test]
+fn r049_what_was_refused_unbegun_is_not_applied_without_asking() {
+    let mut rig = start(delete(1));
+    let busy = || Refusal::Busy { retry_after: Millis(2_000) };
+    while rig.output.is_none() {
+        rig.answer(Err(busy()));
+        rig.wait();
+    }
+    let trouble = Trouble::Refused(Peer::Node(node("a1")), busy());
+    assert_eq!(rig.output, Some(Err(MutationFailure::NotApplied(trouble))));
+    assert!(rig.asked.iter().all(|asked| asked.request.call == delete(1)));
+}

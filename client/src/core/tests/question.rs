@@ -36,7 +36,7 @@ fn a_refusal_for_good_ends_the_question_at_once() {
 
 #[test]
 fn a_passing_refusal_is_asked_again_after_a_look_at_the_route() {
-    for refusal in [Refusal::LeaseExpired, Refusal::Unavailable, Refusal::Busy, Refusal::Corrupt] {
+    for refusal in [Refusal::LeaseExpired, Refusal::Unavailable, Refusal::Corrupt] {
         let mut rig = ask(primary_of_k(), routes(vec![volume(0, 1, Some("a1"))]));
         rig.answer(Err(refusal));
         assert_eq!(rig.asked.len(), 1, "it rests first");
@@ -226,4 +226,44 @@ fn a_holder_is_asked_until_it_answers_and_nobody_else_in_its_place() {
     assert_eq!((rig.last().to, rig.last().request.epoch), (Peer::Node(node("b1")), Epoch(3)));
     rig.answer(Err(Refusal::Changed));
     assert_eq!(rig.output, Some(Err(QuestionFailure::Refused(Refusal::Changed))));
+}
+
+#[test]
+fn r049_who_is_told_to_come_back_later_does_not_come_sooner_and_asks_nobody_else() {
+    let mut rig = ask(primary_of_k(), routes(vec![volume(0, 1, Some("a1"))]));
+    assert_eq!(rig.last().request.within, Millis(3_000), "it says for how long it listens");
+    for round in 1..4 {
+        let (told_at, retry_after) = (rig.now, Millis(700));
+        rig.answer(Err(Refusal::Busy { retry_after }));
+        rig.wait();
+        assert_eq!((rig.last().to, &rig.last().request.call), (Peer::Node(node("a1")), &head()));
+        assert!(rig.now.since(told_at) >= Duration::from_millis(1050), "with some more, that differs");
+        assert_eq!((rig.routes.retries().requests(), rig.routes.retries().retries()), (1, round));
+    }
+}
+
+#[test]
+fn r049_retries_beyond_the_budget_wait_for_a_second() {
+    let mut rig = ask(primary_of_k(), routes(vec![volume(0, 1, Some("a1"))]));
+    for _ in 0..10 {
+        rig.answer(Err(Refusal::Late));
+        rig.wait();
+    }
+    assert_eq!(rig.routes.retries().retries(), 10);
+    rig.routes.retries.take(rig.now).unwrap_err();
+    let before = rig.now;
+    rig.answer(Err(Refusal::Late));
+    let asked = rig.asked.len();
+    while rig.asked.len() == asked {
+        rig.wait();
+    }
+    assert!(rig.now.since(before) >= Duration::from_secs(1));
+}
+
+#[test]
+fn a_volume_that_moved_is_followed_at_no_cost() {
+    let mut rig = ask(primary_of_k(), routes(vec![volume(0, 1, Some("a1"))]));
+    rig.answer(Err(Refusal::NotPrimary { epoch: Epoch(2), primary: Some(node("a2")) }));
+    rig.answer(Ok(deleted()));
+    assert_eq!((rig.routes.retries().requests(), rig.routes.retries().retries()), (1, 0));
 }
