@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 use trefoil_protocol::config::{MemberState, NodeState, Protection, SingleDcPolicy, VolumeConfig};
+use trefoil_protocol::debt;
 use trefoil_protocol::ids::{LinkId, NodeId};
 use trefoil_protocol::message::admin::{ClusterStatus, DebtView, SearchView, SlowState};
 
@@ -120,6 +121,8 @@ pub(crate) struct DebtLine {
     /// How many; `None` if the primary did not say.
     pub(crate) objects: Option<u64>,
     pub(crate) age_ms: u64,
+    /// Whether it has waited for longer than it may: its repair goes on by force.
+    pub(crate) overdue: bool,
 }
 
 /// A link between the data centres: `up`, `degraded`, `cut` or `unknown`.
@@ -299,8 +302,9 @@ impl DebtLine {
         let objects =
             self.objects.map_or_else(|| "objects".to_owned(), |objects| format!("{objects} objects"));
         let age = quantity::duration_text(Duration::from_millis(self.age_ms));
+        let alarm = if self.overdue { "; that is OVERDUE, and repair goes on by force" } else { "" };
         format!(
-            "debt in volume {} of {}: {objects} have waited {age} for a copy in the other data centre",
+            "debt in volume {} of {}: {objects} have waited {age} for a copy in the other data centre{alarm}",
             self.volume, self.tenant
         )
     }
@@ -376,11 +380,14 @@ fn at_risk_line(status: &ClusterStatus, volume: &VolumeConfig) -> Option<AtRiskL
 fn debt_line(status: &ClusterStatus, debt: &DebtView) -> Option<DebtLine> {
     let volume = status.volumes.iter().find(|volume| volume.volume == debt.volume)?;
     let reported = status.statistics.iter().find(|statistics| statistics.volume == debt.volume);
+    let age_ms = status.now.0.saturating_sub(debt.since.0);
+    let bytes = reported.map_or(0, |statistics| statistics.bytes);
     Some(DebtLine {
         volume: debt.volume.0,
         tenant: tenant_name(status, volume),
         objects: reported.map(|statistics| statistics.debt),
-        age_ms: status.now.0.saturating_sub(debt.since.0),
+        age_ms,
+        overdue: Duration::from_millis(age_ms) > debt::deadline(bytes),
     })
 }
 

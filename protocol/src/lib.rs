@@ -4,6 +4,7 @@
 pub mod backup;
 pub mod codec;
 pub mod config;
+pub mod debt;
 pub mod deletion;
 pub mod frame;
 pub mod ids;

@@ -15,6 +15,7 @@ use trefoil_protocol::message::tenant::Refusal;
 use trefoil_protocol::time::{BootTime, Millis};
 
 use crate::event::RequestId;
+use crate::yielding::Yielding;
 
 /// Requests that may be under way on a node.
 const REQUESTS_MAX: usize = 4096;
@@ -164,9 +165,18 @@ impl Admission {
     }
 
     /// How it stands, for operators; `late` were dropped because nobody listened any more.
-    pub(crate) fn report(&self, late: u64) -> NodeLoad {
+    pub(crate) fn report(&self, late: u64, yielding: &Yielding) -> NodeLoad {
+        let (repaired, forced, put_off) = yielding.report();
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        NodeLoad { under_way: count(self.guests.len()), room: count(self.room), refused: self.refused, late }
+        NodeLoad {
+            under_way: count(self.guests.len()),
+            room: count(self.room),
+            refused: self.refused,
+            late,
+            repaired,
+            forced,
+            put_off,
+        }
     }
 }
 

@@ -78,6 +78,14 @@ impl<D: Disk> Effect<D> {
         }
     }
 
+    /// How many bytes that were read this gives a client.
+    pub(crate) fn given(&self) -> Option<u64> {
+        match self {
+            Self::Data { bulk, .. } => Some(bulk.iter().map(|part| part.len() as u64).sum()),
+            _ => None,
+        }
+    }
+
     /// The client's request that nothing more is said to after this.
     pub(crate) fn ends(&self) -> Option<RequestId> {
         match self {

@@ -15,6 +15,7 @@ pub mod outbox;
 pub mod pace;
 mod probing;
 mod quarantine;
+mod read_queue;
 pub mod retire;
 mod scrubbing;
 pub mod session;
@@ -26,6 +27,7 @@ mod timings;
 pub mod view;
 pub mod volume;
 mod wakeups;
+mod yielding;
 
 pub use effect::{Effect, Fatal, Lane, Notice};
 pub use event::{ControlTicket, ControlUnreachable, Event, ReadTicket, RequestId, VerifiedPrincipal};

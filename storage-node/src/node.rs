@@ -46,6 +46,7 @@ use crate::volume::calls::Ask;
 use crate::volume::holding::Holding;
 use crate::volume::replica::Replica;
 use crate::wakeups::Wakeups;
+use crate::yielding::{Work, Yielding};
 
 /// The shortest time between two looks at the clock.
 const TICK: Duration = Duration::from_millis(1);
@@ -113,6 +114,7 @@ pub struct NodeCore<D: Disk> {
     statement: Option<Statement>,
     streams: BTreeMap<RequestId, VolumeId>,
     admission: Admission,
+    yielding: Yielding,
     flushes: Flushes,
     out: Outbox<D>,
     last_step: BootTime,
@@ -168,6 +170,7 @@ impl<D: Disk> NodeCore<D> {
             statement: None,
             streams: BTreeMap::new(),
             admission: Admission::default(),
+            yielding: Yielding::default(),
             flushes: Flushes::default(),
             out: Outbox::new(entropy),
             last_step: now,
@@ -183,6 +186,9 @@ impl<D: Disk> NodeCore<D> {
         }
         let effects = self.out.take();
         for effect in &effects {
+            if let Some(bytes) = effect.given() {
+                self.yielding.clients_did(Work { operations: 0, bytes }, now);
+            }
             match effect {
                 Effect::Taken { request, bytes } => self.admission.taken(*request, *bytes),
                 effect => {
@@ -268,8 +274,11 @@ impl<D: Disk> NodeCore<D> {
             self.probing.begin(&self.identity, &self.view, &self.store, now, &mut self.out);
         }
         self.ask(now);
-        if let Some((volume, job)) = self.scrubbing.begin(&self.volumes, now) {
+        if let Some((volume, job)) = self.scrubbing.begin(&self.volumes, &mut self.yielding, now) {
             self.out.push(Effect::Scrub { volume, job });
+        }
+        for (ticket, volume) in self.out.begin_reads(now) {
+            self.with_volume(volume, now, |replica, cx| replica.read_late(ticket, cx));
         }
     }
 
@@ -355,6 +364,7 @@ impl<D: Disk> NodeCore<D> {
             pace: self.session.pace(),
             flushes: self.flushes,
             retry_after: self.admission.retry_after(),
+            yielding: &mut self.yielding,
             out: &mut self.out,
         };
         (context, &mut self.volumes)
@@ -394,6 +404,9 @@ impl<D: Disk> NodeCore<D> {
         }
         if volume == NO_VOLUME {
             return self.probing.peer(from, message.body, bulk, &self.store, now, &mut self.out);
+        }
+        if message.body.is_for_clients() {
+            self.yielding.clients_did(Work::one(bulk.len() as u64), now);
         }
         if self.volumes.contains_key(&volume) {
             return self.with_volume(volume, now, |replica, cx| replica.peer(from, message, bulk, cx));
@@ -436,6 +449,7 @@ impl<D: Disk> NodeCore<D> {
         if matches!(call, TenantCall::Put(PutRequest { inline: None, .. }) | TenantCall::Get { .. }) {
             self.streams.insert(request, volume);
         }
+        self.yielding.clients_did(Work::one(bulk.len() as u64), now);
         let ask = Ask { request, scope, within: within.into() };
         self.with_volume(volume, now, |replica, cx| replica.request(ask, call, bulk, cx));
         self.forget_ended(request, volume);
@@ -444,6 +458,7 @@ impl<D: Disk> NodeCore<D> {
     fn upload(&mut self, request: RequestId, part: UploadPart, bulk: Bytes, now: BootTime) {
         let Some(volume) = self.streams.get(&request).copied() else { return };
         self.admission.came(request, bulk.len() as u64, now);
+        self.yielding.clients_did(Work { operations: 0, bytes: bulk.len() as u64 }, now);
         self.with_volume(volume, now, |replica, cx| {
             if replica.has_request(request) {
                 replica.upload(request, part, bulk, cx);
@@ -507,7 +522,7 @@ impl<D: Disk> NodeCore<D> {
             heard_more: !self.arrivals.is_empty(),
         };
         let (stopped, scrubbing) = (&self.stopped, &self.scrubbing);
-        let load = self.admission.report(self.out.late());
+        let load = self.admission.report(self.out.late(), &self.yielding);
         let condition = || {
             let scrub = scrubbing.report(now);
             let stopped = stopped.iter().filter_map(|volume| volumes.get(volume)?.stopped());

@@ -19,7 +19,9 @@ use crate::event::{ControlTicket, ReadTicket, RequestId};
 use crate::flushes::Flushes;
 use crate::lease::Lease;
 use crate::pace::Pace;
+use crate::read_queue::{ReadQueue, Turn};
 use crate::view::View;
+use crate::yielding::Yielding;
 
 /// Who this node is, in this run.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub struct Context<'c, D: Disk> {
     pub pace: &'c Pace,
     /// When a client that is refused should ask again.
     pub(crate) retry_after: Millis,
+    /// Who gets its disk.
+    pub(crate) yielding: &'c mut Yielding,
     /// How its disk gets on.
     pub(crate) flushes: Flushes,
     /// Where effects go.
@@ -59,13 +63,12 @@ pub struct Context<'c, D: Disk> {
 pub struct Outbox<D: Disk> {
     effects: Vec<Effect<D>>,
     next_control: u64,
-    next_read: u64,
     salt_seed: [u8; 32],
     salts: u64,
     /// Which volume asked the control plane what.
     asked: BTreeMap<ControlTicket, VolumeId>,
-    /// Which volume reads what.
-    reading: BTreeMap<ReadTicket, VolumeId>,
+    /// What volumes read.
+    reads: ReadQueue<D>,
     /// Somebody speaks of a configuration that this node does not know.
     news_wanted: bool,
     /// How long members took to acknowledge records.
@@ -80,11 +83,10 @@ impl<D: Disk> Outbox<D> {
         Self {
             effects: Vec::new(),
             next_control: 1,
-            next_read: 1,
             salt_seed: entropy,
             salts: 0,
             asked: BTreeMap::new(),
-            reading: BTreeMap::new(),
+            reads: ReadQueue::default(),
             news_wanted: false,
             acknowledged: Vec::new(),
             late: 0,
@@ -140,18 +142,30 @@ impl<D: Disk> Outbox<D> {
         self.asked.remove(&ticket);
     }
 
-    /// Reads payload for a volume, which hears the outcome.
-    pub fn read_for(&mut self, volume: VolumeId, job: ReadJob<D>) -> ReadTicket {
-        let ticket = ReadTicket(self.next_read);
-        self.next_read += 1;
-        self.effects.push(Effect::Read { ticket, job });
-        self.reading.insert(ticket, volume);
-        ticket
+    /// Reads payload for a volume, which hears the outcome, or that nobody listened any more when its turn
+    /// came.
+    pub fn read_for(&mut self, volume: VolumeId, job: ReadJob<D>, until: BootTime) -> ReadTicket {
+        self.reads.add(volume, job, until)
     }
 
     /// Who reads, once.
     pub fn reader(&mut self, ticket: ReadTicket) -> Option<VolumeId> {
-        self.reading.remove(&ticket)
+        self.reads.ended(ticket)
+    }
+
+    /// Begins as many reads as there is room for; answers those that came too late.
+    pub fn begin_reads(&mut self, now: BootTime) -> Vec<(ReadTicket, VolumeId)> {
+        let mut dropped = Vec::new();
+        while let Some(turn) = self.reads.turn(now) {
+            match turn {
+                Turn::Begin(ticket, job) => self.effects.push(Effect::Read { ticket, job }),
+                Turn::Late(ticket, volume) => {
+                    self.late += 1;
+                    dropped.push((ticket, volume));
+                }
+            }
+        }
+        dropped
     }
 
     /// Ends a request with an answer.

@@ -13,6 +13,7 @@ use trefoil_protocol::ids::VolumeId;
 use trefoil_protocol::time::BootTime;
 
 use crate::node::Replicas;
+use crate::yielding::{self, Claim, Work, Yielding};
 
 /// Bytes of one stretch.
 const STRETCH: u64 = 1 << 20;
@@ -58,6 +59,7 @@ impl Scrubbing {
     pub(crate) fn begin<D: Disk>(
         &mut self,
         volumes: &Replicas<D>,
+        yielding: &mut Yielding,
         now: BootTime,
     ) -> Option<(VolumeId, ScrubJob<D>)> {
         if self.under_way.is_some() || now < self.not_before {
@@ -72,6 +74,11 @@ impl Scrubbing {
                 reading.began = now;
             }
             match replica.holding().log().scrub_job(from, STRETCH) {
+                Some(_) if !yielding.take(Work::one(STRETCH), Claim::Patient, now) => {
+                    self.next = Some((*volume, from));
+                    self.not_before = now + yielding::AGAIN_AFTER;
+                    return None;
+                }
                 Some(job) => {
                     self.under_way = Some((*volume, now));
                     return Some((*volume, job));

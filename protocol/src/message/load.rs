@@ -17,4 +17,13 @@ pub struct NodeLoad {
     /// Work dropped in this run because its client did not listen any more when its turn came.
     #[n(3)]
     pub late: u64,
+    /// Bytes read or written in this run for repair, backfill and scrub.
+    #[n(4)]
+    pub repaired: u64,
+    /// How many of these by force, because the debt of a data centre was overdue.
+    #[n(5)]
+    pub forced: u64,
+    /// How often such work was put off in this run because clients had work.
+    #[n(6)]
+    pub put_off: u64,
 }

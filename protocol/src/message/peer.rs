@@ -278,6 +278,13 @@ pub enum BagTurn {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordsError(pub String);
 
+impl PeerBody {
+    /// Whether a client waits for what this brings: records and payload as they come in, not those of old.
+    pub fn is_for_clients(&self) -> bool {
+        matches!(self, Self::Append { count: 1.., .. } | Self::Payload { fetched: false, .. })
+    }
+}
+
 impl std::fmt::Display for RecordsError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "records in a message cannot be read: {}", self.0)

@@ -201,7 +201,7 @@ structs! {
     StoreTiming { store, probe_us, ack_us }
     LinkReport { link, healthy, silent }
     StoreCondition { oldest_unread, damaged, stopped, load }
-    NodeLoad { under_way, room, refused, late }
+    NodeLoad { under_way, room, refused, late, repaired, forced, put_off }
     StoppedVolume { volume, epoch, cause, lsn }
     StoreView { node, oldest_unread, damaged, verifying, stopped, load }
     VolumeStatistics { volume, objects, short_of_copies, bytes, at_risk, debt }

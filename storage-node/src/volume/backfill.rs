@@ -13,11 +13,13 @@ use trefoil_protocol::ids::{Hash, NodeId, UploadId};
 use trefoil_protocol::message::peer::PeerBody;
 use trefoil_protocol::record::RecordBody;
 use trefoil_protocol::time::BootTime;
+use trefoil_protocol::tree::LEAF_LEN;
 
-use super::holding::Holding;
+use super::holding::{Holding, Unpaid};
 use crate::effect::Lane;
 use crate::event::ReadTicket;
 use crate::outbox::Context;
+use crate::yielding::{Claim, Work};
 
 /// The stream of a put gets this long to bring the bytes before they are fetched.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -66,6 +68,7 @@ impl Backfill {
         holding: &Holding<D>,
         config: &VolumeConfig,
         others: Vec<NodeId>,
+        claim: Claim,
         cx: &mut Context<'_, D>,
     ) {
         let now = cx.now;
@@ -77,38 +80,49 @@ impl Backfill {
         }
         let mut sources = sources(config, cx.identity.node);
         sources.extend(others);
-        let due = holding.unpaid().values().filter(|unpaid| now.since(unpaid.since) >= PATIENCE);
-        for unpaid in due {
+        let due = holding.unpaid().iter().filter(|(_, unpaid)| now.since(unpaid.since) >= PATIENCE);
+        for (lsn, unpaid) in due {
             self.looked_at = now;
             if self.under_way.len() >= UNDER_WAY_MAX || sources.is_empty() {
                 return;
             }
             let to = sources[self.turn % sources.len()];
-            self.fetch_upload(holding, unpaid.upload, unpaid.length, to, config, cx);
+            // What is not committed somebody waits for.
+            let claim = (*lsn <= holding.committed()).then_some(claim);
+            if !self.fetch_upload(holding, unpaid, claim, to, config, cx) {
+                return;
+            }
         }
     }
 
+    /// Asks for what is missing of an upload; `false` when that was put off.
     fn fetch_upload<D: Disk>(
         &mut self,
         holding: &Holding<D>,
-        upload: UploadId,
-        length: u64,
+        unpaid: &Unpaid,
+        claim: Option<Claim>,
         to: NodeId,
         config: &VolumeConfig,
         cx: &mut Context<'_, D>,
-    ) {
+    ) -> bool {
+        let (upload, length) = (unpaid.upload, unpaid.length);
         let room = UNDER_WAY_MAX - self.under_way.len();
         let missing = holding.log().missing_leaves(upload, length);
         let wanted = missing.into_iter().filter(|leaf| !self.under_way.contains_key(&(upload, *leaf)));
         let wanted: Vec<u64> = wanted.take(room).collect();
         for run in consecutive(&wanted) {
+            let work = Work::one(run.len() as u64 * LEAF_LEN);
+            if claim.is_some_and(|claim| !cx.yielding.take(work, claim, cx.now)) {
+                return false;
+            }
             for leaf in run {
                 self.under_way.insert((upload, *leaf), cx.now);
             }
-            let Ok(first) = u32::try_from(run[0]) else { return };
+            let Ok(first) = u32::try_from(run[0]) else { return true };
             let count = u32::try_from(run.len()).expect("a request is small");
             cx.tell(config, to, PeerBody::FetchPayload { upload, first, count });
         }
+        true
     }
 
     /// Leaves arrived: there is room for others.
@@ -124,11 +138,13 @@ impl Backfill {
         self.was_refused = true;
     }
 
-    /// Somebody lacks leaves: read them, or say that they are not here.
+    /// Somebody lacks leaves: read them, or say that they are not here. While clients have work, what nobody
+    /// waits for is passed over: whoever asked asks again, perhaps another store.
     pub fn serve<D: Disk>(
         &mut self,
         to: NodeId,
         wanted: Wanted,
+        claim: Claim,
         holding: &Holding<D>,
         config: &VolumeConfig,
         cx: &mut Context<'_, D>,
@@ -140,8 +156,13 @@ impl Backfill {
         let range = u64::from(first)..u64::from(first) + count;
         match holding.log().read_plan(upload, length, range) {
             Ok(job) => {
+                let is_committed = holding.index().version(upload.version).is_some();
+                let work = Work::one(count * LEAF_LEN);
+                if is_committed && !cx.yielding.take(work, claim, cx.now) {
+                    return;
+                }
                 let hashes = job.hashes().map(Hash).collect();
-                let ticket = cx.out.read_for(config.volume, job);
+                let ticket = cx.out.read_for(config.volume, job, cx.now + AGAIN_AFTER);
                 self.serving.insert(ticket, Serving { to, upload, first, hashes });
             }
             Err(_) => cx.tell(config, to, lacking),
@@ -169,6 +190,12 @@ impl Backfill {
             _ => cx.tell(config, to, PeerBody::NoPayload { upload }),
         }
         true
+    }
+
+    /// The turn of a read came when it was asked of another store already; `false` if it was not this
+    /// protocol's.
+    pub fn read_late(&mut self, ticket: ReadTicket) -> bool {
+        self.serving.remove(&ticket).is_some()
     }
 
     /// When to look again.

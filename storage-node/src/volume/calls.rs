@@ -53,7 +53,8 @@ impl<D: Disk> Replica<D> {
             // A member that catches up may not have heard of a delete that was acknowledged.
             let in_sync = self.me(cx).filter(|me| me.state == MemberState::InSync);
             let me = in_sync.ok_or_else(|| self.not_primary())?;
-            let counter = Counter { holding: &self.holding, config: &self.config, primary: None, me };
+            let (holding, config, within) = (&self.holding, &*self.config, ask.within);
+            let counter = Counter { holding, config, primary: None, me, within };
             return self.reads.exact(request, key, *version, want, &counter, cx);
         }
         self.check_serving()?;
@@ -67,8 +68,8 @@ impl<D: Disk> Replica<D> {
                 mutations.outcome(request, token, &mut desk, cx);
                 Ok(())
             }
-            TenantCall::Get { key, selector, want } => self.get(request, &key, selector, &want, cx),
-            call => self.look_up(request, &call, cx),
+            TenantCall::Get { key, selector, want } => self.get(ask, &key, selector, &want, cx),
+            call => self.look_up(ask, &call, cx),
         }
     }
 
@@ -152,28 +153,24 @@ impl<D: Disk> Replica<D> {
 
     fn get(
         &mut self,
-        request: RequestId,
+        ask: Ask,
         key: &trefoil_protocol::key::ObjectKey,
         selector: Selector,
         want: &Want,
         cx: &mut Context<'_, D>,
     ) -> Result<(), Refusal> {
         let me = self.me(cx).ok_or(Refusal::Unavailable)?;
-        let counter = primarys_counter(&self.holding, &self.config, &self.role, me)?;
+        let counter = primarys_counter(&self.holding, &self.config, &self.role, me, ask.within)?;
+        let request = ask.request;
         match selector {
             Selector::Latest => self.reads.latest(request, key, want, &counter, cx),
             Selector::Version(version) => self.reads.exact(request, key, version, want, &counter, cx),
         }
     }
 
-    fn look_up(
-        &mut self,
-        request: RequestId,
-        call: &TenantCall,
-        cx: &mut Context<'_, D>,
-    ) -> Result<(), Refusal> {
+    fn look_up(&mut self, ask: Ask, call: &TenantCall, cx: &mut Context<'_, D>) -> Result<(), Refusal> {
         let me = self.me(cx).ok_or(Refusal::Unavailable)?;
-        let counter = primarys_counter(&self.holding, &self.config, &self.role, me)?;
+        let counter = primarys_counter(&self.holding, &self.config, &self.role, me, ask.within)?;
         let answer = match call {
             TenantCall::List { prefix, after, limit } => {
                 reads::list(&counter, prefix, after.as_ref(), *limit)
@@ -191,7 +188,7 @@ impl<D: Disk> Replica<D> {
         if !cx.leased(&self.config) {
             return Err(Refusal::LeaseExpired);
         }
-        cx.out.answer(request, answer);
+        cx.out.answer(ask.request, answer);
         Ok(())
     }
 
@@ -231,9 +228,10 @@ fn primarys_counter<'r, D: Disk>(
     config: &'r VolumeConfig,
     role: &'r Role,
     me: Member,
+    within: Duration,
 ) -> Result<Counter<'r, D>, Refusal> {
     let Role::Primary(primary) = role else { return Err(Refusal::Unavailable) };
-    Ok(Counter { holding, config, primary: Some(primary), me })
+    Ok(Counter { holding, config, primary: Some(primary), me, within })
 }
 
 fn check_inline(end: &UploadEnd, bulk: &Bytes) -> Result<(), Refusal> {

@@ -100,7 +100,7 @@ impl<D: Disk> Replica<D> {
             }
             PeerBody::FetchPayload { upload, first, count } => {
                 let wanted = Wanted { upload, first, count };
-                self.backfill.serve(from, wanted, &self.holding, &self.config, cx);
+                self.backfill.serve(from, wanted, self.claim(cx.now), &self.holding, &self.config, cx);
             }
             PeerBody::NoPayload { upload } => {
                 self.backfill.refused();
@@ -208,7 +208,7 @@ impl<D: Disk> Replica<D> {
             }
             PeerBody::FetchPayload { upload, first, count } => {
                 let wanted = Wanted { upload, first, count };
-                self.backfill.serve(primary, wanted, &self.holding, &self.config, cx);
+                self.backfill.serve(primary, wanted, self.claim(cx.now), &self.holding, &self.config, cx);
             }
             _ => {}
         }

@@ -1,6 +1,7 @@
 //! One volume on one store: the protocols that replicate, read, backfill and erase it. Each owns its
 //! state in its own file; [`replica`] only says which of them is at work.
 
+mod arrears;
 pub mod backfill;
 pub mod batches;
 mod by_store;

@@ -20,6 +20,7 @@ use super::holding::Holding;
 use super::member::{FollowError, follow};
 use super::primary::{Primary, is_due};
 use crate::outbox::Context;
+use crate::yielding::Claim;
 
 /// Whoever was not heard is asked again after this long, and each time after twice as long.
 const ASK_AFTER: Duration = Duration::from_millis(200);
@@ -176,7 +177,7 @@ impl Peering {
         let (me, start) = (cx.identity.store, holding.last().lsn.next());
         let known = self.preparing.take().filter(|preparing| preparing.start() == start);
         let mut preparing = known.unwrap_or_else(|| Primary::new(config, me, start, cx.now));
-        match preparing.replicate(holding, config, cx) {
+        match preparing.replicate(holding, config, Claim::Patient, cx) {
             Ok(()) | Err(RecordReadError::Absent { .. }) => {}
             Err(RecordReadError::Faulty { lsn, fault }) => holding.record_is_damaged(lsn, fault),
             Err(RecordReadError::Disk(error)) => cx.out.fail_store(error),

@@ -22,6 +22,7 @@ use super::exposure::Exposure;
 use super::holding::Holding;
 use crate::effect::Lane;
 use crate::outbox::Context;
+use crate::yielding::{self, Claim, Work};
 
 /// Records that may be on their way to one member.
 const WINDOW_RECORDS: u64 = 256;
@@ -69,6 +70,8 @@ struct Follower {
     gap: Option<(LogPoint, BootTime)>,
     /// The record whose acknowledgement is timed, and when it was sent.
     timed: Option<(Lsn, BootTime)>,
+    /// When old records for it were put off, because clients had work.
+    put_off_at: Option<BootTime>,
 }
 
 /// The primary's state of one epoch.
@@ -105,6 +108,7 @@ impl Primary {
             resent_at: now,
             gap: None,
             timed: None,
+            put_off_at: None,
         };
         Self {
             followers: others.map(|member| (member.store, follower(member))).collect(),
@@ -326,12 +330,20 @@ impl Primary {
         &mut self,
         holding: &Holding<D>,
         config: &VolumeConfig,
+        claim: Claim,
         cx: &mut Context<'_, D>,
     ) -> Result<(), trefoil_engine::RecordReadError> {
         let last = holding.last().lsn;
         for follower in self.followers.values_mut() {
             follower.rewind_if_stuck(last, cx.now);
+            follower.put_off_at = None;
             while follower.next <= last && follower.next.0 <= follower.base.0 + WINDOW_RECORDS {
+                if follower.is_far_behind(last)
+                    && !cx.yielding.take(Work::one(MESSAGE_BYTES as u64), claim, cx.now)
+                {
+                    follower.put_off(cx.now);
+                    break;
+                }
                 let records = batch(holding, follower.next)?;
                 follower.send(holding, config, &records, cx);
             }
@@ -485,13 +497,27 @@ impl Follower {
         self.owes_payload() && now.since(self.progress_at) >= LAGGING_AFTER
     }
 
+    /// Whether what it is sent next is so old that nobody waits for it.
+    fn is_far_behind(&self, last: Lsn) -> bool {
+        self.member.state == MemberState::CatchingUp && self.next.0 + WINDOW_RECORDS < last.0
+    }
+
+    /// It makes no progress because it is sent nothing: that is not its fault.
+    fn put_off(&mut self, now: BootTime) {
+        self.put_off_at = Some(now);
+        if self.next == self.durable.next() {
+            self.progress_at = now;
+        }
+    }
+
     fn is_complete(&self, committed: Lsn) -> bool {
         self.member.state == MemberState::CatchingUp && self.missing == Some(0) && self.committed >= committed
     }
 
     fn next_wakeup(&self, last: Lsn, committed: Lsn, committed_at: BootTime) -> Option<BootTime> {
         let resend = (self.durable < last).then(|| self.progress_at.max(self.resent_at) + RESEND_AFTER);
-        resend.into_iter().chain(self.news_due(committed, committed_at)).min()
+        let again = self.put_off_at.map(|at| at + yielding::AGAIN_AFTER);
+        resend.into_iter().chain(again).chain(self.news_due(committed, committed_at)).min()
     }
 }
 

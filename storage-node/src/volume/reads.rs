@@ -5,6 +5,7 @@
 //! only after they matched their leaf's hash.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use trefoil_engine::index::{self, ObjectVersion, VersionState};
@@ -43,6 +44,8 @@ struct Download {
     /// Ranges of leaves still to be read, the next one last; with the proof that its first frame
     /// carries.
     ranges: Vec<(u64, u64, Option<RangeProof>)>,
+    /// For how long the client waits for the next of them.
+    within: Duration,
 }
 
 /// The downloads of one volume.
@@ -62,6 +65,8 @@ pub struct Counter<'r, D: Disk> {
     pub primary: Option<&'r Primary>,
     /// This store's membership.
     pub me: Member,
+    /// For how long the client listens.
+    pub within: Duration,
 }
 
 impl<D: Disk> Counter<'_, D> {
@@ -179,7 +184,8 @@ impl Reads {
         let response = Ok(TenantAnswer::Object(view));
         cx.out.push(Effect::Reply { request, response, bulk: Bytes::new(), last: false });
         let ranges = ranges.into_iter().rev().collect();
-        let download = Download { upload: object.upload, length: object.sealed_length, ranges };
+        let within = counter.within;
+        let download = Download { upload: object.upload, length: object.sealed_length, ranges, within };
         self.downloads.insert(request, download);
         self.go_on(request, counter.holding, counter.config, cx);
         Ok(())
@@ -201,7 +207,7 @@ impl Reads {
         }
         match holding.log().read_plan(download.upload, download.length, first..first + now) {
             Ok(job) => {
-                let ticket = cx.out.read_for(config.volume, job);
+                let ticket = cx.out.read_for(config.volume, job, cx.now + download.within);
                 self.reading.insert(ticket, (request, first, now, proof));
             }
             Err(_) => self.abort(request, cx),
@@ -239,6 +245,15 @@ impl Reads {
             self.go_on(request, holding, config, cx);
         }
         true
+    }
+
+    /// The turn of a read came when its client did not listen any more.
+    pub fn read_late<D: Disk>(&mut self, ticket: ReadTicket, cx: &mut Context<'_, D>) {
+        if let Some((request, ..)) = self.reading.remove(&ticket)
+            && self.downloads.contains_key(&request)
+        {
+            self.abort(request, cx);
+        }
     }
 
     /// The client went away.

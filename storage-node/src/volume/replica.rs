@@ -19,6 +19,7 @@ use trefoil_protocol::mutant;
 use trefoil_protocol::record::{Record, RecordBody};
 use trefoil_protocol::time::{BootTime, CpTime};
 
+use super::arrears::Arrears;
 use super::backfill::Backfill;
 use super::by_store::ByStore;
 use super::erasing::Erasing;
@@ -39,6 +40,7 @@ use crate::effect::{Effect, Notice};
 use crate::event::{ControlTicket, ReadTicket};
 use crate::outbox::Context;
 use crate::pace::Pace;
+use crate::yielding::Claim;
 
 /// Why a volume is stopped on a store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,6 +124,7 @@ pub struct Replica<D: Disk> {
     pub(super) uploads: Uploads,
     pub(super) reads: Reads,
     pub(super) backfill: Backfill,
+    arrears: Arrears,
     pub(super) purges: Purges,
     pub(super) erasing: Erasing,
     pub(super) orphans: Orphans,
@@ -147,6 +150,7 @@ impl<D: Disk> Replica<D> {
             uploads: Uploads::default(),
             reads: Reads::default(),
             backfill: Backfill::default(),
+            arrears: Arrears::default(),
             purges: Purges::default(),
             erasing: Erasing::default(),
             orphans: Orphans::default(),
@@ -224,6 +228,7 @@ impl<D: Disk> Replica<D> {
             self.change_role(cx);
         }
         self.follow_handover(cx.now);
+        self.arrears.follow(&self.config, cx.now);
         self.settle(cx);
     }
 
@@ -299,6 +304,18 @@ impl<D: Disk> Replica<D> {
         self.settle(cx);
     }
 
+    /// The turn of a read came when nobody listened any more.
+    pub(crate) fn read_late(&mut self, ticket: ReadTicket, cx: &mut Context<'_, D>) {
+        if !self.backfill.read_late(ticket) {
+            self.reads.read_late(ticket, cx);
+        }
+    }
+
+    /// With what right this volume's backfill has a part of the disk.
+    pub(super) fn claim(&self, now: BootTime) -> Claim {
+        self.arrears.claim(self.holding.index().statistics().live.bytes, now)
+    }
+
     /// Lets every protocol do what can be done now, until nothing changes.
     pub fn settle(&mut self, cx: &mut Context<'_, D>) {
         if matches!(self.role, Role::Absent | Role::Stopped(_)) {
@@ -318,7 +335,7 @@ impl<D: Disk> Replica<D> {
             Role::Peering(peering) => peering.witness_nodes(&self.config, cx),
             _ => Vec::new(),
         };
-        self.backfill.fetch(&self.holding, &self.config, others, cx);
+        self.backfill.fetch(&self.holding, &self.config, others, self.claim(cx.now), cx);
         if self.may_mend() {
             self.mend(cx);
         }
@@ -447,8 +464,9 @@ impl<D: Disk> Replica<D> {
         self.drive_purges(cx);
         self.settle_exposure(cx);
         self.settle_handover(cx);
+        let claim = self.claim(cx.now);
         let Role::Primary(primary) = &mut self.role else { return };
-        let replicated = primary.replicate(&self.holding, &self.config, cx);
+        let replicated = primary.replicate(&self.holding, &self.config, claim, cx);
         primary.report(&self.holding, &self.config, cx);
         match replicated {
             Ok(()) | Err(RecordReadError::Absent { .. }) => {}

@@ -1,0 +1,166 @@
+//! How much of a node's disk goes to what nobody waits for: repair, backfill, scrub, volumes that move. While
+//! clients have work, at most a fifth; what is overdue gets as much as they do. While they have none, all of it.
+//!
+//! Work is counted in operations and bytes. It says yes or no, and whoever is put off comes back by itself.
+
+use std::time::Duration;
+
+use trefoil_protocol::time::BootTime;
+
+/// An operation weighs as much as so many bytes.
+const OPERATION: u64 = 64 << 10;
+/// Clients' work earns one part in four of its weight: then it is four fifths of all.
+const EARNED: (i64, i64) = (1, 4);
+/// And what is overdue, all of its weight.
+const EARNED_OVERDUE: (i64, i64) = (1, 1);
+/// What may be saved up: more would be a burst.
+const SAVED_MAX: i64 = 4 << 20;
+/// Clients have work until they had none for this long.
+const LULL: Duration = Duration::from_millis(100);
+/// Who was put off comes back after this long.
+pub(crate) const AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// Something for the disk to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Work {
+    /// Operations.
+    pub(crate) operations: u64,
+    /// Bytes read or written.
+    pub(crate) bytes: u64,
+}
+
+impl Work {
+    /// One operation on so many bytes.
+    pub(crate) fn one(bytes: u64) -> Self {
+        Self { operations: 1, bytes }
+    }
+
+    fn weight(self) -> i64 {
+        i64::try_from(self.operations * OPERATION + self.bytes).unwrap_or(i64::MAX)
+    }
+
+    fn add(&mut self, other: Self) {
+        self.operations += other.operations;
+        self.bytes += other.bytes;
+    }
+}
+
+/// What right some work has that nobody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It waits for clients.
+    Patient,
+    /// It has waited for so long that it gets its share by force.
+    Overdue,
+}
+
+/// Who gets the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Yielding {
+    /// What patient work may still do, by its weight; owed if negative.
+    patient: i64,
+    /// What overdue work may still do.
+    overdue: i64,
+    clients_at: Option<BootTime>,
+    /// In this run: of clients, and of all that nobody waits for, and how much of that by force.
+    clients: Work,
+    yielded: Work,
+    forced: Work,
+    /// How often something was put off.
+    put_off: u64,
+}
+
+impl Yielding {
+    /// Something was done that a client waits for.
+    pub(crate) fn clients_did(&mut self, work: Work, now: BootTime) {
+        let earned = |(part, whole): (i64, i64)| work.weight() / whole * part;
+        self.patient = (self.patient + earned(EARNED)).min(SAVED_MAX);
+        self.overdue = (self.overdue + earned(EARNED_OVERDUE)).min(SAVED_MAX);
+        self.clients.add(work);
+        self.clients_at = Some(now);
+    }
+
+    /// Lets work be done that nobody waits for, or puts it off.
+    pub(crate) fn take(&mut self, work: Work, claim: Claim, now: BootTime) -> bool {
+        let saved = match claim {
+            Claim::Patient => self.patient,
+            Claim::Overdue => self.patient.max(self.overdue),
+        };
+        let is_lull = self.clients_at.is_none_or(|at| now.since(at) >= LULL);
+        if !is_lull && saved <= 0 {
+            self.put_off += 1;
+            return false;
+        }
+        if !is_lull {
+            if claim == Claim::Overdue && self.patient <= 0 {
+                self.forced.add(work);
+            }
+            // What one of them did, the other does not do as well.
+            self.patient -= work.weight();
+            self.overdue -= work.weight();
+        }
+        self.yielded.add(work);
+        true
+    }
+
+    /// What clients did and what yielded to them, in this run.
+    #[cfg(test)]
+    pub(crate) fn done(&self) -> (Work, Work) {
+        (self.clients, self.yielded)
+    }
+
+    /// Bytes that were done for nobody who waits, how many of them by force, and how often it was put off.
+    pub(crate) fn report(&self) -> (u64, u64, u64) {
+        (self.yielded.bytes, self.forced.bytes, self.put_off)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(millis: u64) -> BootTime {
+        BootTime(millis * 1_000_000)
+    }
+
+    /// A minute of clients at work, with repair that wants all it can get.
+    fn minute(claim: Claim) -> Yielding {
+        let mut yielding = Yielding::default();
+        for millis in 0..60_000 {
+            if millis % 10 == 0 {
+                yielding.clients_did(Work::one(100_000), at(millis));
+            }
+            yielding.take(Work::one(1 << 20), claim, at(millis));
+        }
+        yielding
+    }
+
+    #[test]
+    fn r050_repair_has_a_fifth_of_operations_and_bytes_while_clients_work() {
+        let yielding = minute(Claim::Patient);
+        let (clients, yielded) = yielding.done();
+        let all = clients.weight() + yielded.weight();
+        let part = yielded.weight() * 1000 / all;
+        assert!((180..=206).contains(&part), "{part} in a thousand");
+        assert!(yielding.put_off > 50_000 && yielding.forced == Work::default());
+    }
+
+    #[test]
+    fn r050_what_is_overdue_gets_its_share_by_force() {
+        let yielding = minute(Claim::Overdue);
+        let (clients, yielded) = yielding.done();
+        let part = yielded.weight() * 1000 / (clients.weight() + yielded.weight());
+        assert!((450..=506).contains(&part), "{part} in a thousand");
+        assert!(yielding.forced.bytes > 0);
+    }
+
+    #[test]
+    fn r050_nobody_is_put_off_while_clients_have_no_work() {
+        let mut yielding = Yielding::default();
+        assert!(yielding.take(Work::one(1 << 30), Claim::Patient, at(0)), "none was ever there");
+        yielding.clients_did(Work::one(4096), at(1));
+        assert!(yielding.take(Work::one(1 << 30), Claim::Patient, at(2)), "what was saved is used");
+        assert!(!yielding.take(Work::one(1), Claim::Patient, at(3)));
+        assert!(yielding.take(Work::one(1), Claim::Patient, at(101)));
+    }
+}
