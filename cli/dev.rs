@@ -8,15 +8,14 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config;
 use crate::failure::{Failure, Verdict};
 use crate::local::hands::Hands;
 use crate::local::{LocalCluster, Relay, Voters};
 use crate::output::{self, Format};
+use crate::process::{Stop, die_with_parent};
 use crate::quantity;
-use crate::serve;
 
 /// How often certificates, which live a day, are issued again.
 const RENEW_EVERY: Duration = Duration::from_secs(3600);
@@ -47,7 +46,7 @@ struct Ready {
 
 /// Runs the cluster.
 pub(crate) fn run(arguments: &DevArguments, format: Format) -> Verdict {
-    serve::die_with_parent()?;
+    die_with_parent()?;
     // One thread, the main one, which lives as long as the program: children die with the thread
     // that started them.
     let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
@@ -102,30 +101,6 @@ async fn watch(cluster: &mut LocalCluster, hands: &mut Hands, stop: &mut Stop) {
             if let Err(failure) = issued {
                 output::note(&format!("certificates were not renewed: {failure}"));
             }
-        }
-    }
-}
-
-/// Ctrl-C, or the signal that asks a service to stop.
-pub(crate) struct Stop {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Stop {
-    /// From now on these signals no longer end the process by themselves.
-    pub(crate) fn listen() -> Verdict<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt()).map_err(Failure::failed)?,
-            terminate: signal(SignalKind::terminate()).map_err(Failure::failed)?,
-        })
-    }
-
-    /// Returns when somebody asked.
-    pub(crate) async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
         }
     }
 }

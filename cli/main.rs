@@ -19,6 +19,7 @@ mod failure;
 mod local;
 mod output;
 mod prepare;
+mod process;
 mod progress;
 mod quantity;
 mod restore;

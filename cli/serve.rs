@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use tokio::runtime::{Builder, Runtime};
 use tracing::Level;
 use trefoil_placement::shell::{KeySettings, Settings as PlacementSettings};
@@ -16,14 +15,10 @@ use trefoil_storage_node::Pace;
 use trefoil_storage_node::shell::{Detour, Settings as NodeSettings};
 
 use crate::config::server::{NodeFile, PlacementFile};
-use crate::dev::Stop;
 use crate::failure::{Failure, Verdict, at};
-use crate::local::occupy;
+use crate::process::{Stop, die_with_parent, occupy};
 use crate::quantity;
 use crate::rlimits;
-
-/// Names the process that a server must not outlive.
-pub(crate) const PARENT_VARIABLE: &str = "TREFOIL_PARENT";
 
 /// The variable that holds the master key's passphrase where no file does.
 const PASSPHRASE_VARIABLE: &str = "TREFOIL_PASSPHRASE";
@@ -173,18 +168,6 @@ fn begin(arguments: &ServeArguments) -> Verdict<File> {
     log(arguments);
     rlimits::settle();
     occupy(&arguments.config)
-}
-
-/// Asks the system to kill this process when the one that started it dies.
-pub(crate) fn die_with_parent() -> Verdict {
-    let Ok(parent) = std::env::var(PARENT_VARIABLE) else { return Ok(()) };
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(Failure::failed)?;
-    // It may have died before the system was asked.
-    let named = parent.parse().ok().and_then(Pid::from_raw);
-    if named.is_none() || getppid() != named {
-        return Err(Failure::failed("the process that started this one has ended"));
-    }
-    Ok(())
 }
 
 fn log(arguments: &ServeArguments) {

@@ -1,16 +1,15 @@
-//! What `status` says besides copies: how each store is by its own word, what is stopped and why, and how
-//! far an operator's plan is.
+//! What `status` and the lists say of nodes, voters and stopped volumes: how each is, by its own word and by
+//! what the control plane knows.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use trefoil_protocol::config::{NodeEntry, NodeState, VolumeConfig};
 use trefoil_protocol::ids::{NodeId, VolumeId};
-use trefoil_protocol::message::admin::{ClusterStatus, StoreView};
+use trefoil_protocol::message::admin::{ClusterStatus, StoreView, VoterStatus};
 use trefoil_protocol::message::control::{StopCause, StoppedVolume};
 
 use super::load::LoadView;
-use super::status::tenant_name;
 
 /// A storage node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -150,3 +149,61 @@ impl StoppedLine {
 }
 
 const LOST: &str = "lost";
+
+/// A voter of the control plane, as its leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct VoterView {
+    pub(crate) id: String,
+    pub(crate) dc: String,
+    /// `leader`, `follower` or `witness`.
+    pub(crate) role: &'static str,
+    /// `voting`, `learning` or `excused`.
+    pub(crate) stand: &'static str,
+    pub(crate) reachable: bool,
+    /// How far its log is known to go.
+    pub(crate) log: u64,
+    pub(crate) control: String,
+}
+
+impl VoterView {
+    /// All of them, by data centre and name.
+    pub(super) fn all(voters: &[VoterStatus]) -> Vec<Self> {
+        let mut all: Vec<Self> = voters.iter().map(Self::of).collect();
+        all.sort_by(|one, other| (&one.dc, &one.id).cmp(&(&other.dc, &other.id)));
+        all
+    }
+
+    fn of(voter: &VoterStatus) -> Self {
+        let role = match (voter.leads, voter.entry.witness) {
+            (true, _) => "leader",
+            (false, true) => "witness",
+            (false, false) => "follower",
+        };
+        Self {
+            id: voter.entry.name.to_string(),
+            dc: voter.entry.dc.to_string(),
+            role,
+            stand: voter.stand.name(),
+            reachable: voter.reachable,
+            log: voter.matched,
+            control: voter.entry.control.to_string(),
+        }
+    }
+
+    /// The cells of its line in a table.
+    pub(super) fn row(&self) -> Vec<String> {
+        vec![
+            self.id.clone(),
+            self.dc.clone(),
+            self.role.to_owned(),
+            self.stand.to_owned(),
+            if self.reachable { "yes".to_owned() } else { "no".to_owned() },
+            self.log.to_string(),
+        ]
+    }
+}
+
+pub(super) fn tenant_name(status: &ClusterStatus, volume: &VolumeConfig) -> String {
+    let tenant = status.tenants.iter().find(|tenant| tenant.tenant == volume.tenant);
+    tenant.map_or_else(|| volume.tenant.to_string(), |tenant| tenant.name.to_string())
+}

@@ -15,3 +15,4 @@ pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod tenant;
 pub(crate) mod voter;
+pub(crate) mod wait;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -12,13 +12,12 @@ use trefoil_protocol::debt;
 use trefoil_protocol::ids::{LinkId, NodeId};
 use trefoil_protocol::message::admin::{ClusterStatus, DebtView, SearchView, SlowState};
 
-use super::condition::{NodeView, StoppedLine};
+use super::condition::{NodeView, StoppedLine, VoterView, tenant_name};
 use super::connection::Admin;
 use super::plan::ProgressView;
 use super::slow::SlowLine;
 use super::tenant::Policy;
-use super::voter::VoterView;
-use crate::failure::{Failure, Kind, Verdict};
+use crate::failure::{Kind, Verdict};
 use crate::output::{self, Format};
 use crate::quantity;
 
@@ -396,11 +395,6 @@ fn sought_line(sought: &SearchView) -> SoughtLine {
     SoughtLine { volume: sought.volume.0, waits_for }
 }
 
-pub(super) fn tenant_name(status: &ClusterStatus, volume: &VolumeConfig) -> String {
-    let tenant = status.tenants.iter().find(|tenant| tenant.tenant == volume.tenant);
-    tenant.map_or_else(|| volume.tenant.to_string(), |tenant| tenant.name.to_string())
-}
-
 fn volume_view(status: &ClusterStatus, stopped: &[StoppedLine], volume: &VolumeConfig) -> VolumeView {
     let stopped_on = |node: Option<NodeId>| {
         let mut here = stopped.iter().filter(|line| line.volume == volume.volume.0);
@@ -457,30 +451,6 @@ pub(crate) async fn run(arguments: &StatusArguments, admin: &Admin, format: Form
             return Ok(());
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
-    }
-}
-
-/// Waits until `wanted` holds of the cluster's state.
-pub(crate) async fn wait_until(
-    admin: &Admin,
-    patience: Duration,
-    what: &str,
-    wanted: impl Fn(&StatusView) -> bool,
-) -> Verdict<StatusView> {
-    let began = Instant::now();
-    loop {
-        let answer = admin.status().await.map(|status| StatusView::of(&status));
-        if let Ok(view) = &answer
-            && wanted(view)
-        {
-            return answer;
-        }
-        if began.elapsed() > patience {
-            let seen = answer.map_or_else(|failure| failure.message, |view| view.text());
-            let waited = patience.as_secs();
-            return Err(Failure::unavailable(format!("waited {waited} s in vain for {what}\n{seen}")));
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 

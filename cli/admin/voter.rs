@@ -1,27 +1,24 @@
 //! `trefoil voter`: the placement processes that keep the control plane's log.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use trefoil_client::Trust;
-use trefoil_protocol::deletion::Signers;
 use trefoil_protocol::ids::NodeId;
-use trefoil_protocol::message::admin::VoterStatus;
 use trefoil_protocol::message::plan::{Verb, VoterVerb as Wanted};
 
+use super::condition::VoterView;
 use super::connection::Admin;
 use super::plan::{PlanFlags, carry};
-use crate::failure::{Failure, Verdict};
+use super::wait::signers_when_all_are_known;
+use crate::failure::Verdict;
 use crate::local::{LocalCluster, Seat};
 use crate::output::{self, Format};
 
 /// How long a voter may take to say who it is.
 const KNOWN_WITHIN: Duration = Duration::from_secs(10);
-
-/// How often is looked whether it has.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -83,59 +80,6 @@ pub(crate) struct ReplaceArguments {
     flags: PlanFlags,
 }
 
-/// A voter of the control plane, as its leader sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct VoterView {
-    pub(crate) id: String,
-    pub(crate) dc: String,
-    /// `leader`, `follower` or `witness`.
-    pub(crate) role: &'static str,
-    /// `voting`, `learning` or `excused`.
-    pub(crate) stand: &'static str,
-    pub(crate) reachable: bool,
-    /// How far its log is known to go.
-    pub(crate) log: u64,
-    pub(crate) control: String,
-}
-
-impl VoterView {
-    /// All of them, by data centre and name.
-    pub(super) fn all(voters: &[VoterStatus]) -> Vec<Self> {
-        let mut all: Vec<Self> = voters.iter().map(Self::of).collect();
-        all.sort_by(|one, other| (&one.dc, &one.id).cmp(&(&other.dc, &other.id)));
-        all
-    }
-
-    fn of(voter: &VoterStatus) -> Self {
-        let role = match (voter.leads, voter.entry.witness) {
-            (true, _) => "leader",
-            (false, true) => "witness",
-            (false, false) => "follower",
-        };
-        Self {
-            id: voter.entry.name.to_string(),
-            dc: voter.entry.dc.to_string(),
-            role,
-            stand: voter.stand.name(),
-            reachable: voter.reachable,
-            log: voter.matched,
-            control: voter.entry.control.to_string(),
-        }
-    }
-
-    /// The cells of its line in a table.
-    pub(super) fn row(&self) -> Vec<String> {
-        vec![
-            self.id.clone(),
-            self.dc.clone(),
-            self.role.to_owned(),
-            self.stand.to_owned(),
-            if self.reachable { "yes".to_owned() } else { "no".to_owned() },
-            self.log.to_string(),
-        ]
-    }
-}
-
 #[derive(Serialize)]
 struct Prepared {
     voter: String,
@@ -171,21 +115,6 @@ pub(crate) async fn run(verb: &VoterVerb, admin: impl Fn() -> Verdict<Admin>, fo
             let wanted = Wanted::Replace { old: *old, new: *new };
             carry(Verb::Voters(wanted), flags, &admin()?, format).await
         }
-    }
-}
-
-/// Everybody who signs or signed, when nobody's key is missing any more.
-pub(crate) async fn signers_when_all_are_known(admin: &Admin, within: Duration) -> Verdict<Signers> {
-    let began = Instant::now();
-    loop {
-        let signers = admin.status().await?.signers;
-        if signers.terms.iter().all(|term| term.key.is_some()) {
-            return Ok(signers);
-        }
-        if began.elapsed() > within {
-            return Err(Failure::unavailable("a voter has not said yet which key it signs with"));
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -10,7 +10,8 @@ use super::load::Load;
 use super::report::Report;
 use super::show::{Show, told};
 use super::verdict::{self, CentreLost, Cut, Killed, Restored, Told, Window};
-use crate::admin::status::{self, StatusView};
+use crate::admin::status::StatusView;
+use crate::admin::wait;
 use crate::failure::Verdict;
 
 /// How long a link stays cut.
@@ -164,7 +165,7 @@ impl Show {
 
     async fn until_whole(&mut self) -> Verdict<StatusView> {
         let whole = |view: &StatusView| view.whole() && view.objects_short_of_copies == 0;
-        let waiting = status::wait_until(&self.admin, RETURN_WITHIN, "every volume to be whole", whole);
+        let waiting = wait::until(&self.admin, RETURN_WITHIN, "every volume to be whole", whole);
         self.cluster.processes.watched(waiting).await
     }
 }

@@ -22,9 +22,9 @@ use tokio::runtime::Builder;
 
 use self::report::Report;
 use self::show::Show;
-use crate::dev::Stop;
 use crate::failure::{Failure, Verdict, at};
 use crate::output::{self, Format};
+use crate::process::Stop;
 use crate::quantity;
 
 /// What the file system in memory calls itself; its flushes prove nothing.

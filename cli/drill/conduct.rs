@@ -15,10 +15,11 @@ use super::load::Load;
 use super::playbook::{Playbook, Step};
 use super::{keep, preflight, tell, verify};
 use crate::admin::connection::Admin;
-use crate::admin::status::{self, StatusView};
-use crate::dev::Stop;
+use crate::admin::status::StatusView;
+use crate::admin::wait;
 use crate::failure::Verdict;
 use crate::local::hands::Deed;
+use crate::process::Stop;
 
 /// How often the conductor looks around.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -223,7 +224,7 @@ impl Conductor<'_> {
     async fn until_whole(&self, recovery: Duration) -> Verification {
         // A node that is up again is probed over the links a little later.
         let whole = |view: &StatusView| view.whole() && view.linked() && view.objects_short_of_copies == 0;
-        let waited = status::wait_until(&self.field.admin, recovery, "every volume to be whole", whole).await;
+        let waited = wait::until(&self.field.admin, recovery, "every volume to be whole", whole).await;
         let mut found = Verification { whole: waited.is_ok(), ..Verification::default() };
         found.unreadable.extend(waited.err().map(|failure| failure.message));
         found

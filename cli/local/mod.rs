@@ -18,11 +18,11 @@ use trefoil_transport::{Authority, Identity};
 
 pub(crate) use self::files::Layout;
 pub(crate) use self::plan::{Seat, Voters};
-pub(crate) use self::processes::{Processes, occupy};
+pub(crate) use self::processes::Processes;
 pub(crate) use self::relay::{Relay, Traffic};
 use crate::admin::connection::Admin;
-use crate::admin::status::{self, StatusView};
-use crate::admin::{principal, tenant, voter};
+use crate::admin::status::StatusView;
+use crate::admin::{principal, tenant, wait};
 use crate::config::cluster::{ClusterFile, TenantPlan};
 use crate::config::server::DetourTable;
 use crate::config::{load, store};
@@ -188,7 +188,7 @@ impl LocalCluster {
         let admin = self.admin()?;
         let nodes = self.plan.nodes.len();
         self.processes
-            .watched(status::wait_until(&admin, PATIENCE, "every node to come up", |view| {
+            .watched(wait::until(&admin, PATIENCE, "every node to come up", |view| {
                 view.nodes.iter().filter(|node| node.state == "up").count() == nodes
             }))
             .await?;
@@ -199,7 +199,7 @@ impl LocalCluster {
         }
         self.write_trust(&admin).await?;
         self.processes
-            .watched(status::wait_until(&admin, PATIENCE, "every volume to be whole", StatusView::whole))
+            .watched(wait::until(&admin, PATIENCE, "every volume to be whole", StatusView::whole))
             .await
     }
 
@@ -216,7 +216,7 @@ impl LocalCluster {
 
     /// Waits until every voter with keys has said which one is its own.
     async fn write_trust(&mut self, admin: &Admin) -> Verdict {
-        let settled = self.processes.watched(voter::signers_when_all_are_known(admin, PATIENCE)).await?;
+        let settled = self.processes.watched(wait::signers_when_all_are_known(admin, PATIENCE)).await?;
         let trust = Trust { cluster: self.plan.cluster.clone(), signers: settled.terms };
         crate::config::write_whole(&self.layout.trust(), trust.to_toml().as_bytes(), 0o644)
     }

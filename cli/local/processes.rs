@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -14,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::Layout;
 use crate::failure::{Failure, Verdict, at};
-use crate::serve::PARENT_VARIABLE;
+use crate::process::PARENT_VARIABLE;
 
 /// How long a server may take to stop when asked nicely.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -152,28 +151,4 @@ fn last_words(log: &Path) -> String {
 pub(super) fn is_running(layout: &Layout, name: &str) -> bool {
     let Ok(file) = File::open(layout.pid(name)) else { return false };
     flock(&file, FlockOperation::NonBlockingLockShared).is_err()
-}
-
-/// Writes this process's number beside its configuration and locks the file for as long as the
-/// returned value lives.
-pub(crate) fn occupy(configuration: &Path) -> Verdict<File> {
-    let path = crate::config::beside(configuration, Path::new("pid"));
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .read(true)
-        .open(&path)
-        .map_err(at(&path))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let holder = fs::read_to_string(&path).unwrap_or_default();
-        let message = format!("{}: process {} already runs this server", path.display(), holder.trim());
-        return Err(Failure::failed(message));
-    }
-    let write = |file: &mut File| {
-        file.set_len(0)?;
-        writeln!(file, "{}", std::process::id())
-    };
-    write(&mut file).map_err(at(&path))?;
-    Ok(file)
 }

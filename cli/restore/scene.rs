@@ -13,7 +13,7 @@ use super::Place;
 use super::paper::Wanted;
 use crate::config::server::PlacementFile;
 use crate::failure::{Failure, Kind, Verdict, at};
-use crate::local::occupy;
+use crate::process::occupy;
 use crate::serve::placement_settings;
 
 /// What there is to begin from, and where.
