@@ -23,6 +23,8 @@ pub(crate) struct ApproveArguments {
 pub(crate) enum LossVerb {
     /// Propose that a volume goes on with one node's store, without what only its lost stores have
     Accept(AcceptArguments),
+    /// Propose that a store which a volume went on without gives up all that it has of the volume
+    Discard(DiscardArguments),
 }
 
 /// Arguments of `loss accept`.
@@ -31,6 +33,19 @@ pub(crate) struct AcceptArguments {
     /// The volume's number, as `status` shows it
     volume: u64,
     /// The node whose store it goes on with
+    #[arg(long)]
+    node: NodeId,
+    /// Why, for the second operator and for the record
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
+/// Arguments of `loss discard`.
+#[derive(Debug, Args)]
+pub(crate) struct DiscardArguments {
+    /// The volume's number, as `status` shows it
+    volume: u64,
+    /// The node whose store gives it up
     #[arg(long)]
     node: NodeId,
     /// Why, for the second operator and for the record
@@ -98,6 +113,7 @@ impl ProposalText {
 fn words(action: &JointAction) -> String {
     match action {
         JointAction::AcceptLoss { volume, .. } => format!("loss accept {volume}"),
+        JointAction::Discard { volume, .. } => format!("loss discard {volume}"),
     }
 }
 
@@ -122,15 +138,21 @@ pub(crate) async fn approve(arguments: &ApproveArguments, admin: &Admin, format:
 
 /// `trefoil loss`.
 pub(crate) async fn loss(verb: &LossVerb, admin: &Admin, format: Format) -> Verdict {
-    let LossVerb::Accept(arguments) = verb;
-    let volume = VolumeId(arguments.volume);
+    let (volume, node, reason) = match verb {
+        LossVerb::Accept(AcceptArguments { volume, node, reason }) => (*volume, *node, reason),
+        LossVerb::Discard(DiscardArguments { volume, node, reason }) => (*volume, *node, reason),
+    };
+    let volume = VolumeId(volume);
     let status = admin.status().await?;
     let config = status.volumes.iter().find(|config| config.volume == volume);
     let config = config.ok_or_else(|| Failure::not_found(format!("there is no volume {volume}")))?;
-    let node = status.nodes.iter().find(|entry| entry.node == arguments.node);
-    let node = node.ok_or_else(|| Failure::not_found(format!("there is no node {}", arguments.node)))?;
-    let action = JointAction::AcceptLoss { volume, epoch: config.epoch, store: node.store };
-    tell(admin, AdminRequest::Propose { action, reason: arguments.reason.clone() }, format).await
+    let entry = status.nodes.iter().find(|entry| entry.node == node);
+    let store = entry.ok_or_else(|| Failure::not_found(format!("there is no node {node}")))?.store;
+    let action = match verb {
+        LossVerb::Accept(_) => JointAction::AcceptLoss { volume, epoch: config.epoch, store },
+        LossVerb::Discard(_) => JointAction::Discard { volume, store },
+    };
+    tell(admin, AdminRequest::Propose { action, reason: reason.clone() }, format).await
 }
 
 async fn tell(admin: &Admin, request: AdminRequest, format: Format) -> Verdict {

@@ -492,6 +492,7 @@ mod tests {
             first_copy_retention: Millis(0),
             single_dc: SingleDcPolicy::Allow,
             handover: None,
+            replays: false,
         };
         ClusterStatus {
             now: CpTime(0),

@@ -60,7 +60,7 @@ impl Playbook {
             }
         }
         if !file.rescues.is_empty() {
-            return Err(only_simulated("it takes the control plane's logs away"));
+            return Err(only_simulated("it has rescues, which two operators do to a cluster that is lost"));
         }
         let mut timed = Vec::new();
         for (number, fault) in (1..).zip(&file.plan.faults) {

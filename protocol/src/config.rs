@@ -161,6 +161,10 @@ pub struct VolumeConfig {
     /// then [yield](crate::message::control::ControlRequest::Yield).
     #[n(14)]
     pub handover: Option<StoreId>,
+    /// Deletes that only lost stores had in their logs are on the control plane's list: the primary serves
+    /// nothing before [its own log](crate::message::control::ControlRequest::Replay) has them.
+    #[n(15)]
+    pub replays: bool,
 }
 
 impl VolumeConfig {

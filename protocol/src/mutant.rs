@@ -81,6 +81,8 @@ mod selection {
         M26,
         /// Answers "not applied" without a record that seals it.
         R14,
+        /// Goes on without lost stores, and without the deletes that only they had.
+        R16,
         /// Whoever is primary keeps the first copy, instead of the store that was named.
         R18,
         /// Acknowledges a record before its payload has come.

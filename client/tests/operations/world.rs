@@ -507,6 +507,7 @@ impl State {
             first_copy_retention: Millis(0),
             single_dc: trefoil_protocol::config::SingleDcPolicy::Allow,
             handover: None,
+            replays: false,
         };
         let entry = |name: &str| NodeEntry {
             node: node(name),

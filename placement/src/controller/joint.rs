@@ -12,6 +12,10 @@ pub(crate) fn propose(state: &State, by: OperatorId, action: JointAction, reason
         JointAction::AcceptLoss { volume, store, .. } => {
             state.volumes.get(volume).map_or_else(Vec::new, |record| loss(state, record, store))
         }
+        JointAction::Discard { volume, store } => vec![
+            format!("{} gives up all that it has of volume {volume}, for ever", placed(state, store)),
+            "it may hold the volume anew afterwards".to_owned(),
+        ],
     };
     Command::Propose(ProposalDraft { action, by, reason, shown })
 }
@@ -31,13 +35,15 @@ fn loss(state: &State, record: &VolumeRecord, store: StoreId) -> Vec<String> {
             let view = account.view(volume);
             format!(
                 "at most {} objects and {} bytes are lost, all put since {} behind record {}; {} versions \
-                 were hidden meanwhile",
+                 that were hidden meanwhile stay hidden",
                 view.objects, view.bytes, view.opened, view.since, view.hidden
             )
         }
         None => "what is lost is unknown: no account was kept of what only they have".to_owned(),
     });
-    lines.push("a store that returns tells what only it has, and is copied anew".to_owned());
+    lines.push(
+        "a store that returns keeps what it has, and is no copy, until two operators discard it".to_owned(),
+    );
     lines
 }
 

@@ -416,6 +416,15 @@ impl Controller {
                 self.handovers.stopped(volume, epoch, stopped_for, turn.now);
                 self.evidence(volume, epoch).yielded = true;
             }
+            ControlRequest::Replay { volume, epoch, from } => {
+                let (changes, last) = led(volume, epoch)?.replay(from);
+                return Ok(Some(ControlAnswer::Replay { from, changes, last }));
+            }
+            ControlRequest::Replayed { volume, epoch } => {
+                led(volume, epoch)?;
+                turn.out.propose(Command::Replayed(volume, epoch), Waiting::Control(id));
+                return Ok(None);
+            }
             ControlRequest::RequestPurge { volume, epoch, scope, claims } => {
                 let record = led(volume, epoch)?;
                 return self.purge(turn, id, record, scope, &claims);

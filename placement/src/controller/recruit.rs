@@ -92,7 +92,7 @@ pub(crate) fn recruit<'a>(
         .filter(|entry| entry.duty == Duty::Full)
         .filter(|entry| entry.dc == dc && members.iter().all(|member| member.node != entry.node))
         .filter(|entry| !(fitness.shunned)(entry.store) && !(fitness.unfit)(entry.store))
-        .filter(|entry| !record.is_estranged(entry.store))
+        .filter(|entry| record.may_hold(entry.store))
         .filter(|entry| urgent || !(fitness.too_often)(entry.store))
         .collect();
     let fresh = candidates.iter().filter(|entry| (fitness.fresh)(entry.node));

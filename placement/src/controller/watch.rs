@@ -84,19 +84,21 @@ fn concerns(record: &VolumeRecord, node: NodeId, store: Option<StoreId>) -> bool
             .is_some_and(|store| record.config.ever_held.contains(&store) || record.fenced.contains(&store))
 }
 
-/// Volumes that have enough complete copies without this node's; no more than fit, it is told again.
+/// Volumes that have enough complete copies without this node's, or another history than it has; no more
+/// than fit, it is told again.
 fn to_retire(state: &State, entry: &NodeEntry) -> Vec<VolumeId> {
     let spare = state.volumes.left_by(entry.store).filter(|record| {
         let config = &record.config;
         let live = |m: &&trefoil_protocol::config::Member| {
             m.state == MemberState::InSync && state.topology.is_live(m)
         };
-        config.ever_held.contains(&entry.store)
-            && config.member_of_store(entry.store).is_none()
-            && !record.is_estranged(entry.store)
+        let is_left =
+            config.ever_held.contains(&entry.store) && config.member_of_store(entry.store).is_none();
+        let is_spare = !record.is_estranged(entry.store)
             && config.activated
             && config.protection == Protection::BothDcs
-            && config.members.iter().filter(live).count() >= COPIES
+            && config.members.iter().filter(live).count() >= COPIES;
+        is_left && (is_spare || record.is_discarded(entry.store))
     });
     spare.map(|record| record.config.volume).take(VOLUMES_TOLD).collect()
 }

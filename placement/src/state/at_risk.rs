@@ -114,9 +114,17 @@ impl AtRisk {
         lsn <= self.since || self.changes.get(&version).is_some_and(|(known, _)| *known >= lsn)
     }
 
-    /// Whether nothing was hidden or brought back.
-    pub fn is_unchanged(&self) -> bool {
-        self.changes.is_empty()
+    /// Everything that was hidden or brought back, in that order: no two versions of an object are
+    /// visible at any moment of it.
+    pub(super) fn changes(&self) -> Vec<VisibilityChange> {
+        let change = |(version, (lsn, visibility)): (&VersionId, &(Lsn, Visibility))| VisibilityChange {
+            version: *version,
+            lsn: *lsn,
+            visibility: *visibility,
+        };
+        let mut changes: Vec<VisibilityChange> = self.changes.iter().map(change).collect();
+        changes.sort_unstable_by_key(|change| (change.lsn, change.version));
+        changes
     }
 
     /// What is known of a version that was hidden or brought back.

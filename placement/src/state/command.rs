@@ -93,6 +93,9 @@ pub enum Command {
     /// After a restore a store says what it holds.
     #[n(22)]
     Holdings(#[n(0)] Holdings),
+    /// The primary of this epoch has hidden and brought back what the lost stores had.
+    #[n(23)]
+    Replayed(#[n(0)] VolumeId, #[n(1)] Epoch),
 }
 
 /// A tenant to be made.

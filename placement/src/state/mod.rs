@@ -169,6 +169,7 @@ impl State {
             }
             Command::Propose(draft) => return self.propose(draft),
             Command::Holdings(said) => self.hear_holdings(index, said)?,
+            Command::Replayed(volume, epoch) => self.volumes.replayed(index, *volume, *epoch)?,
             Command::Approve(number, by) => return self.approve(index, *number, *by),
         }
         Ok(Outcome::Done)

@@ -2,17 +2,19 @@
 //! went on without is never forgotten here: the stores that may have it are *estranged*, and none of them
 //! is a member again, or wiped, before it has told what only it has.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{Decode, Encode};
 use trefoil_protocol::config::{Member, MemberState, NodeState, Protection};
 use trefoil_protocol::ids::{ConfigIndex, Epoch, Lsn, StoreId, VolumeId};
+use trefoil_protocol::message::control::{NOTE_CHANGES_MAX, VisibilityChange};
+use trefoil_protocol::mutant;
 use trefoil_protocol::time::CpTime;
 
 use super::at_risk::AtRisk;
 use super::command::Rejection;
 use super::topology::Topology;
-use super::volumes::{VolumeRecord, Volumes};
+use super::volumes::{MEMBERS_MAX, VolumeRecord, Volumes};
 
 /// A volume went on without some of its stores.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -26,18 +28,46 @@ pub struct Parting {
     /// Both sides have everything up to here; `None` if nobody knows.
     #[n(2)]
     pub since: Option<Lsn>,
-    /// Stores that may have more.
+    /// Stores that may have more, each unless it promised no later epoch than this.
     #[n(3)]
-    pub estranged: BTreeSet<StoreId>,
-    /// A store that promised no later epoch than this has nothing more.
+    pub estranged: BTreeMap<StoreId, Epoch>,
+    /// A store of which nobody had heard has nothing more if it promised no later epoch than this.
     #[n(4)]
     pub known: Epoch,
+    /// What the lost stores hid and brought back, in that order, as long as the volume has to replay it.
+    #[n(5)]
+    pub replay: Vec<VisibilityChange>,
+    /// Stores that were estranged and give up what they have of it: then they may hold it anew.
+    #[n(6)]
+    pub discarded: BTreeSet<StoreId>,
 }
 
 impl VolumeRecord {
     /// Whether the store may hold something that the volume went on without.
     pub fn is_estranged(&self, store: StoreId) -> bool {
-        self.parting.as_ref().is_some_and(|parting| parting.estranged.contains(&store))
+        self.parting.as_ref().is_some_and(|parting| parting.estranged.contains_key(&store))
+    }
+
+    /// Whether the store's part of the volume has the history that the volume goes on with.
+    pub fn may_hold(&self, store: StoreId) -> bool {
+        !self.is_estranged(store) && !self.is_discarded(store)
+    }
+
+    /// Whether operators decided that nobody needs what only this store has.
+    pub fn is_discarded(&self, store: StoreId) -> bool {
+        self.parting.as_ref().is_some_and(|parting| parting.discarded.contains(&store))
+    }
+
+    fn check_discard(&self, store: StoreId) -> Result<(), Rejection> {
+        let may_go = self.is_estranged(store) && !self.is_sought();
+        may_go.then_some(()).ok_or(Rejection::Unknown("estranged store there"))
+    }
+
+    fn discard(&mut self, index: ConfigIndex, store: StoreId) {
+        let Some(parting) = &mut self.parting else { return };
+        parting.estranged.remove(&store);
+        parting.discarded.insert(store);
+        self.told = index;
     }
 
     fn check_loss(&self, epoch: Epoch, store: StoreId, topology: &Topology) -> Result<(), Rejection> {
@@ -55,10 +85,7 @@ impl VolumeRecord {
         if self.complete_stores().into_iter().any(|complete| is_there(complete, topology)) {
             return Err(Rejection::NotLost(volume));
         }
-        if self.at_risk.as_ref().is_some_and(|account| !account.is_unchanged()) {
-            return Err(Rejection::Breaks(volume, "the deletes that only its lost stores have"));
-        }
-        let holds = self.config.ever_held.contains(&store) && !self.is_estranged(store);
+        let holds = self.config.ever_held.contains(&store) && self.may_hold(store);
         if holds && is_there(store, topology) { Ok(()) } else { Err(Rejection::Unknown("such store there")) }
     }
 
@@ -73,20 +100,57 @@ impl VolumeRecord {
     ) {
         let all = self.config.ever_held.iter().copied().collect();
         self.is_found(index, now, &all);
-        let others = self.config.members.iter().map(|member| member.store).filter(|other| *other != store);
-        let there = others.filter(|other| is_there(*other, topology));
-        let entries = [store].into_iter().chain(there).filter_map(|store| topology.runner(store));
+        let there: Vec<StoreId> = self.holders_there(store, topology).collect();
+        let entries = there.iter().take(MEMBERS_MAX).filter_map(|store| topology.runner(*store));
         let members: Vec<Member> =
             entries.map(|entry| Topology::member(entry, MemberState::InSync)).collect();
         let primary = members[0].node;
-        let stays = |store: &StoreId| members.iter().any(|member| member.store == *store);
-        let estranged = self.config.ever_held.iter().copied().filter(|store| !stays(store)).collect();
-        let since = self.at_risk.take().filter(AtRisk::is_exact).map(|account| account.since());
+        let lost = self.config.ever_held.iter().filter(|store| !there.contains(store));
+        let estranged = lost.map(|store| (*store, Epoch::default())).collect();
+        let discarded = self.parting.iter().flat_map(|parting| parting.discarded.clone()).collect();
+        let account = self.at_risk.take();
+        let replay = self.to_replay(account.as_ref());
+        let since = account.filter(AtRisk::is_exact).map(|account| account.since());
         self.reconfigure(index, Some(primary), members, Protection::SingleDc);
         // What the lost stores acknowledged counts no more: nobody waits for them.
         self.config.intervals.clear();
+        self.config.replays = mutant!(R16, !replay.is_empty(), false);
+        let epoch = self.config.epoch;
         self.parting =
-            Some(Parting { proposal, epoch: self.config.epoch, since, estranged, known: Epoch(0) });
+            Some(Parting { proposal, epoch, since, estranged, known: Epoch(0), replay, discarded });
+    }
+
+    /// Who is there and held the volume: `store` first, then the members, then all others.
+    fn holders_there(&self, store: StoreId, topology: &Topology) -> impl Iterator<Item = StoreId> {
+        let others = self.config.ever_held.iter().copied().filter(move |other| *other != store);
+        let (members, former): (Vec<StoreId>, Vec<StoreId>) =
+            others.partition(|other| self.config.member_of_store(*other).is_some());
+        let others = members.into_iter().chain(former);
+        [store].into_iter().chain(others.filter(|other| self.may_hold(*other) && is_there(*other, topology)))
+    }
+
+    /// What must be hidden and brought back before anything is served: the account's list, behind what
+    /// is left of an earlier one.
+    fn to_replay(&self, account: Option<&AtRisk>) -> Vec<VisibilityChange> {
+        let left = self.parting.iter().flat_map(|parting| parting.replay.iter().copied());
+        let changes = account.map_or_else(Vec::new, AtRisk::changes);
+        let newer: BTreeSet<_> = changes.iter().map(|change| change.version).collect();
+        left.filter(|change| !newer.contains(&change.version)).chain(changes.iter().copied()).collect()
+    }
+
+    /// A part of what must be replayed, and whether it is the last one.
+    pub fn replay(&self, from: u32) -> (Vec<VisibilityChange>, bool) {
+        let all = self.parting.as_ref().map_or(&[][..], |parting| &parting.replay);
+        let rest = all.get(from as usize..).unwrap_or_default();
+        let part = &rest[..rest.len().min(NOTE_CHANGES_MAX)];
+        (part.to_vec(), part.len() == rest.len())
+    }
+
+    fn has_replayed(&mut self, index: ConfigIndex) {
+        if let Some(parting) = self.parting.as_mut().filter(|_| self.config.replays) {
+            parting.replay.clear();
+            (self.config.replays, self.told) = (false, index);
+        }
     }
 }
 
@@ -120,5 +184,30 @@ impl Volumes {
         now: CpTime,
     ) {
         self.alter(volume, |record| record.go_on_with(index, proposal, store, topology, now));
+    }
+
+    /// Whether operators may decide that nobody needs what only this store has.
+    pub(super) fn check_discard(&self, volume: VolumeId, store: StoreId) -> Result<(), Rejection> {
+        self.get(volume).ok_or(Rejection::Unknown("volume"))?.check_discard(store)
+    }
+
+    /// They decided so; it was checked.
+    pub(super) fn discard(&mut self, index: ConfigIndex, volume: VolumeId, store: StoreId) {
+        self.alter(volume, |record| record.discard(index, store));
+    }
+
+    /// The primary of this epoch has replayed everything: the volume serves from now on.
+    pub(super) fn replayed(
+        &mut self,
+        index: ConfigIndex,
+        volume: VolumeId,
+        epoch: Epoch,
+    ) -> Result<(), Rejection> {
+        let record = self.get(volume).ok_or(Rejection::Unknown("volume"))?;
+        if record.config.epoch != epoch {
+            return Err(Rejection::Stale);
+        }
+        self.alter(volume, |record| record.has_replayed(index));
+        Ok(())
     }
 }

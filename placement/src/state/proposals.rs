@@ -137,6 +137,7 @@ impl State {
             JointAction::AcceptLoss { volume, epoch, store } => {
                 self.volumes.check_loss(*volume, *epoch, *store, &self.topology)
             }
+            JointAction::Discard { volume, store } => self.volumes.check_discard(*volume, *store),
         }
     }
 
@@ -146,6 +147,7 @@ impl State {
                 let now = self.clock.now();
                 self.volumes.accept_loss(index, number, *volume, *store, &self.topology, now);
             }
+            JointAction::Discard { volume, store } => self.volumes.discard(index, *volume, *store),
         }
     }
 }

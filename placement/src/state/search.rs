@@ -137,6 +137,7 @@ impl VolumeRecord {
             window: known.window,
             first_copy_retention: known.first_copy_retention,
             single_dc: known.single_dc,
+            replays: self.parting.as_ref().is_some_and(|parting| !parting.replay.is_empty()),
             ..sought.newest
         };
         // What was noted since the backup is not known here any more.
@@ -157,7 +158,7 @@ impl VolumeRecord {
             return;
         }
         if let Some(parting) = self.parting.as_mut().filter(|parting| promised > parting.known) {
-            parting.estranged.insert(store);
+            parting.estranged.insert(store, parting.known);
         }
         self.member_until.insert(store, Epoch::default());
         self.config.ever_held = self.member_until.keys().copied().collect();
@@ -176,7 +177,13 @@ impl VolumeRecord {
             interval.catching_up.retain(|store| !estranged.contains(store));
         }
         let (proposal, epoch, since) = (0, config.epoch, None);
-        self.parting = Some(Parting { proposal, epoch, since, estranged, known });
+        let before = self.parting.take();
+        let mut estranged: BTreeMap<StoreId, Epoch> =
+            estranged.into_iter().map(|store| (store, known)).collect();
+        estranged.extend(before.iter().flat_map(|parting| parting.estranged.clone()));
+        let (replay, discarded) =
+            before.map(|parting| (parting.replay, parting.discarded)).unwrap_or_default();
+        self.parting = Some(Parting { proposal, epoch, since, estranged, known, replay, discarded });
     }
 }
 
@@ -185,7 +192,8 @@ impl Volumes {
     /// more.
     fn reconcile(&mut self, index: ConfigIndex, store: StoreId, said: &VolumeHolding) {
         let knows_no_more = |record: &VolumeRecord| {
-            record.parting.as_ref().is_some_and(|parting| said.promised <= parting.known)
+            let known = record.parting.as_ref().and_then(|parting| parting.estranged.get(&store));
+            known.is_some_and(|known| said.promised <= *known)
         };
         if self.get(said.volume).is_some_and(knows_no_more) {
             self.alter(said.volume, |record| {

@@ -192,6 +192,10 @@ impl VolumeRecord {
 
     fn forget_holder(&mut self, index: ConfigIndex, store: StoreId) {
         self.member_until.remove(&store);
+        if let Some(parting) = &mut self.parting {
+            parting.discarded.remove(&store);
+            parting.estranged.remove(&store);
+        }
         self.config.ever_held = self.member_until.keys().copied().collect();
         self.told = index;
     }
@@ -389,6 +393,7 @@ impl Volumes {
             first_copy_retention: tenant.first_copy_retention,
             single_dc: tenant.single_dc,
             handover: None,
+            replays: false,
         };
         let mut record = VolumeRecord {
             config,

@@ -19,5 +19,6 @@ mod restore;
 mod shell;
 mod slow;
 mod storm;
+mod takeover;
 mod tenants;
 mod voters;

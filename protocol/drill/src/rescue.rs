@@ -1,5 +1,5 @@
-//! What becomes of the control plane's logs in a drill: a state is saved, every log is lost, and the
-//! control plane begins again. Only the simulator has hands for it.
+//! What people do in a drill when the rules alone cannot go on: to the control plane's logs, which are saved,
+//! lost and begun again, and to volumes whose complete stores are lost. Only the simulator has hands for it.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,10 @@ pub enum Deed {
     /// The voters that are down stay out; the first one with keys that is alive goes on alone, from what it
     /// knows.
     Survive,
+    /// Two operators let every volume that is down go on with the stores that are there.
+    AcceptLoss,
+    /// Two operators let the stores that volumes went on without give up what they have.
+    Discard,
 }
 
 impl Deed {
@@ -40,6 +44,8 @@ impl Deed {
             Self::Lose => "the control plane's logs are lost",
             Self::Restore => "the control plane is restored from the backup",
             Self::Survive => "one voter goes on alone, from what it knows",
+            Self::AcceptLoss => "two operators accept the loss of the complete stores",
+            Self::Discard => "two operators discard what only the lost stores have",
         }
     }
 }

@@ -26,6 +26,16 @@ pub enum JointAction {
         #[n(2)]
         store: StoreId,
     },
+    /// A store that a volume went on without gives up all that it has of the volume.
+    #[n(1)]
+    Discard {
+        /// The volume.
+        #[n(0)]
+        volume: VolumeId,
+        /// The store.
+        #[n(1)]
+        store: StoreId,
+    },
 }
 
 /// How a proposal stands.

@@ -499,6 +499,30 @@ pub enum ControlRequest {
         #[n(1)]
         held: u32,
     },
+    /// The primary of a volume that [replays](VolumeConfig::replays): which versions did the lost stores
+    /// hide or bring back? Answered with [`ControlAnswer::Replay`].
+    #[n(15)]
+    Replay {
+        /// The volume.
+        #[n(0)]
+        volume: VolumeId,
+        /// The epoch.
+        #[n(1)]
+        epoch: Epoch,
+        /// So many changes are known already.
+        #[n(2)]
+        from: u32,
+    },
+    /// All of them are committed, and noted where they must be.
+    #[n(16)]
+    Replayed {
+        /// The volume.
+        #[n(0)]
+        volume: VolumeId,
+        /// The epoch.
+        #[n(1)]
+        epoch: Epoch,
+    },
 }
 
 /// What the control plane answers.
@@ -548,6 +572,19 @@ pub enum ControlAnswer {
     /// Committed, or where it must begin.
     #[n(7)]
     Noted(#[n(0)] Noted),
+    /// Changes of visibility, in the order in which they were made.
+    #[n(8)]
+    Replay {
+        /// As in the request.
+        #[n(0)]
+        from: u32,
+        /// The changes from there on.
+        #[cbor(n(1), decode_with = "crate::codec::list::<NOTE_CHANGES_MAX, _, _>")]
+        changes: Vec<VisibilityChange>,
+        /// Whether these are the last ones.
+        #[n(2)]
+        last: bool,
+    },
 }
 
 /// Changes behind a control-plane log position.

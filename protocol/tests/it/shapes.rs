@@ -142,7 +142,7 @@ structs! {
     Interval { epoch, primary, in_sync, activated, catching_up }
     VolumeConfig {
         volume, tenant, slot, epoch, primary, members, protection, activated, changed, intervals, ever_held,
-        window, first_copy_retention, single_dc, handover,
+        window, first_copy_retention, single_dc, handover, replays,
     }
     LinkAddress { link, address }
     VoterEntry { voter, name, dc, witness, control, tenants }
@@ -286,11 +286,12 @@ enums! {
         Restored { volume, epoch, last_single_dc, persisted }, RequestPurge { volume, epoch, scope, claims },
         Certify { volume, epoch, evidence }, Retired { volume, store, epoch }, Note(value), Yield { volume, epoch, stopped_for },
         Holdings(value),
-        Verifying { read, held },
+        Verifying { read, held }, Replay { volume, epoch, from }, Replayed { volume, epoch },
     }
     ControlAnswer {
         Registered { incarnation, cluster, generation }, Granted { sent, covers, news },
         News(value), Done, Order(value), Certificates(value), Refused(value), Noted(value),
+        Replay { from, changes, last },
     }
     StopCause { Lost, Differs }
     Visibility { Hidden, Live }
@@ -305,7 +306,7 @@ enums! {
         NotLeader { leader }, Plan(value), Progress(value),
         Proposal(value), Proposals(value), Backup { head, offset, part },
     }
-    JointAction { AcceptLoss { volume, epoch, store } }
+    JointAction { AcceptLoss { volume, epoch, store }, Discard { volume, store } }
     ProposalState { Open, Approved { by, at }, Expired }
     Verb {
         Failover(value), Failback(value), DrainNode(value), RestoreNode(value), RemoveNode(value), DrainLink(value),

@@ -46,6 +46,12 @@ impl Idempotency {
         (first != effect).then(|| violation(object, sentence(), now))
     }
 
+    /// The record with this token is lost: operators let its volume go on without it.
+    pub fn forget(&mut self, token: Token) {
+        self.effects.remove(&token);
+        self.not_applied.remove(&token);
+    }
+
     /// The client is told that the token has no effect and never will.
     pub fn not_applied(&mut self, token: Token, object: &str, now: u64) -> Option<Violation> {
         self.not_applied.insert(token, now);

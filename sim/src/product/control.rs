@@ -119,7 +119,9 @@ impl Control {
     ) {
         let number = RequestId(self.desk.number());
         self.askers.insert(number, Asker::Operator);
-        let operator: OperatorId = "op".parse().expect("two letters are an operator id");
+        // Who approves is another one than who proposed.
+        let name = if matches!(request, AdminRequest::Approve { .. }) { "op-2" } else { "op" };
+        let operator: OperatorId = name.parse().expect("short words are operator ids");
         self.feed(now, Event::Request(number, Request::Admin(operator, request)), outputs);
     }
 

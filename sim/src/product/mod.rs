@@ -7,6 +7,7 @@
 pub mod client;
 pub mod control;
 mod links;
+mod losses;
 pub mod message;
 #[cfg(feature = "mutants")]
 pub mod mutants;

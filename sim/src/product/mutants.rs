@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use trefoil_drill::{Deed, Rescue};
 use trefoil_protocol::mutant::{Mutant, select};
 
 use super::run::{RunError, Setting, run};
@@ -140,6 +141,15 @@ fn impatient(setting: &mut Setting) {
     setting.shape.deadline = 4 * SECOND;
 }
 
+/// Deletes that A acknowledges alone; B takes over without it.
+fn taken_over(setting: &mut Setting) {
+    setting.shape.weights = Weights { put: 30, get: 30, head: 0, list: 0, delete: 40, undelete: 0 };
+    setting.horizon = 40 * SECOND;
+    setting.window = 30 * SECOND;
+    let rescue = |at, deed| Rescue { at: crate::faults::Duration(at * SECOND), deed };
+    setting.rescues = vec![rescue(24, Deed::AcceptLoss)];
+}
+
 fn listings(setting: &mut Setting) {
     setting.volumes = 4;
     setting.shape.weights = Weights { put: 40, get: 0, head: 0, list: 50, delete: 10, undelete: 0 };
@@ -176,11 +186,24 @@ pub fn matrix() -> Vec<Row> {
             ..row(Mutant::M25, &["idempotency", "linearizable"], ANSWERS_LOST)
         },
         Row { tune: impatient, ..row(Mutant::R14, &["idempotency", "linearizable"], CALLS_ARE_LATE) },
+        Row { tune: taken_over, ..row(Mutant::R16, &["no_resurrection"], A_ALONE_AND_LOST) },
         row(Mutant::R18, &["erase_is_legal"], PRIMARIES_DIE_WHILE_OTHERS_ERASE),
         Row { tune: puts, ..row(Mutant::R21, &["durable_at_ack"], RELAYS_BREAK) },
         Row { tune: listings, ..row(Mutant::R22, &["linearizable"], PRIMARIES_CUT_OFF) },
     ]
 }
+
+const A_ALONE_AND_LOST: &str = r#"
+[[fault]]
+at = "3s"
+crash = { nodes = ["b1", "b2", "b3"] }
+[[fault]]
+at = "14s"
+crash = { nodes = ["a1", "a2", "a3"] }
+[[fault]]
+at = "15s"
+restart = ["b1", "b2", "b3"]
+"#;
 
 const SLOW_DISKS: &str = r#"
 [[fault]]

@@ -9,10 +9,12 @@ use trefoil_drill::{Course, Deed, Errand, Operator, Rescue};
 use trefoil_protocol::config::SingleDcPolicy;
 use trefoil_protocol::ids::{TenantName, VolumeId, VoterId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, ClusterStatus};
+use trefoil_protocol::message::approval::JointAction;
 use trefoil_protocol::time::Millis;
 
 use super::control::Shelf;
-use super::oracle::Oracle;
+use super::losses;
+use super::oracle::{Oracle, newest_state};
 use super::process::{Process, Role, Spec, client_at};
 use super::rescue::Rescuer;
 use super::roster;
@@ -333,6 +335,7 @@ impl<'s> Stage<'s> {
 
     /// What people do to the control plane's logs.
     fn rescue(&mut self, deed: Deed) {
+        self.decide(deed);
         let runs = |entry: &crate::cluster::Node<Process>| {
             entry.program().is_some_and(|program| program.placement().is_some())
         };
@@ -354,6 +357,21 @@ impl<'s> Stage<'s> {
             self.cluster.act(Action::Restart(orders.start), &mut self.oracle);
         }
         self.oracle.note_strike(self.cluster.now(), deed.words().to_owned(), false);
+    }
+
+    /// What two operators decide of the volumes: one proposes it, another one approves.
+    fn decide(&mut self, deed: Deed) {
+        let wanted = newest_state(&self.cluster.view()).map(|state| losses::wanted(deed, state));
+        for action in wanted.unwrap_or_default() {
+            if let JointAction::AcceptLoss { volume, .. } = action {
+                self.oracle.will_part(&self.cluster.view(), volume);
+            }
+            let reason = deed.words().to_owned();
+            let proposed = self.ask_operator(AdminRequest::Propose { action, reason });
+            if let Some(AdminAnswer::Proposal(proposal)) = proposed {
+                self.ask_operator(AdminRequest::Approve { number: proposal.number });
+            }
+        }
     }
 
     fn goes_on(&self) -> bool {

@@ -354,6 +354,8 @@ fn mark_of_message(message: &PeerMessage) -> Option<&'static str> {
 fn mark_of_request(request: &ControlRequest) -> Option<&'static str> {
     match request {
         ControlRequest::Ready { .. } => Some("ready"),
+        ControlRequest::Replay { .. } => Some("replay"),
+        ControlRequest::Replayed { .. } => Some("replayed"),
         ControlRequest::Lagging { .. } => Some("lagging"),
         ControlRequest::Complete { .. } => Some("complete"),
         ControlRequest::Restored { .. } => Some("restored"),

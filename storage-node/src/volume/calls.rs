@@ -50,8 +50,10 @@ impl<D: Disk> Replica<D> {
         if let TenantCall::Get { key, selector: Selector::Version(version), want } = &call
             && !self.is_serving()
         {
-            // A member that catches up may not have heard of a delete that was acknowledged.
-            let in_sync = self.me(cx).filter(|me| me.state == MemberState::InSync);
+            // A member that catches up may not have heard of a delete that was acknowledged, and nobody
+            // has of those that are to be replayed.
+            let knows = |me: &Member| me.state == MemberState::InSync && !self.config.replays;
+            let in_sync = self.me(cx).filter(knows);
             let me = in_sync.ok_or_else(|| self.not_primary())?;
             let (holding, config, within) = (&self.holding, &*self.config, ask.within);
             let counter = Counter { holding, config, primary: None, me, within };
@@ -76,7 +78,7 @@ impl<D: Disk> Replica<D> {
     /// Only a primary whose epoch has begun answers anything but exact versions.
     fn check_serving(&self) -> Result<(), Refusal> {
         match &self.role {
-            Role::Primary(primary) if primary.is_serving(&self.holding) => Ok(()),
+            Role::Primary(_) if self.is_serving() => Ok(()),
             _ if self.stopped().is_some() => Err(Refusal::Unavailable),
             Role::Primary(_) | Role::Peering(_) => Err(Refusal::LeaseExpired),
             Role::Stopped(_) => Err(Refusal::Unavailable),

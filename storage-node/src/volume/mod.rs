@@ -20,6 +20,7 @@ pub mod peering;
 pub mod primary;
 pub mod purge;
 pub mod reads;
+pub mod replaying;
 pub mod replica;
 pub mod rotation;
 pub mod turns;

@@ -33,6 +33,7 @@ use super::peering::{Peering, Progress};
 use super::primary::Primary;
 use super::purge::Purges;
 use super::reads::Reads;
+use super::replaying::Replaying;
 use super::rotation::{Rotation, wanted_at};
 use super::turns::Turns;
 use super::uploads::Uploads;
@@ -130,6 +131,7 @@ pub struct Replica<D: Disk> {
     pub(super) orphans: Orphans,
     pub(super) rotation: Rotation,
     pub(super) turns: Turns,
+    pub(super) replaying: Replaying,
     /// The control plane wants another primary, and this is how far it is.
     pub(super) handover: Option<Handover>,
     /// The latest run of each store that spoke: what an earlier run said is void.
@@ -156,6 +158,7 @@ impl<D: Disk> Replica<D> {
             orphans: Orphans::default(),
             rotation: Rotation::default(),
             turns: Turns::default(),
+            replaying: Replaying::default(),
             handover: None,
             runs: ByStore::default(),
             testimony_due: false,
@@ -192,9 +195,11 @@ impl<D: Disk> Replica<D> {
         }
     }
 
-    /// Whether this store is the volume's primary and serves.
+    /// Whether this store is the volume's primary and serves: its epoch has begun, and nothing is left
+    /// to be replayed.
     pub fn is_serving(&self) -> bool {
-        matches!(&self.role, Role::Primary(primary) if primary.is_serving(&self.holding))
+        let begun = matches!(&self.role, Role::Primary(primary) if primary.is_serving(&self.holding));
+        begun && !self.config.replays
     }
 
     /// The epoch's state, if this store is the primary and the epoch has begun.
@@ -436,6 +441,7 @@ impl<D: Disk> Replica<D> {
             "the members were brought up to this log"
         );
         let peering = std::mem::replace(&mut self.role, Role::Primary(Box::new(prepared)));
+        self.replaying = Replaying::default();
         let body = RecordBody::EpochStart { primary: me.node, protection: self.config.protection };
         let appended = match self.desk(cx) {
             Some((mutations, mut desk)) => mutations.append_own(body, Vec::new(), &mut desk, cx),
@@ -461,6 +467,7 @@ impl<D: Disk> Replica<D> {
                 mutations.committed(&records, &mut desk, cx);
             }
         }
+        self.replay(cx);
         self.drive_purges(cx);
         self.settle_exposure(cx);
         self.settle_handover(cx);
@@ -476,6 +483,18 @@ impl<D: Disk> Replica<D> {
             }
             Err(RecordReadError::Disk(error)) => cx.out.fail_store(error),
         }
+    }
+
+    /// Hides and brings back what stores did that were given up.
+    fn replay(&mut self, cx: &mut Context<'_, D>) {
+        if !self.config.replays {
+            return;
+        }
+        let mut replaying = std::mem::take(&mut self.replaying);
+        if let Some((mutations, mut desk)) = self.desk(cx) {
+            replaying.settle(mutations, &mut desk, cx);
+        }
+        self.replaying = replaying;
     }
 
     /// Tells the control plane what only this data centre holds, and answers what waited for that.
@@ -553,7 +572,7 @@ impl<D: Disk> Replica<D> {
             }
             _ => false,
         };
-        if !of_exposure {
+        if !of_exposure && !self.replaying.answered(ticket, &answer) {
             self.purges.answered(ticket, answer);
         }
         self.settle(cx);
@@ -594,11 +613,14 @@ impl<D: Disk> Replica<D> {
         let erasing = self.erasing.next_wakeup(&self.holding);
         let orphans = self.orphans.next_wakeup(&self.holding);
         let turns = self.turns.next_wakeup();
+        let leads = matches!(self.role, Role::Primary(_));
+        let replaying = self.replaying.next_wakeup().filter(|_| leads && self.config.replays);
         role.into_iter()
             .chain(erasing)
             .chain(orphans)
             .chain(self.rotation.next_wakeup(&self.holding))
             .chain(turns)
+            .chain(replaying)
             .chain(self.mending.next_wakeup().filter(|_| self.may_mend()))
             .chain(self.backfill.next_wakeup(&self.holding))
             .chain(purges)

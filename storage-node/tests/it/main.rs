@@ -11,6 +11,7 @@ mod orders;
 mod placement;
 mod probing;
 mod purging;
+mod replaying;
 mod replication;
 mod scrubbing;
 mod separation;

@@ -13,6 +13,7 @@ use trefoil_protocol::ids::{
 };
 use trefoil_protocol::message::control::{
     AT_RISK_BYTES, ControlAnswer, ControlRefusal, ControlRequest, News, Noted, StoreTiming, Visibility,
+    VisibilityChange,
 };
 use trefoil_protocol::sign::Signatory;
 use trefoil_protocol::time::{BootTime, CpTime, Millis};
@@ -42,6 +43,8 @@ pub(crate) struct FakePlacement {
     pub(crate) noted: BTreeMap<VolumeId, Noted>,
     /// Versions that were hidden or brought back there.
     pub(crate) changes: BTreeMap<VersionId, Visibility>,
+    /// What a volume that replays has to hide and bring back.
+    pub(crate) replay: Vec<VisibilityChange>,
     /// Whether nothing of that is heard.
     pub(crate) is_deaf: bool,
     /// The most bytes that may be acknowledged before they are noted.
@@ -69,6 +72,7 @@ impl FakePlacement {
             renewals: 0,
             noted: BTreeMap::new(),
             changes: BTreeMap::new(),
+            replay: Vec::new(),
             is_deaf: false,
             reserves: AT_RISK_BYTES,
             timings: BTreeMap::new(),
@@ -97,6 +101,7 @@ impl FakePlacement {
             first_copy_retention: Millis(0),
             single_dc: SingleDcPolicy::Allow,
             handover: None,
+            replays: false,
         };
         self.volumes.insert(volume, config);
     }
@@ -191,6 +196,19 @@ impl FakePlacement {
         }
         Some(match request {
             ControlRequest::Holdings(_) => ControlAnswer::Done,
+            ControlRequest::Replay { from, .. } => {
+                let changes = self.replay.get(from as usize..).unwrap_or_default();
+                let part: Vec<_> = changes.iter().take(2).copied().collect();
+                ControlAnswer::Replay { from, last: part.len() == changes.len(), changes: part }
+            }
+            ControlRequest::Replayed { volume, epoch } => {
+                self.index += 1;
+                let config = self.volumes.get_mut(&volume).expect("a volume");
+                if !self.is_deaf && config.epoch == epoch {
+                    (config.replays, config.changed) = (false, ConfigIndex(self.index));
+                }
+                ControlAnswer::Done
+            }
             ControlRequest::Register(register) => {
                 self.index += 1;
                 let incarnation = Incarnation(self.index);

@@ -58,6 +58,7 @@ fn volume(slot: u32, epoch: u64, primary: Option<&str>) -> VolumeConfig {
         first_copy_retention: Millis(0),
         single_dc: SingleDcPolicy::Allow,
         handover: None,
+        replays: false,
     }
 }
 

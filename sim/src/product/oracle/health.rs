@@ -78,7 +78,7 @@ fn voters<'v>(view: &'v View<'_, Process>) -> impl Iterator<Item = (NodeIndex, &
 }
 
 /// The newest state that a voter has applied.
-pub(super) fn newest_state<'v>(view: &'v View<'_, Process>) -> Option<&'v State> {
+pub(in crate::product) fn newest_state<'v>(view: &'v View<'_, Process>) -> Option<&'v State> {
     voters(view).map(|(_, control)| control.core().state()).max_by_key(|state| state.applied)
 }
 

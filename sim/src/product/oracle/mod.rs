@@ -8,6 +8,7 @@
 mod clients;
 mod health;
 mod log;
+mod parting;
 mod records;
 mod stores;
 
@@ -21,7 +22,9 @@ use trefoil_storage_node::volume::replica::Stop;
 
 use self::clients::Under;
 use self::health::Health;
+pub(in crate::product) use self::health::newest_state;
 use self::log::VolumeLog;
+use self::parting::Parting;
 use super::process::Process;
 use super::seen::Seen;
 use super::timeline::{Moment, Timeline};
@@ -77,6 +80,8 @@ pub struct Oracle {
     answers: Vec<AdminAnswer>,
     status: Option<Box<ClusterStatus>>,
     logs: BTreeMap<VolumeId, VolumeLog>,
+    /// Volumes that go on without what their lost stores have, and do not serve yet.
+    parting: BTreeMap<VolumeId, Parting>,
     erase: EraseIsLegal,
     /// Deleted versions that are not certified yet.
     condemned: BTreeSet<VersionId>,
@@ -132,6 +137,7 @@ impl Oracle {
             answers: Vec::new(),
             status: None,
             logs: BTreeMap::new(),
+            parting: BTreeMap::new(),
             erase: EraseIsLegal::default(),
             condemned: BTreeSet::new(),
             past_return: BTreeSet::new(),
@@ -365,5 +371,6 @@ impl Driver<Process> for Oracle {
 
     fn stepped(&mut self, view: &View<'_, Process>, node: NodeIndex) {
         self.who_serves(view, node);
+        self.look_at_partings(view, node);
     }
 }

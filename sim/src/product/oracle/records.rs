@@ -64,8 +64,11 @@ impl Oracle {
     fn follow(&mut self, view: &View<'_, Process>, message: &PeerMessage, bulk: &Bytes) {
         let log = self.logs.entry(message.volume).or_default();
         match log.appended(message, bulk) {
-            Ok(records) => {
-                for (lsn, body) in records {
+            Ok(told) => {
+                if !told.lost.is_empty() {
+                    self.went_on_without(view, message.volume, &told.lost);
+                }
+                for (lsn, body) in told.records {
                     self.committed(view, message.volume, lsn, &body);
                 }
             }
@@ -135,7 +138,7 @@ impl Oracle {
         }));
     }
 
-    fn condemn(&mut self, version: VersionId, window_ends: u64) {
+    pub(super) fn condemn(&mut self, version: VersionId, window_ends: u64) {
         self.erase.deleted(tag(version), window_ends);
         self.condemned.insert(version);
     }

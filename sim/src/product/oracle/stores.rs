@@ -189,7 +189,7 @@ fn has_lied(view: &View<'_, Process>, node: NodeId) -> bool {
     roster::place_of(node).is_some_and(|place| view.nodes[usize::from(place.0)].disk().has_lied())
 }
 
-fn serves(view: &View<'_, Process>, index: NodeIndex, volume: VolumeId) -> bool {
+pub(super) fn serves(view: &View<'_, Process>, index: NodeIndex, volume: VolumeId) -> bool {
     let node = &view.nodes[usize::from(index.0)];
     let now = BootTime(node.clock().read(view.now).boot);
     node.program().and_then(Process::storage).is_some_and(|storage| storage.core().serves(volume, now))
