@@ -65,7 +65,7 @@ pub enum Peer {
     Node(NodeId),
     /// An endpoint of the profile, by its place there.
     Endpoint(usize),
-    /// Whoever of the endpoints is the custodian.
+    /// Whoever of the control plane's voters gives out keys.
     Custodian,
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 /// How long an answer is waited for; longer than the longest question takes, and a late one counts.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
-/// After this long without an answer the next questions go to another voter: two others can be asked
-/// before a lease that was renewed last by one who died is over.
+/// After this long without a word of it the next questions go to another voter: several others can be
+/// asked before a lease that was renewed last by one who died is over.
 pub const SUSPECT_AFTER: Duration = Duration::from_millis(1_500);
 
 /// How long a voter may take to answer a dial, when there are others to ask.
@@ -21,7 +21,14 @@ pub struct LeaderSearch {
     addresses: Vec<SocketAddr>,
     current: usize,
     /// Who was silent last: for a while others name it still.
-    doubted: Option<SocketAddr>,
+    doubted: Option<Doubt>,
+}
+
+/// Who was silent, and how many others may refuse before it is asked like anybody.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    voter: SocketAddr,
+    refusals_left: usize,
 }
 
 impl LeaderSearch {
@@ -49,26 +56,38 @@ impl LeaderSearch {
     /// first moves on.
     pub fn silent(&mut self, asked: SocketAddr) {
         if self.current() == Some(asked) {
-            self.doubted = Some(asked);
+            self.doubted = Some(Doubt { voter: asked, refusals_left: 2 * self.addresses.len() });
             self.next();
         }
     }
 
     /// `asked` answered, whatever it said.
     pub fn answered(&mut self, asked: SocketAddr) {
-        self.doubted.take_if(|doubted| *doubted == asked);
+        self.doubted.take_if(|doubted| doubted.voter == asked);
     }
 
     /// `asked` does not lead; it named the leader, or does not know one. One that was silent just now
-    /// is not asked again because somebody has not noticed yet: its turn comes with everybody's.
+    /// is not asked again because somebody has not noticed yet, nor while an election is under way and
+    /// nobody is named: a dial of the dead takes longer than the election. Its turn comes when others
+    /// have refused twice each.
     pub fn refused(&mut self, asked: SocketAddr, leader: Option<SocketAddr>) {
         if self.current() != Some(asked) {
             return;
         }
-        match leader.filter(|leader| *leader != asked && Some(*leader) != self.doubted) {
+        let doubted = self.doubted.map(|doubted| doubted.voter);
+        match leader.filter(|leader| *leader != asked && Some(*leader) != doubted) {
             Some(leader) => self.current = self.place_of(leader),
-            None => self.next(),
+            None => {
+                self.next();
+                if self.current() == doubted && leader != doubted {
+                    self.next();
+                }
+            }
         }
+        if let Some(doubt) = &mut self.doubted {
+            doubt.refusals_left = doubt.refusals_left.saturating_sub(1);
+        }
+        self.doubted.take_if(|doubt| doubt.refusals_left == 0);
     }
 
     /// The voters that there are now. Who is asked stays the same, unless it is none any more.
@@ -131,6 +150,23 @@ mod tests {
         assert_eq!(search.current(), Some(at(4)));
         search.learn([]);
         assert_eq!(search.len(), 2, "nothing told is nothing learned");
+    }
+
+    #[test]
+    fn while_nobody_is_named_a_voter_that_was_silent_is_passed_over_for_two_rounds() {
+        let mut search = LeaderSearch::new(vec![at(1), at(2), at(3)]);
+        search.silent(at(1));
+        let mut asked = Vec::new();
+        for _ in 0..9 {
+            let voter = search.current().unwrap();
+            asked.push(voter.port());
+            search.refused(voter, None);
+        }
+        assert_eq!(asked, [2, 3, 2, 3, 2, 3, 2, 3, 1]);
+        let mut pair = LeaderSearch::new(vec![at(1), at(2)]);
+        pair.silent(at(1));
+        pair.refused(at(2), None);
+        assert_eq!(pair.current(), Some(at(2)), "there is nobody else to ask");
     }
 
     #[test]

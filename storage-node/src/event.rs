@@ -84,6 +84,8 @@ pub enum Event<D: Disk> {
         /// The answer.
         answer: Result<ControlAnswer, ControlUnreachable>,
     },
+    /// The voter that was asked says nothing: from now on another one is.
+    ControlSilent,
     /// A sync job ended. Only this makes anything durable in the core's eyes.
     Synced {
         /// The volume whose log was synced.

@@ -244,6 +244,7 @@ impl<D: Disk> NodeCore<D> {
             Event::Upload { request, part, bulk } => self.upload(request, part, bulk, now),
             Event::Gone { request } => self.gone(request, now),
             Event::Control { ticket, answer } => self.control(ticket, answer, now),
+            Event::ControlSilent => self.session.ask_again(),
             Event::Synced { volume, ticket, result } => self.synced(volume, ticket, &result, now),
             Event::Erased { volume, result } => {
                 self.with_volume(volume, now, |replica, cx| replica.erased(&result, cx));
@@ -496,7 +497,7 @@ impl<D: Disk> NodeCore<D> {
         }
         let nodes = self.view.nodes.values().cloned().collect();
         let (now, principal) = (self.view.now, who.principal);
-        let voters = Vec::new();
+        let voters = self.view.voters.iter().filter(|voter| !voter.witness).copied().collect();
         let route = RouteView { tenant, volumes, nodes, now, principal, voters };
         self.out.answer(request, TenantAnswer::Route(route));
     }

@@ -192,6 +192,14 @@ impl Session {
         self.renew.is_urgent = true;
     }
 
+    /// What is asked goes to another voter from now on: what was asked and not answered is asked at
+    /// once, and a late answer still counts.
+    pub fn ask_again(&mut self) {
+        for question in [&mut self.register, &mut self.renew, &mut self.watch] {
+            question.is_urgent |= !question.asked.is_empty();
+        }
+    }
+
     /// How the links look now; told with the next renewal.
     pub fn links(&mut self, links: Vec<LinkReport>) {
         self.links = Some(links);
@@ -282,6 +290,28 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn settings() -> NodeSettings {
+        NodeSettings {
+            node: "a1".parse().unwrap(),
+            dc: "a".parse().unwrap(),
+            rack: "r".parse().unwrap(),
+            capacity: 1,
+            addresses: Vec::new(),
+            pid: 1,
+            pace: Pace::default(),
+        }
+    }
+
+    #[test]
+    fn when_the_voter_that_was_asked_falls_silent_its_questions_are_asked_at_once() {
+        let at = |millis| BootTime::default() + Duration::from_millis(millis);
+        let mut session = Session::new(settings());
+        session.registered(at(0));
+        session.renew.ask(ControlTicket(1), at(0));
+        session.ask_again();
+        assert!(session.renew.is_due(at(200)) && !session.watch.is_urgent, "the watch was not under way");
+    }
 
     #[test]
     fn an_answer_satisfies_although_an_older_question_is_open() {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use trefoil_protocol::config::{NodeEntry, TenantEntry, VolumeConfig};
+use trefoil_protocol::config::{NodeEntry, TenantEntry, VolumeConfig, VoterEntry};
 use trefoil_protocol::deletion::Signers;
 use trefoil_protocol::ids::{ConfigIndex, NodeId, StoreId, TenantId, VolumeId};
 use trefoil_protocol::message::control::News;
@@ -27,6 +27,8 @@ pub struct View {
     pub tenants: BTreeMap<TenantId, TenantEntry>,
     /// Who signs orders and certificates.
     pub signers: Signers,
+    /// Who keeps the control plane's log and may lead it.
+    pub voters: Vec<VoterEntry>,
     /// The restore generation; orders of an older one are void.
     pub generation: u64,
 }
@@ -37,6 +39,9 @@ impl View {
         self.now = self.now.max(news.now);
         if news.index >= self.index {
             self.signers = news.signers.clone();
+            if !news.voters.is_empty() {
+                self.voters = news.voters.clone();
+            }
         }
         for node in &news.nodes {
             self.nodes.insert(node.node, node.clone());

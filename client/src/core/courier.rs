@@ -9,6 +9,7 @@ use bytes::Bytes;
 use trefoil_protocol::config::{Member, MemberState, VolumeConfig};
 use trefoil_protocol::ids::{DcId, Epoch, NodeId, VolumeId};
 use trefoil_protocol::key::ObjectKey;
+use trefoil_protocol::leader::SUSPECT_AFTER;
 use trefoil_protocol::message::tenant::{Refusal, TenantAnswer, TenantCall, TenantRequest, TenantResponse};
 use trefoil_protocol::time::BootTime;
 
@@ -130,6 +131,11 @@ pub(super) struct Courier {
 
 impl Courier {
     pub(super) fn new(whom: Whom, call: TenantCall, patience: Patience, now: BootTime, seed: u64) -> Self {
+        // Another voter is at hand, and does nothing that takes long.
+        let silence_first = match whom {
+            Whom::Custodian => patience.silence_first.min(SUSPECT_AFTER),
+            _ => patience.silence_first,
+        };
         Self {
             whom,
             call,
@@ -140,7 +146,7 @@ impl Courier {
             stage: Stage::Ready,
             next: ExchangeId { lane: 0, number: 0 },
             rest: Doubling::new(patience.rest_first, patience.rest_max),
-            silence: Doubling::new(patience.silence_first, patience.silence_max),
+            silence: Doubling::new(silence_first, patience.silence_max),
             jitter: Jitter::new(seed),
             asked_with: None,
             informant: usize::try_from(seed % 1024).expect("below 1024"),

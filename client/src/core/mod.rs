@@ -26,6 +26,7 @@ mod patience;
 mod question;
 mod retries;
 mod route;
+mod stock;
 mod token;
 
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub use patience::{Jitter, Patience};
 pub use question::{Question, QuestionFailure};
 pub use retries::RetryBudget;
 pub use route::RouteCache;
+pub use stock::Stock;
 pub use token::{TOKENS_OPEN_MAX, TokenTable};
 
 pub use crate::failure::{Peer, Trouble};

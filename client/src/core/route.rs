@@ -1,11 +1,12 @@
-//! What the client believes about volumes and nodes: its last answers to "where", newest first per
-//! volume. And how often this client may try again: all of its operations share both.
+//! What the client believes about volumes, nodes and the control plane's voters: its last answers to
+//! "where", newest first per volume. And how often this client may try again: all of its operations share both.
 //!
 //! A wrong belief costs a round trip, never correctness: nodes check the epoch of every request.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
-use trefoil_protocol::config::{NodeEntry, TenantEntry, VolumeConfig};
+use trefoil_protocol::config::{NodeEntry, TenantEntry, VolumeConfig, VoterEntry};
 use trefoil_protocol::ids::{Epoch, NodeId, VolumeId};
 use trefoil_protocol::key::{ObjectKey, volume_slot};
 use trefoil_protocol::message::tenant::RouteView;
@@ -25,6 +26,9 @@ pub struct RouteCache {
     volumes: BTreeMap<u32, VolumeConfig>,
     nodes: BTreeMap<NodeId, NodeEntry>,
     nodes_at: CpTime,
+    /// Voters with keys, of the newest view that named any.
+    voters: Vec<VoterEntry>,
+    voters_at: CpTime,
     generation: u64,
     /// Who told the route last.
     reliable: Option<Peer>,
@@ -40,6 +44,8 @@ impl RouteCache {
             volumes: BTreeMap::new(),
             nodes: BTreeMap::new(),
             nodes_at: CpTime(0),
+            voters: Vec::new(),
+            voters_at: CpTime(0),
             generation: 0,
             reliable: None,
             retries: RetryBudget::default(),
@@ -63,6 +69,11 @@ impl RouteCache {
         if view.now >= self.nodes_at {
             self.nodes_at = view.now;
             self.nodes = view.nodes.into_iter().map(|node| (node.node, node)).collect();
+        }
+        // Whoever does not know them says that there are none.
+        if view.now >= self.voters_at && !view.voters.is_empty() {
+            self.voters_at = view.now;
+            self.voters = view.voters;
         }
         self.tenant = Some(view.tenant);
         Ok(())
@@ -104,6 +115,12 @@ impl RouteCache {
         self.nodes.get(&node)
     }
 
+    /// Where the voters with keys listen to tenants, as last heard: voters may all have been replaced
+    /// since the profile was written.
+    pub fn custodians(&self) -> Vec<SocketAddr> {
+        self.voters.iter().map(|voter| voter.tenants).collect()
+    }
+
     /// Rises whenever something was learned.
     pub fn generation(&self) -> u64 {
         self.generation
@@ -129,17 +146,18 @@ impl RouteCache {
         }
     }
 
-    /// Whom to ask for a route at the n-th try: the profile's endpoints in turn, then known nodes.
+    /// Whom to ask for a route at the n-th try: the profile's endpoints in turn, then known nodes,
+    /// then whoever of the known voters answers.
     pub(super) fn informant(&self, n: usize) -> Peer {
         let place = n % self.informants();
         match place.checked_sub(self.endpoints) {
             None => Peer::Endpoint(place),
-            Some(past) => Peer::Node(*self.nodes.keys().nth(past).expect("counted in informants")),
+            Some(past) => self.nodes.keys().nth(past).map_or(Peer::Custodian, |node| Peer::Node(*node)),
         }
     }
 
     pub(super) fn informants(&self) -> usize {
-        (self.endpoints + self.nodes.len()).max(1)
+        (self.endpoints + self.nodes.len() + usize::from(!self.voters.is_empty())).max(1)
     }
 }
 

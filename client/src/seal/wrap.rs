@@ -3,7 +3,7 @@
 //! Counters come from the custodian in blocks that it reserves durably before it hands them out, so that a crash skips
 //! nonces and never repeats one. A counter here must never run back: a block that touches a spent one is refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::aead::{Cipher, NONCE_LEN, Nonce, TagMismatch};
 use super::header::Identity;
@@ -56,6 +56,8 @@ pub enum BlockRefused {
 #[derive(Debug)]
 pub struct WrapCounter {
     block: WrapBlock,
+    /// What comes after it.
+    further: VecDeque<WrapBlock>,
     /// One past the last counter handed in, by instance.
     spent: BTreeMap<u32, u64>,
 }
@@ -67,10 +69,11 @@ impl WrapCounter {
     /// When the block is out of bounds.
     pub fn new(block: WrapBlock) -> Result<Self, BlockRefused> {
         check_bounds(&block)?;
-        Ok(Self { block, spent: BTreeMap::from([(block.instance, block.end)]) })
+        let spent = BTreeMap::from([(block.instance, block.end)]);
+        Ok(Self { block, further: VecDeque::new(), spent })
     }
 
-    /// Goes on with a further block; what is left of the current one is dropped.
+    /// Takes a further block, which is counted when those before it are used up.
     ///
     /// # Errors
     /// When the block is out of bounds, for another key version, or overlaps or precedes one handed in before.
@@ -85,22 +88,29 @@ impl WrapCounter {
             return Err(BlockRefused::Reused { start: block.start, spent: *spent });
         }
         *spent = block.end;
-        self.block = block;
+        self.further.push_back(block);
         Ok(())
     }
 
-    /// Counters left in the current block.
+    /// Counters left in all blocks.
     #[must_use]
     pub fn left(&self) -> u64 {
-        self.block.end - self.block.start
+        let blocks = self.further.iter().chain([&self.block]);
+        blocks.map(|block| block.end - block.start).sum()
+    }
+
+    /// The version of the tenant key under which they may be used.
+    #[must_use]
+    pub fn key_version(&self) -> u32 {
+        self.block.key_version
     }
 
     fn next(&mut self, key_version: u32) -> Result<Nonce, WrapError> {
         if key_version != self.block.key_version {
             return Err(WrapError::KeyVersion { key: key_version, counter: self.block.key_version });
         }
-        if self.left() == 0 {
-            return Err(WrapError::Exhausted);
+        if self.block.start == self.block.end {
+            self.block = self.further.pop_front().ok_or(WrapError::Exhausted)?;
         }
         let mut nonce = [0; NONCE_LEN];
         nonce[..4].copy_from_slice(&self.block.instance.to_be_bytes());

@@ -114,7 +114,7 @@ pub(super) struct Inner {
     /// What the lengths of objects may tell, where a put does not say.
     pub(super) padding: Padding,
     /// Held while keys are asked for, so that one question serves all who wait.
-    refilling: AsyncMutex<()>,
+    refilling: Arc<AsyncMutex<()>>,
 }
 
 impl Client {
@@ -149,11 +149,12 @@ impl Client {
         }
         let learned = network.routes.lock().unwrap_or_else(PoisonError::into_inner).learn(route);
         learned.map_err(ReadError::from)?;
-        let keyring = Keyring::new(tenant, ask_keys(&network).await?).map_err(ReadError::from)?;
+        let keys = ask_keys(&network).await?;
+        let keyring = Keyring::new(tenant, keys, network.now()).map_err(ReadError::from)?;
         let mut instance = ClientInstance::default();
         OsEntropy.fill(&mut instance.0);
         let tokens = Tokens::new(instance);
-        let (dc, padding, refilling) = (profile.dc, profile.padding, AsyncMutex::new(()));
+        let (dc, padding, refilling) = (profile.dc, profile.padding, Arc::default());
         Ok(Self { inner: Arc::new(Inner { network, keyring, tokens, tenant, dc, padding, refilling }) })
     }
 
@@ -193,6 +194,7 @@ impl Client {
         source: impl IntoSource,
         options: PutOptions,
     ) -> Result<Stored, WriteError> {
+        self.stock_up();
         write::put(&self.inner, key, source.into_source(), options).await
     }
 
@@ -303,6 +305,28 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Has wraps asked for in the background before they run out: whoever puts does not wait for the
+    /// control plane, which may be changing its leader.
+    fn stock_up(&self) {
+        if !self.inner.keyring.is_short(self.inner.network.now()) {
+            return;
+        }
+        let Ok(turn) = Arc::clone(&self.inner.refilling).try_lock_owned() else { return };
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            let _turn = turn;
+            while inner.keyring.is_short(inner.network.now()) {
+                if let Err(error) = inner.take_keys().await {
+                    // Whoever runs out asks again, and is told.
+                    tracing::debug!(%error, "no further wraps yet");
+                    return;
+                }
+            }
+        });
+    }
+}
+
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Client(tenant {})", self.inner.tenant)
@@ -319,18 +343,21 @@ impl Inner {
         if self.keyring.can_wrap() {
             return Ok(());
         }
-        let view = ask_keys(&self.network).await.map_err(|error| match error {
+        self.take_keys().await.map_err(|error| match error {
             ReadError::Unavailable(trouble) => WriteError::NotApplied(trouble),
             ReadError::Refused(refusal) => WriteError::Refused(refusal),
             ReadError::Integrity(damage) => WriteError::Integrity(damage),
             _ => WriteError::Integrity(Damage::Answer("keys are given, refused or not there")),
-        })?;
-        Ok(self.keyring.refill(&view)?)
+        })
     }
 
     /// Asks for keys that are not at hand.
     pub(super) async fn refill_keys(&self) -> Result<(), ReadError> {
         let _one_at_a_time = self.refilling.lock().await;
+        self.take_keys().await
+    }
+
+    async fn take_keys(&self) -> Result<(), ReadError> {
         Ok(self.keyring.refill(&ask_keys(&self.network).await?)?)
     }
 }

@@ -46,6 +46,15 @@ pub(super) struct Connections {
     slots: Mutex<BTreeMap<Peer, Arc<Slot>>>,
 }
 
+/// Where somebody may listen.
+#[derive(Clone, Copy)]
+enum Place {
+    /// An endpoint of the profile, by its number there.
+    Endpoint(usize),
+    /// Where the cluster said that a voter is.
+    Address(SocketAddr),
+}
+
 /// The connection to one peer.
 #[derive(Default)]
 struct Slot {
@@ -63,7 +72,7 @@ impl Connections {
         &self.own
     }
 
-    /// Opens a stream to `peer`, whose addresses, for a node, are `addresses`.
+    /// Opens a stream to `peer`. A node has these `addresses`; the custodian had them when last heard of.
     pub(super) async fn open(
         &self,
         peer: Peer,
@@ -127,7 +136,9 @@ impl Connections {
             Peer::Endpoint(place) => {
                 // Until this one answers another one serves, but does not take its place: what a node
                 // cannot tell, the endpoint that it stands in for may know.
-                let (found, connection) = self.dial_first(place, None).await?;
+                let places = self.endpoints_from(place);
+                let (found, connection) = self.dial_first(places.collect(), None).await?;
+                let Place::Endpoint(found) = found else { return Ok(connection) };
                 if found != place {
                     self.keep(Peer::Endpoint(found), &connection);
                     return Ok(connection);
@@ -135,7 +146,10 @@ impl Connections {
                 Ok(connection)
             }
             Peer::Custodian => {
-                self.dial_first(turn, Some(Role::Placement)).await.map(|(_, connection)| connection)
+                // Voters of the profile may have been replaced, and those that were heard of may be gone.
+                let heard = (0..addresses.len()).map(|n| addresses[(turn + n) % addresses.len()]);
+                let places = heard.map(Place::Address).chain(self.endpoints_from(turn)).collect();
+                self.dial_first(places, Some(Role::Placement)).await.map(|(_, connection)| connection)
             }
         };
         *live = dialled.as_ref().ok().cloned();
@@ -151,16 +165,28 @@ impl Connections {
         }
     }
 
-    /// Dials the endpoints from `first` on, each a little after the one before, and takes whoever of
-    /// that role answers first, with its place: any of them may be dead.
-    async fn dial_first(&self, first: usize, role: Option<Role>) -> Result<(usize, Connection), Failed> {
+    /// The endpoints of the profile, beginning with one of them.
+    fn endpoints_from(&self, first: usize) -> impl Iterator<Item = Place> {
         let count = self.endpoints.len();
-        let dial = async |n: u32| {
+        (0..count).map(move |n| Place::Endpoint((first + n) % count))
+    }
+
+    /// Dials one place after the other, each a little after the one before, and takes whoever of that
+    /// role answers first: any of them may be dead.
+    async fn dial_first(
+        &self,
+        places: Vec<Place>,
+        role: Option<Role>,
+    ) -> Result<(Place, Connection), Failed> {
+        let dial = async |(n, place): (u32, Place)| {
             sleep(STAGGER * n).await;
-            let place = (first + n as usize) % count;
-            self.dial_endpoint(place, role).await.map(|connection| (place, connection))
+            let dialled = match place {
+                Place::Endpoint(number) => self.dial_endpoint(number, role).await,
+                Place::Address(address) => self.dial_any(&[address], 0, None, role).await,
+            };
+            dialled.map(|connection| (place, connection))
         };
-        let mut dials: Vec<_> = (0..).take(count).map(|n| Box::pin(dial(n))).collect();
+        let mut dials: Vec<_> = (0..).zip(places).map(|place| Box::pin(dial(place))).collect();
         let mut failed = Failed::Unreachable;
         poll_fn(|context| {
             let mut place = 0;

@@ -1,12 +1,15 @@
 //! The tenant's keys as the custodian gave them: in memory only, overwritten when dropped.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use trefoil_protocol::ids::{NameTag, TenantId};
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::KeysView;
+use trefoil_protocol::time::BootTime;
 
+use crate::core::Stock;
 use crate::failure::Damage;
 use crate::seal::{
     Attempt, Begun, ChunkLen, NameHash, NameKey, Sealer, TenantKey, WRAPS_PER_KEY_MAX, WrapBlock,
@@ -21,31 +24,39 @@ pub(super) struct Keyring {
     tenant: TenantId,
     names: NameKey,
     keys: RwLock<BTreeMap<u32, Arc<TenantKey>>>,
-    counter: Mutex<WrapCounter>,
+    wraps: Mutex<Wraps>,
+}
+
+/// The wraps at hand.
+struct Wraps {
+    counter: WrapCounter,
+    stock: Stock,
 }
 
 impl Keyring {
-    pub(super) fn new(tenant: TenantId, view: KeysView) -> Result<Self, Damage> {
+    pub(super) fn new(tenant: TenantId, view: KeysView, now: BootTime) -> Result<Self, Damage> {
         let names = view.keys.iter().find(|grant| grant.version == NAME_KEY_VERSION);
         let names = names.ok_or(Damage::Answer("the custodian gives the name key"))?;
         Ok(Self {
             tenant,
             names: NameKey::new(Secret::copy_of(&names.key)),
-            counter: Mutex::new(WrapCounter::new(block(&view)?)?),
+            wraps: Mutex::new(Wraps { counter: WrapCounter::new(block(&view)?)?, stock: Stock::new(now) }),
             keys: RwLock::new(tenant_keys(tenant, &view)),
         })
     }
 
-    /// Takes over further keys and another block of wrap counters.
+    /// Takes over further keys and another block of wrap counters. One of a former key is left: its
+    /// answer was overtaken.
     pub(super) fn refill(&self, view: &KeysView) -> Result<(), Damage> {
         let block = block(view)?;
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = tenant_keys(self.tenant, view);
-        let mut counter = self.counter.lock().unwrap_or_else(PoisonError::into_inner);
-        match counter.refill(block) {
+        let mut wraps = self.wraps();
+        match block.key_version.cmp(&wraps.counter.key_version()) {
+            Ordering::Less => return Ok(()),
+            Ordering::Equal => wraps.counter.refill(block)?,
             // The tenant key was rotated: its counters are its own.
-            Err(crate::seal::BlockRefused::KeyVersion { .. }) => *counter = WrapCounter::new(block)?,
-            refilled => refilled?,
+            Ordering::Greater => wraps.counter = WrapCounter::new(block)?,
         }
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = tenant_keys(self.tenant, view);
         Ok(())
     }
 
@@ -69,15 +80,28 @@ impl Keyring {
 
     /// Whether a data key can be wrapped without asking the custodian.
     pub(super) fn can_wrap(&self) -> bool {
-        self.counter.lock().unwrap_or_else(PoisonError::into_inner).left() > 0
+        self.wraps().counter.left() > 0
+    }
+
+    /// Whether the custodian should be asked before the wraps run out.
+    pub(super) fn is_short(&self, now: BootTime) -> bool {
+        let mut wraps = self.wraps();
+        let left = wraps.counter.left();
+        wraps.stock.is_short(left, now)
+    }
+
+    fn wraps(&self) -> MutexGuard<'_, Wraps> {
+        // A counter moves on before its nonce is used: a panic skips one and repeats none.
+        self.wraps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins an attempt under the newest tenant key.
-    pub(super) fn begin(&self, attempt: Attempt) -> Result<(u32, Begun), WrapError> {
-        let mut counter = self.counter.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn begin(&self, attempt: Attempt, now: BootTime) -> Result<(u32, Begun), WrapError> {
+        let mut wraps = self.wraps();
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let newest = keys.last_key_value().map(|(_, key)| key).ok_or(WrapError::Exhausted)?;
-        let begun = Sealer::begin(attempt, newest, &mut counter, ChunkLen::DEFAULT)?;
+        let begun = Sealer::begin(attempt, newest, &mut wraps.counter, ChunkLen::DEFAULT)?;
+        wraps.stock.note(now);
         Ok((newest.version(), begun))
     }
 }

@@ -12,6 +12,7 @@ use trefoil_protocol::codec;
 use trefoil_protocol::ids::DcId;
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::{Refusal, TenantAnswer, TenantCall, TenantRequest, UploadPart};
+use trefoil_protocol::time::BootTime;
 use trefoil_transport::{RecvStream, SendStream, Urgency};
 
 use super::connections::{Connections, Reply, read_reply, send_request};
@@ -79,6 +80,11 @@ impl Network {
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time on the clock that operations run on.
+    pub(super) fn now(&self) -> BootTime {
+        self.clock.now()
     }
 
     /// Runs an operation whose requests are sent whole.
@@ -185,11 +191,14 @@ impl Network {
         self.connections.open(peer, &self.addresses(peer)).await
     }
 
-    /// Where a node listens, by link.
+    /// Where a node listens, by link, or the custodian, by voter.
     fn addresses(&self, peer: Peer) -> Vec<SocketAddr> {
-        let Peer::Node(node) = peer else { return Vec::new() };
         let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        let addresses = routes.node(node).map(|entry| entry.addresses.clone()).unwrap_or_default();
+        let addresses = match peer {
+            Peer::Node(node) => routes.node(node).map(|entry| entry.addresses.clone()).unwrap_or_default(),
+            Peer::Custodian => return routes.custodians(),
+            Peer::Endpoint(_) => return Vec::new(),
+        };
         addresses.into_iter().map(|address| address.address).collect()
     }
 }

@@ -207,7 +207,7 @@ impl Put<'_> {
             self.inner.ensure_wraps().await?;
             let attempt = self.attempts.begin(&mut OsEntropy);
             let upload = attempt.identity().upload();
-            match self.inner.keyring.begin(attempt) {
+            match self.inner.keyring.begin(attempt, self.inner.network.now()) {
                 Ok((kek_version, begun)) => break (upload, kek_version, begun),
                 // Another put took the block's last counter in between.
                 Err(WrapError::Exhausted) => {}

@@ -44,6 +44,8 @@ pub struct Storage {
     volumes: BTreeMap<RequestId, VolumeId>,
     configs: BTreeMap<VolumeId, VolumeConfig>,
     leader: LeaderSearch,
+    /// Which voter answered last, and when.
+    heard: Option<(SocketAddr, BootTime)>,
     /// Control requests without an answer, whom they asked, and when they are given up.
     asked: BTreeMap<u64, Asked>,
     /// Which of several links questions to the control plane take.
@@ -68,6 +70,7 @@ impl Storage {
             volumes: BTreeMap::new(),
             configs: BTreeMap::new(),
             leader: LeaderSearch::new(addresses),
+            heard: None,
             asked: BTreeMap::new(),
             way: 0,
             timer: None,
@@ -88,11 +91,8 @@ impl Storage {
     pub(super) fn timer(&mut self, now: BootTime, outputs: &mut Vec<Output<Process>>) {
         self.timer = None;
         self.links.probe(now, outputs);
-        for asked in self.asked.values_mut() {
-            if asked.suspect_at.take_if(|at| *at <= now).is_some() {
-                self.leader.silent(asked.voter);
-                self.way += 1;
-            }
+        if self.suspects(now) {
+            self.feed(now, Event::ControlSilent, outputs);
         }
         let over = |(_, asked): &(&u64, &Asked)| asked.until <= now;
         let silent: Vec<u64> = self.asked.iter().filter(over).map(|(ticket, _)| *ticket).collect();
@@ -103,6 +103,25 @@ impl Storage {
         }
         self.feed(now, Event::Wakeup, outputs);
         self.settle(now, outputs);
+    }
+
+    /// Whether the voter that is asked has become silent; then another one is asked from now on.
+    fn suspects(&mut self, now: BootTime) -> bool {
+        let before = self.leader.current();
+        for asked in self.asked.values_mut() {
+            if asked.suspect_at.take_if(|at| *at <= now).is_none() {
+                continue;
+            }
+            match self.heard.filter(|(voter, at)| *voter == asked.voter && *at + SUSPECT_AFTER > now) {
+                // Whoever answers other questions lives, and is busy with this one.
+                Some((_, at)) => asked.suspect_at = Some(at + SUSPECT_AFTER),
+                None => {
+                    self.leader.silent(asked.voter);
+                    self.way += 1;
+                }
+            }
+        }
+        self.leader.current() != before
     }
 
     pub(super) fn done(&mut self, now: BootTime, done: Done, outputs: &mut Vec<Output<Process>>) {
@@ -150,6 +169,7 @@ impl Storage {
                 // Too late an answer was given up already.
                 if let Some(Asked { voter, .. }) = self.asked.remove(&ticket) {
                     self.leader.answered(voter);
+                    self.heard = Some((voter, now));
                     self.remember(&answer);
                     if let ControlAnswer::Granted { news, .. } | ControlAnswer::News(news) = &*answer {
                         self.leader.learn(news.voters.iter().map(|voter| voter.control));

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::{Mutex, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep_until, timeout};
 use trefoil_protocol::codec;
 use trefoil_protocol::leader::{ANSWER_WITHIN, DIAL_WITHIN, LeaderSearch, SUSPECT_AFTER};
 use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, ControlRequest, News};
@@ -64,7 +64,7 @@ impl Control {
     pub(super) fn ask(&self, driver: Rc<Driver>, ticket: ControlTicket, request: ControlRequest) {
         let shared = Rc::clone(&self.shared);
         tokio::task::spawn_local(async move {
-            let answer = shared.ask_in_turn(&request).await.ok_or(ControlUnreachable);
+            let answer = shared.ask_in_turn(&request, &driver).await.ok_or(ControlUnreachable);
             if let Some(news) = answer.as_ref().ok().and_then(news_of) {
                 driver.peers().learn(news);
                 shared.leader.borrow_mut().learn(news.voters.iter().map(|voter| voter.control));
@@ -83,7 +83,7 @@ fn news_of(answer: &ControlAnswer) -> Option<&News> {
 
 impl Shared {
     /// Asks as soon as not too many questions are under way.
-    async fn ask_in_turn(&self, request: &ControlRequest) -> Option<ControlAnswer> {
+    async fn ask_in_turn(&self, request: &ControlRequest, driver: &Rc<Driver>) -> Option<ControlAnswer> {
         let vital = matches!(
             request,
             ControlRequest::Register(_) | ControlRequest::Renew(_) | ControlRequest::Watch { .. }
@@ -94,7 +94,7 @@ impl Shared {
         };
         let voter = self.leader.borrow().current()?;
         let asked_at = Instant::now();
-        let answer = self.ask_suspiciously(request, voter, asked_at).await;
+        let answer = self.ask_suspiciously(request, voter, asked_at, driver).await;
         if answer.is_some() {
             self.leader.borrow_mut().answered(voter);
         }
@@ -108,21 +108,35 @@ impl Shared {
         answer
     }
 
-    /// Asks, and after a silence lets the next questions go elsewhere; a late answer still counts.
+    /// Asks, and after a silence lets this question and the next ones go elsewhere; a late answer still
+    /// counts.
     async fn ask_suspiciously(
         &self,
         request: &ControlRequest,
         voter: SocketAddr,
         asked_at: Instant,
+        driver: &Rc<Driver>,
     ) -> Option<ControlAnswer> {
         let answer = timeout(ANSWER_WITHIN, self.ask(request, voter));
         tokio::pin!(answer);
-        tokio::select! {
-            answer = &mut answer => return answer.ok().flatten(),
-            () = sleep(SUSPECT_AFTER) => {}
+        let mut heard_at = asked_at;
+        loop {
+            tokio::select! {
+                answer = &mut answer => return answer.ok().flatten(),
+                () = sleep_until((heard_at + SUSPECT_AFTER).into()) => {}
+            }
+            // Whoever answers other questions lives, and is busy with this one.
+            match self.last_word(voter).filter(|at| *at > heard_at) {
+                Some(at) => heard_at = at,
+                None => break,
+            }
         }
-        if !self.has_heard(voter, asked_at) {
-            self.leader.borrow_mut().silent(voter);
+        let before = self.leader.borrow().current();
+        self.leader.borrow_mut().silent(voter);
+        let next = self.leader.borrow().current();
+        if let Some(next) = next.filter(|next| before == Some(voter) && *next != voter) {
+            tracing::info!(%voter, %next, "the control plane's voter is silent: another one is asked");
+            driver.handle(Event::ControlSilent);
         }
         answer.await.ok().flatten()
     }
@@ -182,8 +196,13 @@ impl Shared {
     /// Whether the voter has answered anything since: then it lives, and a question without an answer
     /// says nothing about the connection.
     fn has_heard(&self, voter: SocketAddr, since: Instant) -> bool {
+        self.last_word(voter).is_some_and(|at| at > since)
+    }
+
+    /// When an answer last came over the connection to the voter.
+    fn last_word(&self, voter: SocketAddr) -> Option<Instant> {
         let kept = self.kept.borrow();
-        kept.as_ref().is_some_and(|kept| kept.voter == voter && kept.heard_at > since)
+        kept.as_ref().filter(|kept| kept.voter == voter).map(|kept| kept.heard_at)
     }
 
     /// A question found no answer. If nothing else did, the next one dials anew.

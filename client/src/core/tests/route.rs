@@ -1,5 +1,8 @@
 //! Routes and tokens.
 
+use trefoil_protocol::config::VoterEntry;
+use trefoil_protocol::ids::VoterId;
+
 use super::*;
 
 #[test]
@@ -41,6 +44,33 @@ fn the_partial_views_of_nodes_add_up() {
     }
     let primaries = [0, 1].map(|slot| routes.slot(slot).unwrap().primary.unwrap());
     assert_eq!((routes.slots(), primaries), (2, [node("a1"), node("b1")]));
+}
+
+#[test]
+fn voters_are_taken_from_the_newest_view_that_names_any_and_asked_when_nobody_else_is_left() {
+    let voter = |port| VoterEntry {
+        voter: VoterId(u64::from(port)),
+        name: node("p"),
+        dc: "a".parse().unwrap(),
+        witness: false,
+        control: ([127, 0, 0, 1], 1).into(),
+        tenants: ([127, 0, 0, 1], port).into(),
+    };
+    let told = |at, ports: &[u16]| RouteView {
+        now: CpTime(at),
+        voters: ports.iter().copied().map(voter).collect(),
+        ..view(vec![volume(0, 1, Some("a1"))])
+    };
+    let mut routes = RouteCache::new(2);
+    routes.learn(told(5, &[])).unwrap();
+    assert_eq!((routes.custodians().len(), routes.informants()), (0, 2 + 3));
+    for (at, ports) in [(6, &[1, 2][..]), (5, &[9]), (7, &[]), (8, &[2, 3])] {
+        routes.learn(told(at, ports)).unwrap();
+    }
+    let ports: Vec<u16> = routes.custodians().iter().map(std::net::SocketAddr::port).collect();
+    assert_eq!(ports, [2, 3]);
+    let asked: Vec<Peer> = (0..6).map(|n| routes.informant(n)).collect();
+    assert_eq!(asked[5], Peer::Custodian, "{asked:?}");
 }
 
 #[test]

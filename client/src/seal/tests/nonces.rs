@@ -94,8 +94,11 @@ fn r082_wrap_counters_never_run_back_and_end_at_two_to_the_thirty() {
 
     let (key, mut entropy) = (tenant_key(7, 1), Seeded::new(82));
     let mut attempts = Attempts::new(object(7, 1, 1));
-    assert_eq!(counter.left(), 1);
-    assert!(Sealer::begin(attempts.begin(&mut entropy), &key, &mut counter, ChunkLen::MIN).is_ok());
+    assert_eq!(counter.left(), 2 + 5 + 1, "what is left of a block is used before the next one");
+    for _ in 0..8 {
+        assert!(Sealer::begin(attempts.begin(&mut entropy), &key, &mut counter, ChunkLen::MIN).is_ok());
+    }
+    assert_eq!(counter.left(), 0);
     let refused = Sealer::begin(attempts.begin(&mut entropy), &key, &mut counter, ChunkLen::MIN);
     assert_eq!(refused.err(), Some(WrapError::Exhausted));
 }
