@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::Mutex as SyncMutex;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -37,6 +39,8 @@ pub(crate) struct Admin {
     endpoints: Vec<String>,
     /// Which endpoint is asked first: the one after the one that did not lead.
     first: AtomicUsize,
+    /// Who leads, as the voter said that did not: it is dialled next, in the profile or not.
+    named: SyncMutex<Option<SocketAddr>>,
     connection: Mutex<Option<(Endpoint, Connection)>>,
 }
 
@@ -51,6 +55,7 @@ impl Admin {
             trust: profile.trust_store().map_err(Failure::usage)?,
             endpoints: profile.endpoints.clone(),
             first: AtomicUsize::default(),
+            named: SyncMutex::default(),
             connection: Mutex::default(),
         })
     }
@@ -104,7 +109,7 @@ impl Admin {
     async fn ask_the_leader(&self, request: &AdminRequest) -> Verdict<AdminAnswer> {
         loop {
             match self.ask_patiently(request).await {
-                Ok(AdminAnswer::NotLeader { .. }) => {}
+                Ok(AdminAnswer::NotLeader { leader }) => *self.named() = leader.map(|leader| leader.control),
                 Err(failure) if failure.kind == Kind::Unavailable && self.endpoints.len() > 1 => {}
                 other => return other,
             }
@@ -114,7 +119,17 @@ impl Admin {
         }
     }
 
+    fn named(&self) -> std::sync::MutexGuard<'_, Option<SocketAddr>> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn connect(&self) -> Verdict<(Endpoint, Connection)> {
+        let named = self.named().take();
+        if let Some(named) = named
+            && let Ok(connected) = self.dial(named).await
+        {
+            return Ok(connected);
+        }
         let mut failure = Failure::usage("the profile names no endpoint");
         let first = self.first.load(Ordering::Relaxed);
         for place in 0..self.endpoints.len() {

@@ -10,7 +10,9 @@ use trefoil_protocol::config::{Member, MemberState, VolumeConfig};
 use trefoil_protocol::ids::{DcId, Epoch, NodeId, VolumeId};
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::leader::SUSPECT_AFTER;
-use trefoil_protocol::message::tenant::{Refusal, TenantAnswer, TenantCall, TenantRequest, TenantResponse};
+use trefoil_protocol::message::tenant::{
+    Refusal, RouteView, TenantAnswer, TenantCall, TenantRequest, TenantResponse,
+};
 use trefoil_protocol::time::BootTime;
 
 use super::patience::{Doubling, Jitter, Patience};
@@ -320,8 +322,8 @@ impl Courier {
                 self.informant += 1;
                 Some((to, VolumeId(0), Epoch(0)))
             }
-            Whom::Custodian => Some((Peer::Custodian, VolumeId(0), Epoch(0))),
             _ if is_stale => None,
+            Whom::Custodian => Some((Peer::Custodian, VolumeId(0), Epoch(0))),
             _ => self.holder(routes).map(|(node, volume, epoch)| (Peer::Node(node), volume, epoch)),
         };
         match target {
@@ -429,21 +431,46 @@ impl Courier {
             };
         }
         match response {
+            Ok(TenantAnswer::Route(view)) if view.volumes.is_empty() => {
+                self.told_no_volumes(now, routes, view)
+            }
             Ok(answer) => Some(Verdict::Answered(answer)),
             Err(refusal) => self.refused(now, routes, refusal, effects),
         }
+    }
+
+    /// Whoever was asked for the route knows at least who votes: another one is asked.
+    fn told_no_volumes(
+        &mut self,
+        now: BootTime,
+        routes: &mut RouteCache,
+        view: RouteView,
+    ) -> Option<Verdict> {
+        if let Err(damage) = routes.learn(view) {
+            return Some(Verdict::Broken(damage));
+        }
+        self.troubled(now, Trouble::NoRoute)
     }
 
     fn routed<T>(
         &mut self,
         now: BootTime,
         routes: &mut RouteCache,
-        view: trefoil_protocol::message::tenant::RouteView,
+        view: RouteView,
         effects: &mut Vec<Effect<T>>,
     ) -> Option<Verdict> {
         let before = self.holder(routes);
+        let knows_volumes = !view.volumes.is_empty();
         if let Err(damage) = routes.learn(view) {
             return Some(Verdict::Broken(damage));
+        }
+        if self.whom == Whom::Custodian {
+            // Who votes is what it wanted to know.
+            self.asked_with = None;
+            return self.proceed(now, routes, effects);
+        }
+        if !knows_volumes {
+            return self.route_failed(now, routes, effects);
         }
         if let Stage::Routing { to, .. } = self.stage {
             // Who tells what was just tried in vain may be cut off from the news: ask others too.
@@ -462,7 +489,8 @@ impl Courier {
         }
     }
 
-    /// Asks the next informant at once; rests when all were asked in vain.
+    /// Asks the next informant at once; rests when all were asked in vain. The voters that are known
+    /// may give out keys again before anybody can tell a route.
     fn route_failed<T>(
         &mut self,
         now: BootTime,
@@ -476,6 +504,9 @@ impl Courier {
         if (self.hops as usize) < routes.informants() {
             self.ask_route(now, routes, effects);
             return None;
+        }
+        if self.whom == Whom::Custodian {
+            self.asked_with = None;
         }
         self.rest(now);
         None

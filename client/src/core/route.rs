@@ -52,14 +52,14 @@ impl RouteCache {
         }
     }
 
-    /// Takes a view over where it is newer than what is known. A node's view is partial: it knows the
-    /// volumes that it holds.
+    /// Takes a view over where it is newer than what is known. One without volumes is of a node that does
+    /// not know them all.
     ///
     /// # Errors
     /// When the view contradicts itself.
     pub fn learn(&mut self, view: RouteView) -> Result<(), Damage> {
         check(&view)?;
-        self.generation += 1;
+        self.generation += u64::from(!view.volumes.is_empty());
         for told in view.volumes {
             let known = self.volumes.get(&told.slot);
             if known.is_none_or(|known| (told.epoch, told.changed) > (known.epoch, known.changed)) {
@@ -121,7 +121,7 @@ impl RouteCache {
         self.voters.iter().map(|voter| voter.tenants).collect()
     }
 
-    /// Rises whenever something was learned.
+    /// Rises whenever something was learned about volumes.
     pub fn generation(&self) -> u64 {
         self.generation
     }

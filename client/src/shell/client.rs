@@ -1,17 +1,16 @@
 //! The client: one tenant's principal, and every operation it can ask for.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Mutex as AsyncMutex;
+use trefoil_protocol::config::TenantEntry;
 use trefoil_protocol::deletion::SignedCertificate;
 use trefoil_protocol::ids::{ClientInstance, DcId, NodeId, TenantId, TenantName, VersionId};
 use trefoil_protocol::key::ObjectKey;
-use trefoil_protocol::message::tenant::{
-    KeysView, Precondition, PurgeView, RouteView, TenantAnswer, TenantCall,
-};
+use trefoil_protocol::message::tenant::{KeysView, Precondition, PurgeView, TenantAnswer, TenantCall};
 use trefoil_transport::own_certificate::OwnCertificateError;
 use trefoil_transport::trust::TrustError;
 
@@ -29,6 +28,9 @@ use super::{copies, read, write};
 use crate::core::{ListingKind, Patience, RouteCache, Whom};
 use crate::entropy::{Entropy, OsEntropy};
 use crate::failure::{Damage, FailureKind, ReadError, WriteError};
+
+/// A client that writes asks anew after this long who votes and where its volumes are.
+const ROUTE_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// How patient a client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,14 +143,12 @@ impl Client {
             connections: Connections::new(own, trust, profile.endpoints),
             patience: Patience { deadline: settings.deadline, ..Patience::default() },
             pace: Mutex::default(),
+            route_asked: Mutex::default(),
         };
-        let route = ask_route(&network).await?;
-        let (tenant, certificate) = (route.tenant.tenant, route.tenant.name);
+        let TenantEntry { tenant, name: certificate, .. } = network.learn_route().await?;
         if let Some(profile) = profile.tenant.filter(|name| *name != certificate) {
             return Err(ConnectError::OtherTenant { profile, certificate });
         }
-        let learned = network.routes.lock().unwrap_or_else(PoisonError::into_inner).learn(route);
-        learned.map_err(ReadError::from)?;
         let keys = ask_keys(&network).await?;
         let keyring = Keyring::new(tenant, keys, network.now()).map_err(ReadError::from)?;
         let mut instance = ClientInstance::default();
@@ -306,16 +306,21 @@ impl Client {
 }
 
 impl Client {
-    /// Has wraps asked for in the background before they run out: whoever puts does not wait for the
-    /// control plane, which may be changing its leader.
+    /// Has wraps asked for in the background before they run out, and now and then who votes: whoever
+    /// puts does not wait for the control plane, which may be changing its leader.
     fn stock_up(&self) {
-        if !self.inner.keyring.is_short(self.inner.network.now()) {
+        let now = self.inner.network.now();
+        let old = self.inner.network.is_route_older_than(ROUTE_AGE_MAX);
+        if !old && !self.inner.keyring.is_short(now) {
             return;
         }
         let Ok(turn) = Arc::clone(&self.inner.refilling).try_lock_owned() else { return };
         let inner = Arc::clone(&self.inner);
         tokio::spawn(async move {
             let _turn = turn;
+            if old && let Err(error) = inner.network.learn_route().await {
+                tracing::debug!(%error, "no route at the moment");
+            }
             while inner.keyring.is_short(inner.network.now()) {
                 if let Err(error) = inner.take_keys().await {
                     // Whoever runs out asks again, and is told.
@@ -359,13 +364,6 @@ impl Inner {
 
     async fn take_keys(&self) -> Result<(), ReadError> {
         Ok(self.keyring.refill(&ask_keys(&self.network).await?)?)
-    }
-}
-
-async fn ask_route(network: &Network) -> Result<RouteView, ReadError> {
-    match network.ask(Whom::Informant, TenantCall::Route).await?.answer {
-        TenantAnswer::Route(view) => Ok(view),
-        _ => Err(Damage::Answer("a route is answered by a route").into()),
     }
 }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{sleep, timeout};
 use trefoil_protocol::codec;
+use trefoil_protocol::config::TenantEntry;
 use trefoil_protocol::ids::DcId;
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::{Refusal, TenantAnswer, TenantCall, TenantRequest, UploadPart};
@@ -23,7 +24,7 @@ use crate::core::{
     Failed, Hedged, Mutation, MutationFailure, Operation, Pace, Patience, Peer, Question, RouteCache, Whom,
 };
 use crate::entropy::{Entropy, OsEntropy};
-use crate::failure::ReadError;
+use crate::failure::{Damage, ReadError};
 
 /// How long a peer that stopped an upload may take to say why.
 const LAST_WORD_TIME_MAX: Duration = Duration::from_secs(1);
@@ -47,6 +48,8 @@ pub(super) struct Network {
     pub(super) patience: Patience,
     /// How fast replicas give bytes by version.
     pub(super) pace: Mutex<Pace>,
+    /// When a route was last asked for of its own accord.
+    pub(super) route_asked: Mutex<BootTime>,
 }
 
 impl Network {
@@ -55,6 +58,23 @@ impl Network {
         let mut question = Question::new(whom, call, self.patience, self.clock.now(), seed());
         let Driven { output, bulk, rest } = self.drive(&mut question).await;
         Ok(Answered { answer: output?, bulk, rest })
+    }
+
+    /// Asks whoever knows for volumes, nodes and voters, and remembers them.
+    pub(super) async fn learn_route(&self) -> Result<TenantEntry, ReadError> {
+        *self.route_asked.lock().unwrap_or_else(PoisonError::into_inner) = self.now();
+        let TenantAnswer::Route(view) = self.ask(Whom::Informant, TenantCall::Route).await?.answer else {
+            return Err(Damage::Answer("a route is answered by a route").into());
+        };
+        let tenant = view.tenant.clone();
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner).learn(view)?;
+        Ok(tenant)
+    }
+
+    /// Whether that is longer ago than `age`.
+    pub(super) fn is_route_older_than(&self, age: Duration) -> bool {
+        let asked = *self.route_asked.lock().unwrap_or_else(PoisonError::into_inner);
+        self.now().since(asked) > age
     }
 
     /// Asks any replica about an exact version: one in `dc` or else the primary, and another one when

@@ -445,7 +445,7 @@ pub struct RouteView {
     /// The tenant.
     #[n(0)]
     pub tenant: TenantEntry,
-    /// Its volumes, by slot.
+    /// Its volumes, by slot; none if whoever answers does not know them all.
     #[n(1)]
     pub volumes: Vec<VolumeConfig>,
     /// The nodes.

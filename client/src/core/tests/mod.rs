@@ -83,7 +83,7 @@ fn view(volumes: Vec<VolumeConfig>) -> RouteView {
         tenant: TenantEntry {
             tenant: TenantId(1),
             name: "acme".parse().unwrap(),
-            volume_count: volumes.len() as u32,
+            volume_count: volumes.len().max(1) as u32,
             window: Millis(5),
             first_copy_retention: Millis(0),
             single_dc: SingleDcPolicy::Allow,

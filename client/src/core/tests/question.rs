@@ -129,6 +129,41 @@ fn a_client_that_the_control_plane_does_not_know_is_told_so_at_once() {
 }
 
 #[test]
+fn whoever_finds_no_custodian_looks_who_votes_now_and_asks_on_without_an_answer_too() {
+    let mut rig = ask(Whom::Custodian, RouteCache::new(2));
+    assert_eq!(rig.last().to, Peer::Custodian);
+    rig.answer(Err(Refusal::Unavailable));
+    rig.wait();
+    assert_eq!(rig.last().request.call, TenantCall::Route, "it does not lead, or votes no more");
+    rig.route(&view(vec![volume(0, 1, None)]));
+    assert_eq!(rig.last().to, Peer::Custodian, "whether the volume has a primary or not");
+    rig.fail(Failed::Unreachable);
+    rig.wait();
+    while rig.last().to != Peer::Custodian {
+        assert!(rig.asked.len() < 20, "nobody tells a route, and the known voters are not asked");
+        let asked = rig.asked.len();
+        rig.answer(Err(Refusal::Unavailable));
+        while rig.asked.len() == asked {
+            rig.wait();
+        }
+    }
+}
+
+#[test]
+fn a_node_that_knows_no_volumes_tells_who_votes_and_another_one_is_asked_for_them() {
+    let part = || view(Vec::new());
+    for whom in [Whom::Informant, primary_of_k()] {
+        let mut rig = ask(whom.clone(), RouteCache::new(3));
+        let first = rig.last().to;
+        rig.answer(Ok(TenantAnswer::Route(part())));
+        while rig.asked.len() < 2 {
+            rig.wait();
+        }
+        assert_eq!((rig.output.clone(), rig.last().to == first), (None, false), "{whom:?}");
+    }
+}
+
+#[test]
 fn without_a_primary_it_asks_until_there_is_one_or_time_is_over() {
     let mut rig = ask(primary_of_k(), routes(vec![volume(0, 1, None)]));
     for _ in 0..5 {
