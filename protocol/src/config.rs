@@ -178,6 +178,11 @@ impl VolumeConfig {
         self.members.iter().find(|member| member.store == store)
     }
 
+    /// Whether its members, if all of them are there, can acknowledge anything.
+    pub fn can_acknowledge(&self) -> bool {
+        self.protection.satisfied_by(self.members.iter().map(|member| member.dc))
+    }
+
     /// The members that hold everything.
     pub fn in_sync(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(|member| member.state == MemberState::InSync)

@@ -78,7 +78,11 @@ impl Choice<'_> {
         let primary_stays = config.primary.filter(|node| staying.iter().any(|member| member.node == *node));
         let settled = primary_stays.is_some() && staying.len() == config.members.len();
         if settled && !self.primary_is_doubted() {
-            return if config.activated { self.upkeep(&staying) } else { None };
+            match config.activated {
+                true => return self.upkeep(&staying),
+                false if config.can_acknowledge() => return None,
+                false => {} // It waits for somebody to acknowledge with.
+            }
         }
         self.repair(staying)
     }

@@ -170,7 +170,9 @@ impl Controller {
         // From the activation on only this epoch's stores count: none begins with a primary that may be
         // gone already.
         let there = record.config.primary.is_some_and(|primary| self.grants.is_fresh(primary, now));
-        let may_activate = there && self.all_released(record, now);
+        // One that can acknowledge nothing would only make stores incomplete that hold everything.
+        let is_of_use = record.config.can_acknowledge();
+        let may_activate = there && is_of_use && self.all_released(record, now);
         let committed = evidence.ready.filter(|_| may_activate)?;
         Some(Command::Activate(volume, epoch, committed))
     }

@@ -9,6 +9,7 @@ mod council;
 mod deletes;
 mod hysteresis;
 mod joint;
+mod last_replica;
 mod leases;
 mod log;
 mod membership;
