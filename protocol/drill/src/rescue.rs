@@ -33,6 +33,9 @@ pub enum Deed {
     AcceptLoss,
     /// Two operators let the stores that volumes went on without give up what they have.
     Discard,
+    /// An operator believes that the data centre which leads is dead, and wants every volume to go on without
+    /// it. It must be refused.
+    DeclareDead,
 }
 
 impl Deed {
@@ -45,6 +48,7 @@ impl Deed {
             Self::Restore => "the control plane is restored from the backup",
             Self::Survive => "one voter goes on alone, from what it knows",
             Self::AcceptLoss => "two operators accept the loss of the complete stores",
+            Self::DeclareDead => "an operator declares the wrong data centre dead",
             Self::Discard => "two operators discard what only the lost stores have",
         }
     }

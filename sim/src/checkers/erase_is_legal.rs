@@ -52,6 +52,11 @@ impl EraseIsLegal {
         None
     }
 
+    /// Whatever hid the version is lost: operators let its volume go on without it.
+    pub fn is_back(&mut self, version: VersionTag) {
+        self.change(version, |fate| fate.state = State::Live);
+    }
+
     /// A hold on a version is acknowledged, or released.
     pub fn holds(&mut self, version: VersionTag, count: u32) {
         self.change(version, |fate| fate.holds = count);

@@ -11,6 +11,7 @@ pub(super) fn wanted(deed: Deed, state: &State) -> Vec<JointAction> {
     match deed {
         Deed::AcceptLoss => state.volumes.all().filter_map(|record| goes_on(state, record)).collect(),
         Deed::Discard => state.volumes.all().flat_map(|record| discarded(state, record)).collect(),
+        Deed::DeclareDead => state.volumes.all().filter_map(elsewhere).collect(),
         Deed::Backup | Deed::Lose | Deed::Restore | Deed::Survive => Vec::new(),
     }
 }
@@ -36,4 +37,14 @@ fn discarded<'s>(state: &'s State, record: &'s VolumeRecord) -> impl Iterator<It
     let volume = record.config.volume;
     let estranged = up(state).filter(|entry| record.is_estranged(entry.store));
     estranged.map(move |entry| JointAction::Discard { volume, store: entry.store })
+}
+
+/// A volume shall go on in the data centre that does not lead it.
+fn elsewhere(record: &VolumeRecord) -> Option<JointAction> {
+    let config = &record.config;
+    let dc = config.primary_member()?.dc;
+    let other = config.members.iter().find(|member| member.dc != dc);
+    let held = config.ever_held.iter().find(|store| config.member_of_store(**store).is_none());
+    let store = other.map(|member| member.store).or(held.copied())?;
+    Some(JointAction::AcceptLoss { volume: config.volume, epoch: config.epoch, store })
 }

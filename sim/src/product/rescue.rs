@@ -40,7 +40,9 @@ impl Rescuer {
     pub(super) fn orders(&self, deed: Deed, alive: &[String]) -> Orders {
         let all = || self.voters.iter().map(|entry| entry.name.to_string()).collect();
         match deed {
-            Deed::Backup | Deed::AcceptLoss | Deed::Discard => Orders { stop: Vec::new(), start: Vec::new() },
+            Deed::Backup | Deed::AcceptLoss | Deed::Discard | Deed::DeclareDead => {
+                Orders { stop: Vec::new(), start: Vec::new() }
+            }
             Deed::Lose => Orders { stop: all(), start: Vec::new() },
             Deed::Restore => Orders { stop: all(), start: all() },
             Deed::Survive => {
@@ -59,7 +61,7 @@ impl Rescuer {
     pub(super) fn act(&mut self, deed: Deed, alive: &[String]) {
         match deed {
             Deed::Backup => self.saved = self.longest(),
-            Deed::AcceptLoss | Deed::Discard => {}
+            Deed::AcceptLoss | Deed::Discard | Deed::DeclareDead => {}
             Deed::Lose => self.shelves.iter().for_each(Shelf::lose),
             Deed::Restore => {
                 let saved = self.saved.clone().expect("a drill saves before it restores");

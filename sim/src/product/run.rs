@@ -336,6 +336,9 @@ impl<'s> Stage<'s> {
     /// What people do to the control plane's logs.
     fn rescue(&mut self, deed: Deed) {
         self.decide(deed);
+        if deed == Deed::Survive {
+            self.oracle.may_all_part(&self.cluster.view());
+        }
         let runs = |entry: &crate::cluster::Node<Process>| {
             entry.program().is_some_and(|program| program.placement().is_some())
         };
@@ -363,14 +366,32 @@ impl<'s> Stage<'s> {
     fn decide(&mut self, deed: Deed) {
         let wanted = newest_state(&self.cluster.view()).map(|state| losses::wanted(deed, state));
         for action in wanted.unwrap_or_default() {
+            let reason = deed.words().to_owned();
+            if deed == Deed::DeclareDead {
+                self.must_be_refused(AdminRequest::Propose { action, reason });
+                continue;
+            }
             if let JointAction::AcceptLoss { volume, .. } = action {
                 self.oracle.will_part(&self.cluster.view(), volume);
             }
-            let reason = deed.words().to_owned();
             let proposed = self.ask_operator(AdminRequest::Propose { action, reason });
             if let Some(AdminAnswer::Proposal(proposal)) = proposed {
                 self.ask_operator(AdminRequest::Approve { number: proposal.number });
             }
+        }
+    }
+
+    /// What an operator wants and nobody may do.
+    fn must_be_refused(&mut self, request: AdminRequest) {
+        self.oracle.take_answers();
+        self.operator(request);
+        self.pass(SLICE);
+        let answers = self.oracle.take_answers();
+        if !answers.iter().any(|answer| matches!(answer, AdminAnswer::Refused(_))) {
+            let at_ns = self.cluster.now();
+            let sentence = format!("the wrong data centre was declared dead, and heard was {answers:?}");
+            let object = "cluster".to_owned();
+            self.oracle.find([Violation { checker: "expectation", object, at_ns, sentence }]);
         }
     }
 

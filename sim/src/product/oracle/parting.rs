@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use trefoil_protocol::ids::{Lsn, TenantId, VersionId, VolumeId};
+use trefoil_protocol::ids::{Epoch, Lsn, TenantId, VersionId, VolumeId};
 use trefoil_protocol::key::{ObjectKey, volume_slot};
 use trefoil_protocol::message::admin::AtRiskView;
+use trefoil_protocol::message::holdings::GENERATION_STEP;
 use trefoil_protocol::record::RecordBody;
 
 use super::health::newest_state;
@@ -48,6 +49,20 @@ impl Oracle {
         self.logs.entry(volume).or_default().may_part_behind(config.epoch);
     }
 
+    /// The control plane goes on from what one voter knows, which may be less than was decided: nobody knows
+    /// what that loses.
+    pub(crate) fn may_all_part(&mut self, view: &View<'_, Process>) {
+        let Some(state) = newest_state(view) else { return };
+        for record in state.volumes.all() {
+            let volume = record.config.volume;
+            self.will_part(view, volume);
+            self.parting.entry(volume).and_modify(|parting| parting.account = None);
+            // Epochs of the next generation are so far above all that were ever promised.
+            let behind = Epoch(record.config.epoch.0 + GENERATION_STEP - 1);
+            self.logs.entry(volume).or_default().may_part_behind(behind);
+        }
+    }
+
     /// The first committed records of the new history came; these of the old one are lost.
     pub(super) fn went_on_without(
         &mut self,
@@ -66,12 +81,18 @@ impl Oracle {
             touched.extend(touched_by(body));
         }
         let standing = self.standing(volume, lost[0].0);
-        for version in touched {
+        let is_known = self.parting.get(&volume).is_some_and(|parting| parting.account.is_some());
+        let purged = self.purged_before(volume, lost[0].0);
+        for version in touched.into_iter().filter(|version| !purged.contains(version)) {
             self.condemned.remove(&version);
+            self.past_return.remove(&version);
+            if !is_known {
+                // The list of its deletes is lost with the control plane that had it.
+                self.resurrection.undeleting(tag(version));
+            }
             match standing.get(&version) {
                 Some(Some(window_ends)) => self.condemn(version, *window_ends),
-                _ if self.past_return.contains(&version) => {}
-                _ => drop(self.erase.undeleted(tag(version), view.now)),
+                _ => self.erase.is_back(tag(version)),
             }
         }
     }
@@ -101,6 +122,16 @@ impl Oracle {
                 lost[0].0.previous()
             ),
         }));
+    }
+
+    /// Which versions were past the point of no return before `end`: they stay so.
+    fn purged_before(&self, volume: VolumeId, end: Lsn) -> BTreeSet<VersionId> {
+        let bodies = self.logs[&volume].bodies().take_while(|(lsn, _)| *lsn < end);
+        let purgings = bodies.filter_map(|(_, body)| match body {
+            RecordBody::Purging(purging) => Some(&purging.items),
+            _ => None,
+        });
+        purgings.flatten().map(|item| item.version).collect()
     }
 
     /// Which versions records before `end` had hidden, and until when they may be brought back.
@@ -154,6 +185,7 @@ fn touched_by(body: &RecordBody) -> Vec<VersionId> {
         RecordBody::Put(put) => put.replaces.into_iter().chain([put.upload.version]).collect(),
         RecordBody::Delete(delete) => vec![delete.version],
         RecordBody::Undelete(undelete) => vec![undelete.version],
+        RecordBody::Purging(purging) => purging.items.iter().map(|item| item.version).collect(),
         _ => Vec::new(),
     }
 }
