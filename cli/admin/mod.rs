@@ -14,5 +14,6 @@ mod slow;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod tenant;
+mod unanswered;
 pub(crate) mod voter;
 pub(crate) mod wait;

@@ -17,6 +17,7 @@ use super::connection::Admin;
 use super::plan::ProgressView;
 use super::slow::SlowLine;
 use super::tenant::Policy;
+use super::unanswered;
 use crate::failure::{Kind, Verdict};
 use crate::output::{self, Format};
 use crate::quantity;
@@ -54,6 +55,8 @@ pub(crate) struct StatusView {
     pub(crate) nodes: Vec<NodeView>,
     /// The control plane's voters, as its leader sees them.
     pub(crate) voters: Vec<VoterView>,
+    /// Nodes and voters that do not answer.
+    pub(crate) unanswered: Vec<String>,
     /// The two links.
     pub(crate) links: Vec<LinkView>,
     /// Volumes.
@@ -178,6 +181,7 @@ impl StatusView {
             objects_short_of_copies,
             nodes: status.nodes.iter().map(|node| NodeView::of(status, node)).collect(),
             voters: VoterView::all(&status.voters),
+            unanswered: unanswered::names(status),
             links,
             volumes,
             certified: status.certified,
@@ -268,6 +272,7 @@ impl StatusView {
     /// the plan that is carried out.
     fn risks(&self) -> String {
         let stopped = self.stopped.iter().take(STOPPED_SHOWN).map(StoppedLine::text);
+        let stopped = unanswered::text(&self.unanswered).into_iter().chain(stopped);
         let at_risk = stopped.chain(self.at_risk.iter().map(AtRiskLine::text));
         at_risk
             .chain(self.plan.iter().map(ProgressView::text))

@@ -50,7 +50,9 @@ fn row_14_a_killed_leader_is_followed_by_another_and_no_request_fails() {
     }
     let ledger = cluster.block_on(load.stop());
     let (acknowledged, longest) = ledger.none_failed();
-    println!("row 14: {acknowledged} operations acknowledged, the longest took {longest:.1?}");
+    println!("row 14: {acknowledged} operations acknowledged, the longest took {longest:.1?}; target 3 s");
+    // On a loaded machine an election alone may take longer than the target, and a lease lasts for six seconds.
+    assert!(longest <= Duration::from_secs(6), "somebody waited for the control plane");
     cluster.block_on(ledger.nothing_is_lost(&client));
     cluster.nothing_panicked();
 }
@@ -192,6 +194,10 @@ fn row_05_a_data_centre_dies_with_its_voters_and_everything_is_read_and_written(
     lost.iter().for_each(|server| cluster.signal(server, Signal::KILL));
     let killed = Instant::now();
     let (next, after) = succession(&cluster, &leads, killed);
+    cluster.wait_for("the names of all that do not answer", |status| {
+        let named = status["unanswered"].as_array().unwrap();
+        lost.iter().all(|server| named.contains(&Value::String(server.clone()))) && named.len() == lost.len()
+    });
     println!("row 5: {next} answers for {leads} {after:.1?} after its data centre died");
     cluster.wait_for("every volume to take writes", |status| {
         status["volumes"].as_array().unwrap().iter().all(|volume| volume["active"] == true)
