@@ -19,7 +19,8 @@ const DONE_WITHIN: Duration = Duration::from_secs(60);
 pub(crate) enum Hands {
     /// `trefoil dev`; when this is dropped it heals.
     Lent { lines: Lines<BufReader<OwnedReadHalf>>, requests: OwnedWriteHalf, with_links: bool },
-    /// A command for each word, in which `{node}` or `{link}` stands for the target.
+    /// A command for each word, in which `{node}` or `{link}` stands for the target, and `{measure}` for what
+    /// it takes besides.
     Commands(BTreeMap<String, String>),
 }
 
@@ -35,8 +36,12 @@ impl Hands {
     /// Whether every kind of deed can be done.
     pub(crate) fn can(&self, words: &BTreeSet<&'static str>) -> Verdict {
         let commands = match self {
-            Self::Lent { with_links: false, .. } if words.contains("cut") => {
-                return Err(Failure::refused("the drill cuts links: run `trefoil dev` with --relay"));
+            Self::Lent { with_links: false, .. }
+                if ["cut", "model", "part"].iter().any(|word| words.contains(word)) =>
+            {
+                return Err(Failure::refused(
+                    "the drill reaches for the links: run `trefoil dev` with --relay",
+                ));
             }
             Self::Lent { .. } => return Ok(()),
             Self::Commands(commands) => commands,
@@ -80,7 +85,11 @@ async fn answer(lines: &mut Lines<BufReader<OwnedReadHalf>>) -> Verdict<String> 
 }
 
 fn filled(template: &str, deed: &Deed) -> String {
-    template.replace("{node}", &deed.target()).replace("{link}", &deed.target())
+    let measure = deed.measure().unwrap_or_default();
+    template
+        .replace("{node}", &deed.target())
+        .replace("{link}", &deed.target())
+        .replace("{measure}", &measure)
 }
 
 async fn run(command: &str) -> Verdict {

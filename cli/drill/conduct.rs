@@ -1,5 +1,6 @@
 //! A drill from its first check to its signed report. Healing comes before everything else that may fail.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use indicatif::ProgressBar;
 use tokio::task::JoinHandle;
 use trefoil_drill::timeline::{Reign, Timeline};
 use trefoil_drill::{Abort, Course, Document, DrillFile, End, Facts, Place, Report, Told, Verification};
+use trefoil_protocol::ids::StoreId;
 use trefoil_protocol::message::admin::ClusterStatus;
 
 use super::errands::Errands;
@@ -107,7 +109,7 @@ impl Conductor<'_> {
         let healed = Instant::now();
         let mut found = self.until_whole(recovery).await;
         found.whole_after_ms = millis(healed.elapsed());
-        let mut timeline = watch.end();
+        let (mut timeline, put_out) = watch.end();
         bar.finish_and_clear();
         let bar = tell::verify_bar();
         for wrong in seen.wrong {
@@ -127,6 +129,7 @@ impl Conductor<'_> {
             lost: found.lost.len() as u64,
             handovers,
             longest_pause_ms,
+            put_out,
             ..Facts::default()
         };
         let cluster = self.field.operator.cluster.as_str().to_owned();
@@ -236,8 +239,10 @@ fn undoing(deed: &Deed) -> Option<Deed> {
     match deed {
         Deed::Kill(name) => Some(Deed::Start(name.clone())),
         Deed::Pause(name) => Some(Deed::Continue(name.clone())),
-        Deed::Cut(link) => Some(Deed::Restore(*link)),
-        Deed::Start(_) | Deed::Continue(_) | Deed::Restore(_) => None,
+        Deed::Starve { node, .. } => Some(Deed::Continue(node.clone())),
+        Deed::Cut(link) | Deed::Model(link, _) => Some(Deed::Restore(*link)),
+        Deed::Part(pair) => Some(Deed::Join(pair.clone())),
+        Deed::Start(_) | Deed::Continue(_) | Deed::Restore(_) | Deed::Join(_) => None,
     }
 }
 
@@ -254,17 +259,25 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// What the control plane told so far.
+#[derive(Default)]
+struct Watched {
+    timeline: Timeline,
+    /// Stores that were put out because they are slow.
+    put_out: BTreeSet<StoreId>,
+}
+
 /// Asks the control plane again and again what the volumes are like. It has a connection of its own: where it waits,
 /// nothing else does.
 struct Watch {
-    timeline: Arc<Mutex<Timeline>>,
+    seen: Arc<Mutex<Watched>>,
     task: JoinHandle<()>,
 }
 
 impl Watch {
     fn start(operator: &trefoil_client::Profile, began: Instant) -> Self {
-        let timeline = Arc::<Mutex<Timeline>>::default();
-        let (shared, admin) = (Arc::clone(&timeline), Admin::new(operator));
+        let seen = Arc::<Mutex<Watched>>::default();
+        let (shared, admin) = (Arc::clone(&seen), Admin::new(operator));
         let task = tokio::spawn(async move {
             let Ok(admin) = admin else { return };
             loop {
@@ -278,19 +291,22 @@ impl Watch {
                 tokio::time::sleep(ASK_EVERY).await;
             }
         });
-        Self { timeline, task }
+        Self { seen, task }
     }
 
-    fn end(self) -> Timeline {
+    /// What it saw, and how many stores were put out.
+    fn end(self) -> (Timeline, u64) {
         self.task.abort();
-        std::mem::take(&mut *self.timeline.lock().unwrap_or_else(PoisonError::into_inner))
+        let seen = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+        (seen.timeline, seen.put_out.len() as u64)
     }
 }
 
-fn look(timeline: &mut Timeline, status: &ClusterStatus, since: Duration) {
+fn look(seen: &mut Watched, status: &ClusterStatus, since: Duration) {
+    seen.put_out.extend(status.slow.iter().map(|slow| slow.store));
     let at = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
     for volume in &status.volumes {
-        timeline.look(volume.volume.0, Reign::of(volume, at), None);
+        seen.timeline.look(volume.volume.0, Reign::of(volume, at), None);
     }
 }
 

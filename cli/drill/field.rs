@@ -113,7 +113,12 @@ impl Field {
             Deed::Start(name) => Deed::Start(self.name(name)),
             Deed::Pause(name) => Deed::Pause(self.name(name)),
             Deed::Continue(name) => Deed::Continue(self.name(name)),
-            Deed::Cut(_) | Deed::Restore(_) => deed.clone(),
+            Deed::Starve { node, still, runs } => {
+                Deed::Starve { node: self.name(node), still: *still, runs: *runs }
+            }
+            Deed::Part(pair) => Deed::Part(pair.each_ref().map(|name| self.name(name))),
+            Deed::Join(pair) => Deed::Join(pair.each_ref().map(|name| self.name(name))),
+            Deed::Cut(_) | Deed::Restore(_) | Deed::Model(..) => deed.clone(),
         };
         self.hands.act(&deed).await
     }

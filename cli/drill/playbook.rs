@@ -43,6 +43,7 @@ pub(crate) struct Playbook {
 struct Damage {
     down: BTreeSet<String>,
     cut: BTreeSet<LinkId>,
+    parted: BTreeSet<[String; 2]>,
 }
 
 impl Playbook {
@@ -53,7 +54,6 @@ impl Playbook {
             ("stopped", file.expect.stopped),
             ("joined_again", file.expect.joined_again),
             ("power_losses", file.expect.power_losses),
-            ("put_out", file.expect.put_out),
         ] {
             if wanted > 0 {
                 return Err(only_simulated(&format!("it expects `{what}`, which nobody sees from outside")));
@@ -110,6 +110,34 @@ impl Playbook {
                 self.steps.push(Step { at: until, what, heals: true, deeds });
                 vec![Deed::Pause(name.clone())]
             }
+            Action::Starve(starve) => {
+                let (name, until) = (&starve.node, at + Duration::from_nanos(starve.lasts.0));
+                let (what, deeds) = (format!("goes on: {name}"), vec![Deed::Continue(name.clone())]);
+                self.steps.push(Step { at: until, what, heals: true, deeds });
+                let millis = |length: trefoil_drill::Duration| {
+                    Duration::from_millis(length.0.div_ceil(1_000_000).max(1))
+                };
+                vec![Deed::Starve {
+                    node: name.clone(),
+                    still: millis(starve.stall),
+                    runs: millis(starve.run),
+                }]
+            }
+            Action::Model(change) => {
+                let links = links(std::slice::from_ref(&change.link), number)?;
+                damage.cut.extend(links.iter().copied());
+                links.into_iter().map(|link| Deed::Model(link, Box::new(change.to.clone()))).collect()
+            }
+            Action::Part(pair) => {
+                if dc_of(&pair[0]) == dc_of(&pair[1]) {
+                    let reason = format!(
+                        "fault {number} parts two nodes of one data centre, which hands do not reach"
+                    );
+                    return Err(only_simulated(&reason));
+                }
+                damage.parted.insert(pair.clone());
+                vec![Deed::Part(pair.clone())]
+            }
             Action::Cut(names) => {
                 let links = links(names, number)?;
                 damage.cut.extend(links.iter().copied());
@@ -119,7 +147,9 @@ impl Playbook {
                 let meant = |link: &LinkId| is_meant(names, name_of(*link));
                 let links: Vec<LinkId> = damage.cut.iter().copied().filter(meant).collect();
                 damage.cut.retain(|link| !links.contains(link));
-                links.into_iter().map(Deed::Restore).collect()
+                let joined =
+                    if is_meant(names, "all") { std::mem::take(&mut damage.parted) } else { BTreeSet::new() };
+                links.into_iter().map(Deed::Restore).chain(joined.into_iter().map(Deed::Join)).collect()
             }
             Action::Rate(_) | Action::Wall(_) => {
                 self.note(CLOCKS);
@@ -143,8 +173,12 @@ impl Playbook {
     /// Every server that something is done to.
     pub(crate) fn servers(&self) -> BTreeSet<String> {
         let deeds = self.steps.iter().flat_map(|step| &step.deeds);
-        let names = deeds.filter(|deed| !matches!(deed, Deed::Cut(_) | Deed::Restore(_)));
-        names.map(Deed::target).collect()
+        let names = deeds.flat_map(|deed| match deed {
+            Deed::Part(pair) | Deed::Join(pair) => pair.to_vec(),
+            other if other.is_at_the_relay() => Vec::new(),
+            other => vec![other.target()],
+        });
+        names.collect()
     }
 
     /// Every kind of deed.
@@ -155,6 +189,11 @@ impl Playbook {
 
 fn only_simulated(reason: &str) -> Failure {
     Failure::refused(format!("this drill cannot run on a cluster: {reason}; `trefoil-sim` runs it"))
+}
+
+/// Drills name nodes after their data centre.
+fn dc_of(name: &str) -> Option<char> {
+    name.chars().next()
 }
 
 fn is_meant(names: &[String], name: &str) -> bool {
@@ -222,10 +261,29 @@ mod tests {
     }
 
     #[test]
+    fn links_and_paths_that_are_not_well_and_starved_nodes_are_for_hands() {
+        let playbook = playbook(
+            "[[fault]]\nat = \"2s\"\nstarve = { node = \"a2\", for = \"6s\", stall = \"200ms\", run = \"20ms\" }\n\
+             [[fault]]\nat = \"3s\"\nmodel = { link = \"x1\", to = { delay_min = 1000 } }\n\
+             [[fault]]\nat = \"4s\"\npart = [\"a1\", \"b2\"]\n\
+             [[fault]]\nat = \"9s\"\nheal = \"all\"\n",
+        )
+        .unwrap();
+        let words: Vec<Vec<&str>> =
+            playbook.steps.iter().map(|step| step.deeds.iter().map(Deed::word).collect()).collect();
+        assert_eq!(
+            words,
+            [vec!["starve"], vec!["model"], vec!["part"], vec!["continue"], vec!["restore", "join"]]
+        );
+        assert_eq!(playbook.servers().into_iter().collect::<Vec<_>>(), ["a1", "a2", "b2"]);
+    }
+
+    #[test]
     fn what_only_the_simulator_can_do_is_said() {
         for (fault, reason) in [
             ("[[fault]]\nat = \"1s\"\nslow = { node = \"a1\", times = 9 }", "fault 1 is a slow disk"),
             ("[[fault]]\nat = \"1s\"\ncut = \"wa\"", "fault 1 cuts wa"),
+            ("[[fault]]\nat = \"1s\"\npart = [\"a1\", \"a2\"]", "fault 1 parts two nodes of one"),
             ("[[fault]]\nwhen = \"peering\"\ncut = \"x1\"", "waits for `peering`"),
             ("[expect]\nfatal = 1", "expects `fatal`"),
         ] {

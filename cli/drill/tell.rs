@@ -93,7 +93,8 @@ impl Line {
     /// For people.
     pub(crate) fn text(&self) -> String {
         let seconds = |ms: Option<u64>| {
-            ms.map_or_else(|| "-".to_owned(), |ms| format!("{}.{} s", ms / 1_000, ms % 1_000 / 100))
+            let tenths = |ms: u64| format!("{}.{} s", ms.div_ceil(100) / 10, ms.div_ceil(100) % 10);
+            ms.map_or_else(|| "-".to_owned(), tenths)
         };
         let (rto, target) = (seconds(self.rto_ms), seconds(self.rto_target_ms));
         format!("{}  {}  RTO {rto} of {target}, {} lost  {}", self.id, self.outcome, self.lost, self.name)

@@ -2,20 +2,25 @@
 //! cluster's folder that only its owner may open: it kills and starts its own processes, and cuts links at the
 //! relay. Whoever lets go, however it ends, leaves everything healed.
 //!
-//! Whoever comes is greeted with a line that begins with `ok`, or with `no` and why. A request is a line, `kill a1`, `start a1`, `pause a1`, `continue a1`, `cut 1`, `restore 1`; its answer is the
-//! line `ok`, or `no` and why.
+//! Whoever comes is greeted with a line that begins with `ok`, or with `no` and why. A request is a line, `kill a1`,
+//! `start a1`, `pause a1`, `continue a1`, `starve a1 200 20` (milliseconds that it stands still and runs, in turns),
+//! `cut 1`, `restore 1`, `model 1 {..}` (a link's behaviour, as JSON), `part a1 b2`, `join a1 b2`; its answer is the line
+//! `ok`, or `no` and why.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{Instant, sleep_until};
+use trefoil_drill::LinkModel;
 use trefoil_protocol::ids::LinkId;
 
 use super::relay::Relay;
@@ -39,10 +44,18 @@ pub(crate) enum Deed {
     Pause(String),
     /// Let it go on.
     Continue(String),
+    /// Let a server stand still and run in turns, until it may go on.
+    Starve { node: String, still: Duration, runs: Duration },
     /// A link carries nothing any more.
     Cut(LinkId),
     /// It carries again.
     Restore(LinkId),
+    /// A link carries, but not as it should.
+    Model(LinkId, Box<LinkModel>),
+    /// Nothing passes between two nodes, over whatever link.
+    Part([String; 2]),
+    /// Something passes again.
+    Join([String; 2]),
 }
 
 impl Deed {
@@ -53,8 +66,12 @@ impl Deed {
             Self::Start(_) => "start",
             Self::Pause(_) => "pause",
             Self::Continue(_) => "continue",
+            Self::Starve { .. } => "starve",
             Self::Cut(_) => "cut",
             Self::Restore(_) => "restore",
+            Self::Model(..) => "model",
+            Self::Part(_) => "part",
+            Self::Join(_) => "join",
         }
     }
 
@@ -62,14 +79,31 @@ impl Deed {
     pub(crate) fn target(&self) -> String {
         match self {
             Self::Kill(name) | Self::Start(name) | Self::Pause(name) | Self::Continue(name) => name.clone(),
-            Self::Cut(link) | Self::Restore(link) => link.number().to_string(),
+            Self::Starve { node, .. } => node.clone(),
+            Self::Cut(link) | Self::Restore(link) | Self::Model(link, _) => link.number().to_string(),
+            Self::Part(pair) | Self::Join(pair) => pair.join(" "),
         }
+    }
+
+    /// What it takes besides, as it stands behind the target.
+    pub(crate) fn measure(&self) -> Option<String> {
+        match self {
+            Self::Starve { still, runs, .. } => Some(format!("{} {}", still.as_millis(), runs.as_millis())),
+            Self::Model(_, model) => Some(serde_json::to_string(model).expect("numbers are JSON")),
+            _ => None,
+        }
+    }
+
+    /// Whether it is done to a link or to a path over both.
+    pub(crate) fn is_at_the_relay(&self) -> bool {
+        matches!(self, Self::Cut(_) | Self::Restore(_) | Self::Model(..) | Self::Part(_) | Self::Join(_))
     }
 }
 
 impl std::fmt::Display for Deed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.word(), self.target())
+        write!(f, "{} {}", self.word(), self.target())?;
+        self.measure().map_or(Ok(()), |measure| write!(f, " {measure}"))
     }
 }
 
@@ -78,6 +112,10 @@ impl FromStr for Deed {
 
     fn from_str(line: &str) -> Result<Self, String> {
         let (word, target) = line.split_once(' ').unwrap_or((line, ""));
+        let (target, measure) = match word {
+            "starve" | "model" => target.split_once(' ').unwrap_or((target, "")),
+            _ => (target, ""),
+        };
         let link = || LinkId::ALL.into_iter().find(|link| link.number().to_string() == target);
         let no_link = || format!("there is no link {target}");
         match word {
@@ -85,10 +123,49 @@ impl FromStr for Deed {
             "start" => Ok(Self::Start(target.to_owned())),
             "pause" => Ok(Self::Pause(target.to_owned())),
             "continue" => Ok(Self::Continue(target.to_owned())),
+            "starve" => {
+                starve(target, measure).ok_or_else(|| format!("{measure}: not two numbers of milliseconds"))
+            }
             "cut" => link().map(Self::Cut).ok_or_else(no_link),
             "restore" => link().map(Self::Restore).ok_or_else(no_link),
-            _ => Err(format!("{word}: hands know kill, start, pause, continue, cut and restore")),
+            "model" => {
+                let model = serde_json::from_str(measure).map_err(|error| error.to_string())?;
+                link().map(|link| Self::Model(link, Box::new(model))).ok_or_else(no_link)
+            }
+            "part" => pair(target).map(Self::Part).ok_or_else(|| format!("{target}: not two nodes")),
+            "join" => pair(target).map(Self::Join).ok_or_else(|| format!("{target}: not two nodes")),
+            _ => Err(format!(
+                "{word}: hands know kill, start, pause, continue, starve, cut, restore, model, part and join"
+            )),
         }
+    }
+}
+
+fn pair(target: &str) -> Option<[String; 2]> {
+    target.split_once(' ').map(|(one, other)| [one, other].map(str::to_owned))
+}
+
+fn starve(node: &str, measure: &str) -> Option<Deed> {
+    let (still, runs) = measure.split_once(' ')?;
+    let millis = |text: &str| text.parse().ok().filter(|millis| *millis > 0).map(Duration::from_millis);
+    Some(Deed::Starve { node: node.to_owned(), still: millis(still)?, runs: millis(runs)? })
+}
+
+/// A server that stands still and runs in turns.
+#[derive(Clone, Copy, Debug)]
+struct Turns {
+    still: Duration,
+    runs: Duration,
+    stands: bool,
+    until: Instant,
+}
+
+impl Turns {
+    /// The other turn begins; says the signal for it.
+    fn change(&mut self, now: Instant) -> Signal {
+        self.stands = !self.stands;
+        self.until = now + if self.stands { self.still } else { self.runs };
+        if self.stands { Signal::STOP } else { Signal::CONT }
     }
 }
 
@@ -110,6 +187,7 @@ struct Holder {
 struct Damage {
     killed: BTreeSet<String>,
     paused: BTreeSet<String>,
+    starved: BTreeMap<String, Turns>,
 }
 
 /// What came over the socket.
@@ -120,6 +198,8 @@ pub(crate) enum Request {
     Asks(String),
     /// They are free again.
     LetsGo,
+    /// A server that is starved is to stand still, or to go on.
+    Turn,
 }
 
 impl Hands {
@@ -135,10 +215,12 @@ impl Hands {
 
     /// What comes next over the socket. Nothing is lost if it is dropped.
     pub(crate) async fn next(&mut self) -> Request {
-        let Self { listener, holder, .. } = self;
+        let Self { listener, holder, damage, .. } = self;
+        let turn = damage.starved.values().map(|turns| turns.until).min();
         loop {
             tokio::select! {
                 biased;
+                () = due(turn) => return Request::Turn,
                 line = next_line(holder) => return line.map_or(Request::LetsGo, Request::Asks),
                 come = listener.accept() => match come {
                     Ok((stream, _)) => return Request::Comes(stream),
@@ -166,6 +248,7 @@ impl Hands {
                 }
             }
             Request::LetsGo => self.let_go(cluster),
+            Request::Turn => self.take_turns(cluster),
         }
     }
 
@@ -182,6 +265,14 @@ impl Hands {
         }
     }
 
+    fn take_turns(&mut self, cluster: &LocalCluster) {
+        let now = Instant::now();
+        for (name, turns) in self.damage.starved.iter_mut().filter(|(_, turns)| turns.until <= now) {
+            // One that has ended stands still anyway.
+            let _ = cluster.processes.signal(name, turns.change(now));
+        }
+    }
+
     fn act(&mut self, deed: &Deed, cluster: &mut LocalCluster) -> Result<(), String> {
         let plain = |failure: Failure| failure.message;
         match deed {
@@ -189,6 +280,7 @@ impl Hands {
                 cluster.processes.kill(&[name]).map_err(plain)?;
                 self.damage.killed.insert(name.clone());
                 self.damage.paused.remove(name);
+                self.damage.starved.remove(name);
             }
             Deed::Start(name) => {
                 cluster.start_if_missing(name).map_err(plain)?;
@@ -201,9 +293,18 @@ impl Hands {
             Deed::Continue(name) => {
                 cluster.processes.signal(name, Signal::CONT).map_err(plain)?;
                 self.damage.paused.remove(name);
+                self.damage.starved.remove(name);
+            }
+            Deed::Starve { node, still, runs } => {
+                let mut turns = Turns { still: *still, runs: *runs, stands: false, until: Instant::now() };
+                cluster.processes.signal(node, turns.change(Instant::now())).map_err(plain)?;
+                self.damage.starved.insert(node.clone(), turns);
             }
             Deed::Cut(link) => self.relay()?.cut(*link),
             Deed::Restore(link) => self.relay()?.restore(*link),
+            Deed::Model(link, model) => self.relay()?.behave(*link, model.as_ref().clone()),
+            Deed::Part(pair) => self.relay()?.part(pair)?,
+            Deed::Join(pair) => self.relay()?.join(pair),
         }
         Ok(())
     }
@@ -215,8 +316,8 @@ impl Hands {
     /// Heals what is left of a drill.
     fn let_go(&mut self, cluster: &mut LocalCluster) {
         self.holder = None;
-        let Damage { killed, paused } = std::mem::take(&mut self.damage);
-        for name in paused {
+        let Damage { killed, paused, starved } = std::mem::take(&mut self.damage);
+        for name in paused.into_iter().chain(starved.into_keys()) {
             // Who has ended needs nothing.
             let _ = cluster.processes.signal(&name, Signal::CONT);
         }
@@ -227,7 +328,16 @@ impl Hands {
         }
         if let Some(relay) = &self.relay {
             LinkId::ALL.into_iter().for_each(|link| relay.restore(link));
+            relay.join_all();
         }
+    }
+}
+
+/// Waits for a moment, for ever if there is none.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -268,8 +378,26 @@ mod tests {
 
     #[test]
     fn a_deed_is_a_line() {
-        for line in ["kill a1", "start p-a1", "pause w1", "continue w1", "cut 1", "restore 2"] {
+        let model =
+            format!("model 2 {}", serde_json::to_string(&trefoil_drill::LinkModel::inside()).unwrap());
+        for line in [
+            "kill a1",
+            "start p-a1",
+            "pause w1",
+            "continue w1",
+            "starve a1 200 20",
+            "cut 1",
+            "restore 2",
+            &model,
+            "part a1 b2",
+            "join a1 b2",
+        ] {
             assert_eq!(line.parse::<Deed>().map(|deed| deed.to_string()), Ok(line.to_owned()));
+        }
+        for line in
+            ["starve a1", "starve a1 0 20", "starve a1 2", "model 1", "model 1 {\"speed\":1}", "part a1"]
+        {
+            assert!(line.parse::<Deed>().is_err(), "{line}");
         }
         for (line, reason) in [("cut 3", "no link 3"), ("burn a1", "hands know"), ("", "hands know")] {
             assert!(line.parse::<Deed>().unwrap_err().contains(reason), "{line}");

@@ -7,6 +7,7 @@ pub(crate) mod hands;
 mod plan;
 mod processes;
 mod relay;
+mod weather;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -128,6 +128,157 @@ fn drills_break_heal_measure_and_sign() {
     cluster.nothing_panicked();
 }
 
+const OPERATOR: &str = r#"
+name = "an operator fails a data centre over and back under load"
+horizon = "16s"
+[load]
+think = "50ms"
+[expect]
+goes_on = ["writes", "reads"]
+failed = 0
+handovers = 2
+[[operator]]
+at = "2s"
+every = "3s"
+verbs = ["failover a", "failback a"]
+"#;
+
+/// What an operator would give to `ssh`, for a cluster in a folder of this machine. Nobody is the parent of the
+/// server that it starts, so that it ends by itself after a while.
+fn hands_script(cluster: &Cluster) -> PathBuf {
+    let path = cluster.path("hands.sh");
+    let data = cluster.path("");
+    let program = env!("CARGO_BIN_EXE_trefoil");
+    let text = format!(
+        "cd {}\ncase $1 in\n\
+         kill) kill -9 $(cat $2/pid);;\n\
+         start) env -u TREFOIL_PARENT setsid timeout -s KILL 240 {program} storage-node --config $2/config.toml </dev/null >/dev/null 2>>$2/log &\n;;\n\
+         pause) kill -STOP $(cat $2/pid);;\n\
+         continue) kill -CONT $(cat $2/pid);;\n\
+         esac\n",
+        data.display()
+    );
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn an_operators_plans_and_an_operators_own_hands_are_drilled_with_on_a_live_cluster() {
+    let cluster = Alone::start("drills-hands");
+    let (_, done) = drill(&cluster, "operator", OPERATOR);
+    let document = done.held().json();
+    nothing_is_wrong(&document["report"]);
+    let marks = document["report"]["marks"].as_array().unwrap();
+    let done: Vec<&str> = marks.iter().map(|mark| mark["what"].as_str().unwrap()).collect();
+    assert_eq!(done, ["operator: failover a", "operator: failback a"]);
+
+    let script = hands_script(&cluster);
+    let hand = |word: &str| format!("{word} = \"sh {} {word} {{node}}\"\n", script.display());
+    let hands: String = ["kill", "start", "pause", "continue"].map(hand).concat();
+    let far = format!(
+        "operator = \"admin.toml\"\n[tenants]\nacme = \"tenants/acme.toml\"\n\
+         globex = \"tenants/globex.toml\"\n[names]\nremote = \"a2\"\n[hands]\n{hands}"
+    );
+    let (file, at) = (cluster.path("remote.toml"), cluster.path("cluster-of-drills.toml"));
+    fs::write(&file, NODE.replace("a2", "remote")).unwrap();
+    fs::write(&at, far).unwrap();
+    let (file, at, out) = (file.to_str().unwrap(), at.to_str().unwrap(), cluster.path("remote-reports"));
+    fs::create_dir_all(&out).unwrap();
+    let arguments = ["--json", "drill", "run", file, "--cluster", at, "--out", out.to_str().unwrap()];
+    let document = run(&arguments).held().json();
+    nothing_is_wrong(&document["report"]);
+    assert_eq!(document["report"]["marks"][0]["what"], "process death: remote");
+    // Nobody else knows the process that the script has started.
+    cluster.signal("a2", rustix::process::Signal::KILL);
+    cluster.nothing_panicked();
+}
+
+#[test]
+fn whoever_interrupts_a_drill_finds_the_cluster_healed_and_a_signed_report() {
+    let cluster = Alone::start("drills-interrupted");
+    let file = cluster.path("long.toml");
+    fs::write(&file, NODE.replace("22s", "90s").replace("20s", "80s")).unwrap();
+    let out = cluster.path("reports");
+    fs::create_dir_all(&out).unwrap();
+    let (file, data) = (file.to_str().unwrap().to_owned(), cluster.path(""));
+    let mut command = crate::program::trefoil(&[
+        "--json",
+        "drill",
+        "run",
+        &file,
+        "--data",
+        data.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+    ]);
+    let drill = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let drill = drill.spawn().unwrap();
+    cluster.wait_for("the drill's fault", |status| !is_whole(status));
+    let pid = rustix::process::Pid::from_child(&drill);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let ended = drill.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("broken off and healed: somebody interrupted it"), "{said}");
+    let document: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    let report = &document["report"];
+    assert_eq!((&report["outcome"]["word"], &report["rpo_lost"]), (&"aborted".into(), &0.into()));
+    assert_eq!(
+        (&report["marks"][1]["what"], &report["verification"]["whole"]),
+        (&"all is healed".into(), &true.into())
+    );
+    assert_eq!(verify(&cluster, only(&out, "json").to_str().unwrap()).code, 0);
+    assert!(is_whole(&cluster.status().unwrap()));
+    cluster.nothing_panicked();
+}
+
+/// A node that gets the processor in pieces; its disk and its links are well.
+const STARVED: &str = r#"
+name = "a node stands still again and again, is put out, and is let back in"
+row = 13
+horizon = "55s"
+[topology]
+volumes = 4
+[load]
+think = "50ms"
+[expect]
+rto = "30s"
+goes_on = ["writes", "reads"]
+failed = 0
+put_out = 1
+never = ["SingleDc"]
+[[fault]]
+at = "10s"
+starve = { node = "a2", for = "30s", stall = "200ms", run = "20ms" }
+"#;
+
+/// The mean of the longest answers of some seconds, in milliseconds.
+fn longest_ms(report: &Value, from: usize, until: usize) -> f64 {
+    let seconds = &report["seconds"].as_array().unwrap()[from..until];
+    let longest = seconds.iter().map(|second| second["longest_us"].as_f64().unwrap() / 1_000.0);
+    longest.sum::<f64>() / (until - from) as f64
+}
+
+#[test]
+fn r047_row_13_a_node_that_stands_still_again_and_again_leaves_the_write_path_and_comes_back() {
+    let cluster = Alone::start("drills-starved");
+    let (_, done) = drill(&cluster, "starved", STARVED);
+    let document = done.held().json();
+    let report = &document["report"];
+    nothing_is_wrong(report);
+    let (before, during, after) =
+        (longest_ms(report, 2, 9), longest_ms(report, 10, 30), longest_ms(report, 32, 39));
+    println!(
+        "row 13: the longest answers of a second take {before:.0} ms before, {during:.0} ms while the node is found \
+         out, {after:.0} ms while it still stands still and is out: {:.1} times as long; target 30 s",
+        after / before
+    );
+    cluster.wait_for("the end of the probation", |status| {
+        is_whole(status) && status["slow"].as_array().is_none_or(Vec::is_empty)
+    });
+    cluster.nothing_panicked();
+}
+
 #[test]
 fn a_drill_that_cannot_be_run_says_why_and_breaks_nothing() {
     let cluster = Alone::start("no-drills");

@@ -30,3 +30,4 @@ mod streaming;
 mod tenants;
 mod tidy;
 mod traces;
+mod weather;

@@ -117,7 +117,7 @@ pub struct Facts {
     pub fatal: u64,
     /// Simulated machines that lost power at an operation of their disks.
     pub power_losses: u64,
-    /// Simulated stores that were put out because they were slow.
+    /// Stores that were put out because they were slow.
     pub put_out: u64,
     /// Acknowledged changes that are not there.
     pub lost: u64,

@@ -46,23 +46,23 @@ struct Ended {
 }
 
 /// Clients at work, and what they saw so far.
-pub(super) struct Contest {
+pub(crate) struct Contest {
     book: Arc<Book>,
     clients: JoinSet<()>,
 }
 
 /// What a fault did to requests.
 #[derive(Debug)]
-pub(super) struct Pause {
+pub(crate) struct Pause {
     /// The longest that a write took which ended after the fault.
-    pub(super) writes: Duration,
+    pub(crate) writes: Duration,
     /// The longest that a read took.
-    pub(super) reads: Duration,
+    pub(crate) reads: Duration,
 }
 
 impl Contest {
     /// Starts it and waits until every client has done something.
-    pub(super) fn start(outside: &Outside, client: &Client) -> Self {
+    pub(crate) fn start(outside: &Outside, client: &Client) -> Self {
         let book = Arc::new(Book {
             history: Mutex::default(),
             began: Instant::now(),
@@ -83,7 +83,7 @@ impl Contest {
 
     /// Waits until every client has ended so many operations that began after `fault`.
     #[track_caller]
-    pub(super) fn goes_on(&self, fault: Instant, operations: usize) {
+    pub(crate) fn goes_on(&self, fault: Instant, operations: usize) {
         let began = Instant::now();
         let behind = || {
             let ended = self.book.ended();
@@ -96,13 +96,22 @@ impl Contest {
         }
     }
 
+    /// The median of what writes took that began at some time or later and have ended.
+    pub(crate) fn median_write(&self, since: Instant) -> Duration {
+        let ended = self.book.ended();
+        let writes = ended.iter().filter(|end| end.writes && end.from >= since);
+        let mut took: Vec<Duration> = writes.map(|end| end.until - end.from).collect();
+        took.sort_unstable();
+        took.get(took.len() / 2).copied().unwrap_or_default()
+    }
+
     /// How many operations began at some time or later and have ended.
-    pub(super) fn answered_since(&self, since: Instant) -> usize {
+    pub(crate) fn answered_since(&self, since: Instant) -> usize {
         self.book.ended().iter().filter(|end| end.from >= since).count()
     }
 
     /// The longest waits since a fault.
-    pub(super) fn pause(&self, fault: Instant) -> Pause {
+    pub(crate) fn pause(&self, fault: Instant) -> Pause {
         let ended = self.book.ended();
         let longest = |writes| {
             let since = ended.iter().filter(|end| end.until >= fault && end.writes == writes);
@@ -113,7 +122,7 @@ impl Contest {
 
     /// No operation has failed so far.
     #[track_caller]
-    pub(super) fn none_failed(&self) {
+    pub(crate) fn none_failed(&self) {
         let ended = self.book.ended();
         let failures: Vec<_> = ended.iter().filter_map(|end| end.failure.as_ref()).collect();
         assert!(failures.is_empty(), "{} of {} failed: {:?}", failures.len(), ended.len(), failures.first());
@@ -121,7 +130,7 @@ impl Contest {
 
     /// Ends it, reads every object once more, and judges: one order must explain every answer.
     #[track_caller]
-    pub(super) fn judge(mut self, outside: &Outside, client: &Client) {
+    pub(crate) fn judge(mut self, outside: &Outside, client: &Client) {
         self.book.stop.store(true, Ordering::SeqCst);
         outside.block_on(async {
             while let Some(ended) = self.clients.join_next().await {

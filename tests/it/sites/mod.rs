@@ -2,7 +2,7 @@
 //! with the kernel's own network between them. A machine that cannot make namespaces says why, and
 //! the tests on loopback go on without it.
 
-mod history;
+pub(crate) mod history;
 mod net;
 mod rows;
 
