@@ -101,7 +101,8 @@ fn marks(html: &mut String, report: &Report) {
         let pause = match (mark.pause_ms, mark.served_again) {
             (_, false) => "not all were served again".to_owned(),
             (None, _) => "nobody longer than a second".to_owned(),
-            (Some(pause), _) => format!("{}.{} s", pause / 1_000, pause % 1_000 / 100),
+            // Rounded up, as the expectations are.
+            (Some(pause), _) => format!("{}.{} s", pause.div_ceil(100) / 10, pause.div_ceil(100) % 10),
         };
         let (second, tenth) = (mark.at_ms / 1_000, mark.at_ms % 1_000 / 100);
         let what = escaped(&mark.what);
