@@ -100,6 +100,9 @@ pub enum PeerBody {
         /// How many committed uploads the member still lacks.
         #[n(2)]
         missing_uploads: u32,
+        /// Its disk has no room for a further segment: nothing new should be begun.
+        #[n(3)]
+        short_of_room: bool,
     },
     /// Member to primary: the records do not fit behind my log.
     #[n(2)]

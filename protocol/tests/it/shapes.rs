@@ -273,7 +273,7 @@ enums! {
         Expired, TokenMismatch, Full, Changed, Invalid(value), Corrupt, Stranger, SingleDc, Late,
     }
     PeerBody {
-        Append { previous, committed, count }, DurableAck { durable, committed, missing_uploads },
+        Append { previous, committed, count }, DurableAck { durable, committed, missing_uploads, short_of_room },
         Gap { last, committed }, Fenced { promised },
         Payload { upload, first, leaves, relay_to, fetched }, FetchPayload { upload, first, count },
         NoPayload { upload }, Peer, Report(value), FetchLog { after }, Log { previous, count, last },

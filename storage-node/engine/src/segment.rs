@@ -291,11 +291,21 @@ impl<D: Disk> Segments<D> {
         Ok(self.head.expect("a written frame leaves a head"))
     }
 
+    /// Whether the disk has room for a further segment of ordinary writes.
+    pub(crate) fn may_grow(&self) -> Result<bool, DiskError> {
+        Ok(self.disk.free_bytes()? >= self.next_bytes().saturating_add(self.layout.reserve_bytes))
+    }
+
+    /// Bytes that the next segment should have: a volume's segments double until they are full-sized.
+    fn next_bytes(&self) -> u64 {
+        let present: u64 = self.files.values().map(|segment| segment.used).sum();
+        present.max(self.layout.first_segment_bytes).min(self.layout.segment_bytes)
+    }
+
     /// Bytes for the next segment and whether they come from the reserve.
     fn size_of_next(&self, least: u64, room: Room, path: &str) -> Result<(u64, bool), DiskError> {
-        let present: u64 = self.files.values().map(|segment| segment.used).sum();
         let layout = &self.layout;
-        let grown = present.max(layout.first_segment_bytes).min(layout.segment_bytes).max(least);
+        let grown = self.next_bytes().max(least);
         let free = self.disk.free_bytes()?;
         if free >= grown.saturating_add(layout.reserve_bytes) {
             return Ok((grown, false));

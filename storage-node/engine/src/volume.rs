@@ -436,6 +436,14 @@ impl<D: Disk> VolumeLog<D> {
         self.segments.files.values().map(|segment| segment.used).sum()
     }
 
+    /// Whether the disk has room for a further segment of ordinary writes.
+    ///
+    /// # Errors
+    /// The disk's, when it is asked.
+    pub fn may_grow(&self) -> Result<bool, DiskError> {
+        self.segments.may_grow()
+    }
+
     /// Syncs what is staged on this thread.
     ///
     /// # Panics

@@ -135,6 +135,7 @@ impl<D: Disk> Replica<D> {
     fn check_policy(&self) -> Result<(), Refusal> {
         match &self.role {
             Role::Primary(primary) if primary.refuses_writes(&self.config) => Err(Refusal::SingleDc),
+            Role::Primary(primary) if primary.is_short_of_room() => Err(Refusal::Full),
             _ => Ok(()),
         }
     }
@@ -201,6 +202,10 @@ impl<D: Disk> Replica<D> {
 
     /// A further frame of a streamed put.
     pub fn upload(&mut self, request: RequestId, part: UploadPart, bulk: Bytes, cx: &mut Context<'_, D>) {
+        if let Err(refusal) = self.check_policy() {
+            self.uploads.end(request);
+            return cx.out.refuse(request, refusal);
+        }
         let arrived = self.uploads.part(request, part, bulk, &mut self.holding, &self.config, cx);
         let accepted = match arrived {
             Ok(Arrived::More) => Ok(()),

@@ -179,6 +179,11 @@ impl Member {
         }
     }
 
+    /// What the primary sent did not fit on the disk: it must hear so.
+    pub fn had_no_room(&mut self) {
+        self.answer_due = true;
+    }
+
     /// A primary that has nothing new to say may not know that this process began anew, with a log that
     /// ends in doubt or that is not known to be committed to its end.
     fn ask_for_a_word<D: Disk>(
@@ -230,11 +235,12 @@ impl Member {
         let Some(point) = holding.point(durable) else { return };
         self.acknowledged = Some(state);
         self.answer_due = false;
-        let missing_uploads = missing;
-        cx.tell(
-            config,
-            primary,
-            PeerBody::DurableAck { durable: point, committed: state.committed, missing_uploads },
-        );
+        let short_of_room = match holding.log().may_grow() {
+            Ok(may_grow) => !may_grow,
+            Err(error) => return cx.out.fail_store(error),
+        };
+        let (committed, missing_uploads) = (state.committed, missing);
+        let acknowledged = PeerBody::DurableAck { durable: point, committed, missing_uploads, short_of_room };
+        cx.tell(config, primary, acknowledged);
     }
 }

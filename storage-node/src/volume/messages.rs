@@ -13,6 +13,7 @@ use bytes::Bytes;
 use trefoil_engine::{Disk, RecordReadError, StageError};
 use trefoil_protocol::ids::{Incarnation, NodeId, StoreId};
 use trefoil_protocol::message::peer::{LogPoint, PeerBody, PeerMessage, decode_records, encode_records};
+use trefoil_protocol::message::tenant::Refusal;
 use trefoil_protocol::mutant;
 use trefoil_protocol::record::Record;
 
@@ -96,7 +97,9 @@ impl<D: Disk> Replica<D> {
             PeerBody::Payload { upload, first, leaves, relay_to, .. } => {
                 self.backfill.arrived(upload, first, leaves.len());
                 let sent = SentLeaves { upload, first, hashes: leaves, bulk, relay_to };
-                take_sent(sent, &mut self.holding, &self.config, cx);
+                if take_sent(sent, &mut self.holding, &self.config, cx) == Err(Refusal::Full) {
+                    self.had_no_room();
+                }
             }
             PeerBody::FetchPayload { upload, first, count } => {
                 let wanted = Wanted { upload, first, count };
@@ -131,9 +134,10 @@ impl<D: Disk> Replica<D> {
         cx: &mut Context<'_, D>,
     ) {
         match (&mut self.role, body) {
-            (role, PeerBody::DurableAck { durable, committed, missing_uploads }) => {
+            (role, PeerBody::DurableAck { durable, committed, missing_uploads, short_of_room }) => {
                 let Some(primary) = role.counting() else { return };
                 primary.met(store, run);
+                primary.heard_of_room(store, short_of_room);
                 let (holding, now) = (&self.holding, cx.now);
                 let took = primary.acknowledged(holding, store, durable, committed, missing_uploads, now);
                 if let Some(took) = took {
@@ -184,8 +188,16 @@ impl<D: Disk> Replica<D> {
         match outcome {
             Ok(()) | Err(FollowError::NoLog(_) | FollowError::Gap(_)) => {}
             Err(error @ FollowError::CommittedDiffers { .. }) => self.stop(error, cx),
-            Err(FollowError::Stage(StageError::Disk(trefoil_engine::DiskError::Full { .. }))) => {}
+            Err(FollowError::Stage(StageError::Disk(trefoil_engine::DiskError::Full { .. }))) => {
+                self.had_no_room();
+            }
             Err(FollowError::Stage(error)) => cx.out.fail_store(error),
+        }
+    }
+
+    fn had_no_room(&mut self) {
+        if let Role::Member(member) = &mut self.role {
+            member.had_no_room();
         }
     }
 

@@ -568,6 +568,9 @@ fn evaluate<D: Disk>(
     if desk.primary.refuses_writes(desk.config) {
         return Err(Refusal::SingleDc);
     }
+    if desk.primary.is_short_of_room() && matches!(mutation.intent, Intent::Put { .. }) {
+        return Err(Refusal::Full);
+    }
     if desk.primary.may_hide_no_more() && mutation.hides(desk) {
         return Err(cx.busy());
     }

@@ -34,6 +34,9 @@ const RESEND_AFTER: Duration = Duration::from_millis(500);
 const COMMIT_NEWS_AFTER: Duration = Duration::from_millis(5);
 /// How often an idle member is told what it has not confirmed.
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(200);
+
+/// How often a member that had no room for more is asked whether it has.
+const ROOM_ASKED_EVERY: Duration = Duration::from_secs(1);
 /// A member that makes no progress for this long is reported.
 const LAGGING_AFTER: Duration = Duration::from_secs(3);
 /// How often the control plane is told the same thing.
@@ -72,6 +75,8 @@ struct Follower {
     timed: Option<(Lsn, BootTime)>,
     /// When old records for it were put off, because clients had work.
     put_off_at: Option<BootTime>,
+    /// Its disk has no room for more, by its own word.
+    short_of_room: bool,
 }
 
 /// The primary's state of one epoch.
@@ -109,6 +114,7 @@ impl Primary {
             gap: None,
             timed: None,
             put_off_at: None,
+            short_of_room: false,
         };
         Self {
             followers: others.map(|member| (member.store, follower(member))).collect(),
@@ -136,6 +142,18 @@ impl Primary {
         config.single_dc == SingleDcPolicy::Refuse && self.exposure.is_some()
     }
 
+    /// A member said whether its disk has room for more.
+    pub fn heard_of_room(&mut self, store: StoreId, short_of_room: bool) {
+        if let Some(follower) = self.followers.get_mut(&store) {
+            follower.short_of_room = short_of_room;
+        }
+    }
+
+    /// Whether a member that every write waits for has no room for more.
+    pub fn is_short_of_room(&self) -> bool {
+        self.followers.values().any(|follower| follower.is_in_sync() && follower.short_of_room)
+    }
+
     /// Whether a record is certainly in both data centres, which only this one acknowledges now.
     pub fn is_in_both(&self, lsn: Lsn) -> bool {
         self.exposure.as_ref().is_none_or(|exposure| lsn <= exposure.since())
@@ -155,7 +173,7 @@ impl Primary {
 
     /// Objects that members still lack in a data centre without a complete one.
     pub fn debt(&self, me: &Member) -> u64 {
-        let complete = |f: &&Follower| f.member.state == MemberState::InSync;
+        let complete = |f: &&Follower| f.is_in_sync();
         let covered: BTreeSet<DcId> =
             self.followers.values().filter(complete).map(|f| f.member.dc).chain([me.dc]).collect();
         let owing = self.followers.values().filter(|f| !covered.contains(&f.member.dc));
@@ -170,7 +188,7 @@ impl Primary {
     /// Whether every in-sync member has the whole log up to the epoch's start, payload included: what
     /// was acknowledged before one of them came in sync may not be on it yet.
     pub fn is_prepared(&self) -> bool {
-        let mut in_sync = self.followers.values().filter(|f| f.member.state == MemberState::InSync);
+        let mut in_sync = self.followers.values().filter(|f| f.is_in_sync());
         in_sync.all(|follower| follower.durable.next() >= self.start)
     }
 
@@ -207,7 +225,7 @@ impl Primary {
         follower.next = follower.next.max(follower.base.next());
         let timed = follower.timed.take_if(|(lsn, _)| *lsn <= durable.lsn);
         // One that lacks objects has more to do than others.
-        let is_whole = follower.member.state == MemberState::InSync || follower.missing == Some(0);
+        let is_whole = follower.is_in_sync() || follower.missing == Some(0);
         timed.map(|(_, sent)| now.since(sent)).filter(|_| is_whole)
     }
 
@@ -261,7 +279,7 @@ impl Primary {
     /// Whether an in-sync member has everything up to here.
     pub fn has_all(&self, store: StoreId, lsn: Lsn) -> bool {
         let follower = self.followers.get(&store);
-        follower.is_some_and(|f| f.member.state == MemberState::InSync && f.durable >= lsn)
+        follower.is_some_and(|f| f.is_in_sync() && f.durable >= lsn)
     }
 
     /// Moves the committed point as far as the rule allows; answers the newly committed records.
@@ -290,9 +308,8 @@ impl Primary {
 
     /// The highest record that every in-sync member has and whose copies satisfy the rule.
     fn committable(&self, own: Lsn, rule: Protection, me: &Member) -> Lsn {
-        let is_in_sync = |f: &&Follower| f.member.state == MemberState::InSync;
         let counts =
-            |f: &&Follower| mutant!(M08, is_in_sync(f), is_in_sync(f) && f.resent_at <= f.progress_at);
+            |f: &&Follower| mutant!(M08, f.is_in_sync(), f.is_in_sync() && f.resent_at <= f.progress_at);
         let in_sync = self.followers.values().filter(counts);
         let everyone = in_sync.map(|f| f.durable).fold(own, Lsn::min);
         let mut candidates: Vec<Lsn> = self.followers.values().map(|f| f.durable.min(everyone)).collect();
@@ -313,8 +330,7 @@ impl Primary {
     /// The durable copies of a record, by the word of the stores that hold it.
     pub fn copies(&self, lsn: Lsn, me: &Member) -> Vec<Copy> {
         // A store that catches up vouches for payload only from this epoch's start on.
-        let holds =
-            |f: &&Follower| f.durable >= lsn && (f.member.state == MemberState::InSync || lsn >= self.start);
+        let holds = |f: &&Follower| f.durable >= lsn && (f.is_in_sync() || lsn >= self.start);
         let others = self.followers.values().filter(holds).map(|f| f.member);
         let copy = |member: Member| Copy { node: member.node, dc: member.dc, store: member.store };
         [*me].into_iter().chain(others).map(copy).collect()
@@ -322,7 +338,7 @@ impl Primary {
 
     /// How many members hold every committed object, this one included.
     pub fn whole_copies(&self) -> usize {
-        1 + self.followers.values().filter(|f| f.member.state == MemberState::InSync).count()
+        1 + self.followers.values().filter(|f| f.is_in_sync()).count()
     }
 
     /// Sends what is to be sent: records, what must be sent again, news of the committed point.
@@ -383,7 +399,7 @@ impl Primary {
     fn say_restored<D: Disk>(&mut self, config: &VolumeConfig, cx: &mut Context<'_, D>) {
         let home = config.member(cx.identity.node).map(|member| member.dc);
         let other = self.followers.values().filter(|f| Some(f.member.dc) != home);
-        let in_sync = other.filter(|f| f.member.state == MemberState::InSync);
+        let in_sync = other.filter(|f| f.is_in_sync());
         let Some(persisted) = in_sync.map(|f| f.durable).max().filter(|lsn| *lsn >= self.start) else {
             return;
         };
@@ -416,6 +432,10 @@ impl Primary {
 }
 
 impl Follower {
+    fn is_in_sync(&self) -> bool {
+        self.member.state == MemberState::InSync
+    }
+
     /// A word on what it lacks counts for the committed point that it was said at. Acknowledgements
     /// overtake each other: an older one knows of fewer records and must not make the store whole.
     fn note_missing(&mut self, committed: Lsn, missing: u32) {
@@ -479,7 +499,8 @@ impl Follower {
         } else if self.committed < committed {
             Some(self.told_at + HEARTBEAT_EVERY)
         } else {
-            None
+            // Room may come back without a word.
+            self.short_of_room.then(|| self.told_at + ROOM_ASKED_EVERY)
         }
     }
 
@@ -490,7 +511,7 @@ impl Follower {
     /// Whether it was called complete before the payload of the last records of that epoch reached it:
     /// an epoch in which it is in sync begins when it has that too.
     fn owes_payload(&self) -> bool {
-        self.member.state == MemberState::InSync && self.missing.is_some_and(|missing| missing > 0)
+        self.is_in_sync() && self.missing.is_some_and(|missing| missing > 0)
     }
 
     fn is_behind_with_payload(&self, now: BootTime) -> bool {

@@ -605,7 +605,7 @@ impl<D: Disk> Replica<D> {
     pub fn next_wakeup(&self) -> Option<BootTime> {
         let role = match &self.role {
             Role::Absent | Role::Stopped(_) => return None,
-            Role::Member(_) => None,
+            Role::Member(member) => member.next_wakeup(),
             Role::Peering(peering) => peering.next_wakeup(&self.holding, &self.config),
             Role::Primary(primary) => primary.next_wakeup(&self.holding, &self.config),
         };

@@ -281,14 +281,14 @@ pub(super) fn take_sent<D: Disk>(
     holding: &mut Holding<D>,
     config: &VolumeConfig,
     cx: &mut Context<'_, D>,
-) {
+) -> Result<(), Refusal> {
     let upload = sent.upload;
     if holding.index().is_upload_void(upload) || holding.is_past_return(upload.version) {
-        return;
+        return Ok(());
     }
     let leaves = cut_into_leaves(sent.bulk);
     if leaves.len() != sent.hashes.len() || leaves.is_empty() {
-        return;
+        return Err(Refusal::Corrupt);
     }
     if let Some(neighbour) = sent.relay_to.and_then(|store| config.member_of_store(store)) {
         let (first, hashes) = (sent.first, sent.hashes.clone());
@@ -299,13 +299,12 @@ pub(super) fn take_sent<D: Disk>(
         let among = !leaf.is_empty() && leaf_hash(index, leaf, LeafPlace::Among) == hash.0;
         let only = index == 0 && !among && leaf_hash(0, leaf, LeafPlace::Only) == hash.0;
         if !among && !only {
-            return;
+            return Err(Refusal::Corrupt);
         }
-        if stage(holding, upload, index, hash.0, leaf, cx).is_err() {
-            return;
-        }
+        stage(holding, upload, index, hash.0, leaf, cx)?;
     }
     holding.refresh_payload();
+    Ok(())
 }
 
 /// Metadata comes with the end of the bytes and rides in the record.

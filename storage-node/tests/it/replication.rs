@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use trefoil_protocol::config::Protection;
+use trefoil_protocol::message::control::ControlRequest;
 use trefoil_protocol::message::tenant::{Refusal, TenantAnswer};
 
 use crate::cluster::{Cluster, object};
@@ -41,4 +42,23 @@ fn r052_a_deleted_object_is_not_found_anywhere_and_comes_back_by_undelete() {
     assert_eq!(cluster.get("a1", "k").response, Some(Err(Refusal::NotFound)));
     assert!(matches!(cluster.undelete("a1", "k"), Ok(TenantAnswer::Undeleted { .. })));
     assert_eq!(cluster.get("a1", "k").bytes, bytes);
+}
+
+#[test]
+fn r004_a_member_without_room_refuses_new_puts_by_its_primary_and_keeps_its_place() {
+    let mut cluster = Cluster::healthy(&NODES);
+    let object = object(1, 100_000);
+    cluster.put("a1", "k", 1, &object).unwrap();
+    cluster.machine("b1").disk.set_room(Some(2 << 20));
+    let refused = (2..40).find_map(|version| cluster.put("a1", "k", version, &object).err());
+    assert_eq!(refused, Some(Refusal::Full), "b1 is full, and the primary is not");
+    // What was begun before is on the disk of b1 too: nobody complains of it.
+    cluster.run(Duration::from_secs(20));
+    let complains = |asked: &ControlRequest| matches!(asked, ControlRequest::Lagging { .. });
+    assert!(!cluster.placement.asked.iter().any(|(_, asked)| complains(asked)));
+    assert_eq!(cluster.get("a1", "k").bytes, object);
+    assert!(matches!(cluster.delete("a1", "k"), Ok(TenantAnswer::Deleted { .. })));
+    cluster.machine("b1").disk.set_room(None);
+    cluster.run(Duration::from_secs(3));
+    cluster.put("a1", "k", 40, &object).unwrap();
 }
