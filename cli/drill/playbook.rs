@@ -59,6 +59,9 @@ impl Playbook {
                 return Err(only_simulated(&format!("it expects `{what}`, which nobody sees from outside")));
             }
         }
+        if !file.load.arrivals.is_empty() {
+            return Err(only_simulated("it begins operations whatever becomes of those before"));
+        }
         if !file.rescues.is_empty() {
             return Err(only_simulated("it has rescues, which two operators do to a cluster that is lost"));
         }

@@ -22,6 +22,8 @@ pub struct WorkloadShape {
     pub shared_names: bool,
     /// The mean time between an answer and the next operation.
     pub think_mean: u64,
+    /// How many operations begin in a second from some time on, of all clients together; none for closed loops.
+    pub arrivals: Vec<(u64, u64)>,
     /// How long an operation may go on without progress before its client gives up.
     pub deadline: u64,
     /// The longest payload that rides in a record.
@@ -57,6 +59,7 @@ impl Default for WorkloadShape {
             keys: 6,
             shared_names: true,
             think_mean: 50 * MILLISECOND,
+            arrivals: Vec::new(),
             deadline: 60 * SECOND,
             inline_max: 16 * 1024,
             leaf: 64 * 1024,
@@ -179,15 +182,29 @@ impl Workload {
         &self.workers
     }
 
-    /// What a client does next, after an answer at `now`.
+    /// Whether operations begin whatever becomes of those before.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.shape.arrivals.is_empty()
+    }
+
+    /// The mean time between two operations of one client, so long after the beginning.
+    fn pause_mean(&self, since: u64) -> u64 {
+        let rate = self.shape.arrivals.iter().rev().find(|(from, _)| *from <= since);
+        rate.map_or(self.shape.think_mean, |(_, rate)| self.workers.len() as u64 * SECOND / rate)
+    }
+
+    /// What a client does next: in a closed loop after an answer at `now`, in an open one after what it began
+    /// then; `since` is how long ago all of it began.
     ///
     /// # Panics
     /// If there is no such client.
-    pub fn next(&mut self, client: u32, now: u64) -> Assignment {
+    pub fn next(&mut self, client: u32, now: u64, since: u64) -> Assignment {
+        let mean = self.pause_mean(since);
         let shape = &self.shape;
         let index = usize::try_from(client).expect("a client's number is an index");
         let worker = &mut self.workers[index];
-        let at = now + worker.draws.exponential(shape.think_mean);
+        let at = now + worker.draws.exponential(mean);
         let object = object(shape, worker);
         let task = task(shape, &mut worker.draws);
         let operation = u64::from(client) << 40 | worker.done;
@@ -262,7 +279,7 @@ mod tests {
 
     fn tasks(client: u32, shape: &WorkloadShape) -> Vec<super::Assignment> {
         let mut workload = Workload::new(1, shape.clone());
-        (0..400).map(|now| workload.next(client, now)).collect()
+        (0..400).map(|now| workload.next(client, now, now)).collect()
     }
 
     #[test]
@@ -271,8 +288,8 @@ mod tests {
         let mut beside = Workload::new(1, shape.clone());
         let mut seen = Vec::new();
         for now in 0..400 {
-            beside.next(0, now);
-            seen.push(beside.next(1, now));
+            beside.next(0, now, now);
+            seen.push(beside.next(1, now, now));
         }
         assert_eq!(tasks(1, &shape), seen);
     }
@@ -300,7 +317,7 @@ mod tests {
         let mut workload = Workload::new(1, WorkloadShape::default());
         assert_eq!(workload.workers().len(), 4);
         assert_eq!(workload.workers()[3].tenant, "globex");
-        let (one, other) = (workload.next(0, 0), workload.next(3, 0));
+        let (one, other) = (workload.next(0, 0, 0), workload.next(3, 0, 0));
         assert_ne!(one.operation, other.operation);
         assert_ne!(workload.payload(&one, 64), workload.payload(&other, 64));
         assert_eq!(workload.payload(&one, 64), workload.payload(&one, 64));

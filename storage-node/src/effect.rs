@@ -70,10 +70,10 @@ pub enum Notice {
 }
 
 impl<D: Disk> Effect<D> {
-    /// The client's request that this is the first answer to.
+    /// The client's request whose answer this is, or the first bytes that were asked for.
     pub(crate) fn answers(&self) -> Option<RequestId> {
         match self {
-            Self::Reply { request, .. } => Some(*request),
+            Self::Reply { request, last: true, .. } | Self::Data { request, .. } => Some(*request),
             _ => None,
         }
     }

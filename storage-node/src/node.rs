@@ -26,7 +26,7 @@ use trefoil_protocol::message::tenant::{
 use trefoil_protocol::sign::Signatory;
 use trefoil_protocol::time::{BootTime, CpTime, Millis};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Kind};
 use crate::arrivals::{Arrivals, Next, TAKEN_AT_ONCE};
 use crate::authorise::authorise;
 use crate::effect::{Effect, Fatal, Notice};
@@ -364,7 +364,7 @@ impl<D: Disk> NodeCore<D> {
             lease: &self.lease,
             pace: self.session.pace(),
             flushes: self.flushes,
-            retry_after: self.admission.retry_after(),
+            admission: &self.admission,
             yielding: &mut self.yielding,
             out: &mut self.out,
         };
@@ -444,7 +444,9 @@ impl<D: Disk> NodeCore<D> {
         if within == Millis(0) {
             return self.out.refuse_late(request);
         }
-        if let Err(refusal) = self.admission.admit(request, principal.tenant, bulk.len() as u64, now) {
+        if let Err(refusal) =
+            self.admission.admit(request, kind_of(&call, volume), principal.tenant, bulk.len() as u64, now)
+        {
             return self.out.refuse(request, refusal);
         }
         if matches!(call, TenantCall::Put(PutRequest { inline: None, .. }) | TenantCall::Get { .. }) {
@@ -680,6 +682,7 @@ impl<D: Disk> NodeCore<D> {
             self.wakeups.set(*volume, None);
             self.due.set(*volume, None);
             self.touched.insert(*volume);
+            self.admission.forget(*volume);
             self.stopped.remove(volume);
             let job = || self.store.wipe_job(owner);
             self.retirement.retire(config, me, held, job, now, &mut self.out);
@@ -749,6 +752,17 @@ impl<D: Disk> NodeCore<D> {
     ) {
         self.flushes.ended(now);
         self.with_volume(volume, now, |replica, cx| replica.synced(ticket, result, cx));
+    }
+}
+
+/// What a call waits for.
+fn kind_of(call: &TenantCall, volume: VolumeId) -> Kind {
+    match call {
+        TenantCall::Put(_)
+        | TenantCall::Delete { .. }
+        | TenantCall::Undelete { .. }
+        | TenantCall::Outcome { .. } => Kind::Change(volume),
+        _ => Kind::Read,
     }
 }
 

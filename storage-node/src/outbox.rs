@@ -12,8 +12,9 @@ use trefoil_protocol::message::control::ControlRequest;
 use trefoil_protocol::message::peer::{PeerBody, PeerMessage};
 use trefoil_protocol::message::tenant::{Refusal, TenantAnswer, TenantResponse};
 use trefoil_protocol::sign::Signatory;
-use trefoil_protocol::time::{BootTime, Millis};
+use trefoil_protocol::time::BootTime;
 
+use crate::admission::Admission;
 use crate::effect::{Effect, Fatal, Lane};
 use crate::event::{ControlTicket, ReadTicket, RequestId};
 use crate::flushes::Flushes;
@@ -48,8 +49,8 @@ pub struct Context<'c, D: Disk> {
     pub lease: &'c Lease,
     /// Its pace.
     pub pace: &'c Pace,
-    /// When a client that is refused should ask again.
-    pub(crate) retry_after: Millis,
+    /// What clients have under way.
+    pub(crate) admission: &'c Admission,
     /// Who gets its disk.
     pub(crate) yielding: &'c mut Yielding,
     /// How its disk gets on.
@@ -257,9 +258,9 @@ impl<D: Disk> Context<'_, D> {
         }
     }
 
-    /// There is too much to do: nothing was begun.
-    pub fn busy(&self) -> Refusal {
-        Refusal::Busy { retry_after: self.retry_after }
+    /// There is too much to do for a volume: nothing was begun.
+    pub fn busy(&self, config: &VolumeConfig) -> Refusal {
+        Refusal::Busy { retry_after: self.admission.retry_after(config.volume) }
     }
 
     /// Whether this node may answer for the volume now.

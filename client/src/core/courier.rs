@@ -75,13 +75,15 @@ enum Stage {
         to: Peer,
         until: BootTime,
     },
-    /// `arrived_before`: what [`Courier::may_have_arrived`] was before this ask.
+    /// `arrived_before`: what [`Courier::may_have_arrived`] was before this ask; `deadline_before`, what the
+    /// deadline was.
     Asking {
         exchange: ExchangeId,
         to: Peer,
         volume: VolumeId,
         until: BootTime,
         arrived_before: bool,
+        deadline_before: BootTime,
     },
     Resting {
         until: BootTime,
@@ -385,7 +387,8 @@ impl Courier {
         self.may_have_arrived |= !self.is_streamed();
         let exchange = self.take_exchange();
         let until = now + self.silence.current();
-        self.stage = Stage::Asking { exchange, to, volume, until, arrived_before };
+        let deadline_before = self.deadline;
+        self.stage = Stage::Asking { exchange, to, volume, until, arrived_before, deadline_before };
         let within = self.silence.current().min(self.deadline.since(now)).into();
         let request = Box::new(TenantRequest { volume, epoch, call: self.call.clone(), within });
         effects.push(Effect::Ask { exchange, to, request, bulk: self.bulk.clone() });
@@ -519,11 +522,14 @@ impl Courier {
         refusal: Refusal,
         effects: &mut Vec<Effect<T>>,
     ) -> Option<Verdict> {
-        let Stage::Asking { to, volume, arrived_before, .. } = self.stage else {
+        let Stage::Asking { to, volume, arrived_before, deadline_before, .. } = self.stage else {
             unreachable!("only a current ask is refused");
         };
+        // Bytes that were sent in vain are no progress.
+        self.deadline = deadline_before;
         if refusal.sheds() {
-            return self.shed(now, to, refusal, arrived_before);
+            self.may_have_arrived = arrived_before;
+            return self.shed(now, to, refusal);
         }
         if matches!(self.whom, Whom::NearestTo(..) | Whom::AnotherOf(..)) {
             // A replica may lag behind what the primary told; its "no" means nothing yet.
@@ -552,8 +558,7 @@ impl Courier {
     }
 
     /// Nothing was begun, because there is too much to do. Who said so is still whom to ask, later.
-    fn shed(&mut self, now: BootTime, to: Peer, refusal: Refusal, arrived_before: bool) -> Option<Verdict> {
-        self.may_have_arrived = arrived_before;
+    fn shed(&mut self, now: BootTime, to: Peer, refusal: Refusal) -> Option<Verdict> {
         let wait = match refusal {
             Refusal::Busy { retry_after } => retry_after.into(),
             _ => Duration::ZERO,

@@ -209,6 +209,14 @@ impl Course {
         answered.map(|sample| sample.ended - sample.began).max().unwrap_or_default()
     }
 
+    /// How many operations began in a part of the time, and how many of them were answered.
+    #[must_use]
+    pub fn begun_within(&self, from: u64, until: u64) -> (u64, u64) {
+        let begun = self.samples.iter().filter(|sample| (from..until).contains(&sample.began));
+        let answered = begun.clone().filter(|sample| sample.end == End::Answered);
+        (begun.count() as u64, answered.count() as u64)
+    }
+
     /// The longest time that an operation took which was begun from one time to another.
     #[must_use]
     pub fn longest_begun_within(&self, from: u64, until: u64) -> u64 {

@@ -73,6 +73,15 @@ pub struct Expect {
     /// No operation that was begun in a part of the time took long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swift: Option<Swift>,
+    /// Of what began in a part of the time, so much is answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goodput: Option<Goodput>,
+    /// Simulated clients sent at most so many retries for a hundred requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u64>,
+    /// At most so many jobs waited for one simulated disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_queue: Option<u64>,
     /// A simulated volume that has all that it needs is served after this long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serves_within: Option<Duration>,
@@ -88,6 +97,18 @@ pub struct Swift {
     pub until: Duration,
     /// so long at most.
     pub within: Duration,
+}
+
+/// How much is answered of what began in a part of the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Goodput {
+    /// From here,
+    pub from: Duration,
+    /// to here,
+    pub until: Duration,
+    /// so many of a hundred at least.
+    pub percent: u64,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -119,6 +140,12 @@ pub struct Facts {
     pub power_losses: u64,
     /// Stores that were put out because they were slow.
     pub put_out: u64,
+    /// Requests of simulated clients, each counted once, and retries.
+    pub requests: u64,
+    /// Of these, those that cost something.
+    pub retries: u64,
+    /// The most jobs that ever waited for one simulated disk.
+    pub disk_queue: u64,
     /// Acknowledged changes that are not there.
     pub lost: u64,
 }
@@ -180,6 +207,7 @@ impl Expect {
                 format!("longest answer to what began from {} to {}", seconds(from.0), seconds(until.0));
             within(&what, course.longest_begun_within(from.0, until.0), most.0)
         }));
+        verdicts.extend(self.overload(course, facts));
         verdicts.extend(self.never.iter().map(|rule| {
             let given = u64::from(facts.protections.contains(rule));
             at_most(&format!("acknowledgements under {rule}"), given, 0)
@@ -191,6 +219,23 @@ impl Expect {
             held: facts.protections.contains(rule),
         }));
         verdicts
+    }
+
+    /// What becomes of too much work.
+    fn overload(&self, course: &Course, facts: &Facts) -> Vec<Verdict> {
+        let goodput = self.goodput.map(|Goodput { from, until, percent }| {
+            let (began, answered) = course.begun_within(from.0, until.0);
+            let what =
+                format!("answered of a hundred that began from {} to {}", seconds(from.0), seconds(until.0));
+            at_least(&what, (answered * 100).checked_div(began).unwrap_or(0), percent)
+        });
+        let retries = self.retries.map(|most| {
+            let got = (facts.retries * 100).div_ceil(facts.requests.max(1));
+            at_most("retries for a hundred requests", got, most)
+        });
+        let queue =
+            self.disk_queue.map(|most| at_most("jobs that waited for one disk", facts.disk_queue, most));
+        goodput.into_iter().chain(retries).chain(queue).collect()
     }
 
     /// The longest recovery, and whether everybody recovered.
@@ -273,7 +318,7 @@ fn seconds(nanoseconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Expect, Facts, Since};
+    use super::{Expect, Facts, Goodput, Since};
     use crate::course::{Course, End, Kind, Sample};
     use crate::duration::{Duration, SECOND};
 
@@ -317,6 +362,19 @@ mod tests {
             |kind| Expect { goes_on: vec![kind], rto: Some(Duration(8 * SECOND)), ..Expect::default() };
         assert_eq!(held(&go_on(Kind::Reads), &facts)[2], (true, "yes".to_owned()));
         assert_eq!(held(&go_on(Kind::Writes), &facts)[2], (false, "not after a crash".to_owned()));
+    }
+
+    #[test]
+    fn r049_goodput_retries_and_queues_are_judged() {
+        let (from, until) = (Duration(0), Duration(20 * SECOND));
+        let goodput = |percent| Some(Goodput { from, until, percent });
+        let facts = Facts { requests: 100, retries: 10, disk_queue: 7, ..Facts::default() };
+        let good =
+            Expect { goodput: goodput(100), retries: Some(10), disk_queue: Some(7), ..Expect::default() };
+        assert!(held(&good, &facts)[2..].iter().all(|(held, _)| *held));
+        let bad =
+            Expect { goodput: goodput(101), retries: Some(9), disk_queue: Some(6), ..Expect::default() };
+        assert!(held(&bad, &facts)[2..].iter().all(|(held, _)| !held));
     }
 
     #[test]

@@ -56,6 +56,11 @@ pub enum FileError {
     /// The operator is asked for what nobody can do.
     #[error("{0}")]
     Operator(String),
+    /// An open loop that never begins, or turns back.
+    #[error(
+        "`load.arrivals` begins at 0s and goes on in order, with at least one arrival a second: here is {0}"
+    )]
+    Arrivals(Duration),
     /// Nobody would notice anything.
     #[error("`load` does nothing: give at least one tenant, one client, one key, and one weight above 0")]
     Idle,
@@ -77,16 +82,43 @@ pub struct Topology {
     pub rate_ppm_max: u32,
     /// Whether the simulator sends messages through their encoding.
     pub encodes: bool,
+    /// How much a simulated disk does in a second; 0 for as much as is wanted.
+    pub disk_operations: u64,
+    /// And how many bytes it writes or reads in a second.
+    pub disk_bytes: u64,
+    /// How much longer than elsewhere work takes on a slow store at least, in the simulator.
+    pub slow_floor: Duration,
 }
 
 impl Default for Topology {
     fn default() -> Self {
         let window = Duration(3 * SECOND);
-        Self { volumes: 1, voters: 1, strict: false, window, rate_ppm_max: 200, encodes: false }
+        Self {
+            volumes: 1,
+            voters: 1,
+            strict: false,
+            window,
+            rate_ppm_max: 200,
+            encodes: false,
+            disk_operations: 0,
+            disk_bytes: 0,
+            slow_floor: Duration(2 * MILLISECOND),
+        }
     }
 }
 
-/// What clients do, each in a closed loop: draw an operation, wait for its answer, think.
+/// How many operations begin in a second, of all clients together, whatever becomes of those before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Arrivals {
+    /// From here on.
+    pub from: Duration,
+    /// So many.
+    pub per_second: u64,
+}
+
+/// What clients do, each in a closed loop: draw an operation, wait for its answer, think. With `arrivals`, in an
+/// open one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Load {
@@ -114,6 +146,9 @@ pub struct Load {
     pub delete: u64,
     /// Undeletes.
     pub undelete: u64,
+    /// How many operations begin in a second, in the simulator: an open loop, in which `think` means nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub arrivals: Vec<Arrivals>,
 }
 
 impl Default for Load {
@@ -131,6 +166,7 @@ impl Default for Load {
             list: 5,
             delete: 14,
             undelete: 8,
+            arrivals: Vec::new(),
         }
     }
 }
@@ -269,6 +305,14 @@ impl DrillFile {
         if !self.load.does_something() {
             return Err(FileError::Idle);
         }
+        let mut behind = None;
+        for arrivals in &self.load.arrivals {
+            let follows = behind.map_or(arrivals.from.0 == 0, |before| arrivals.from > before);
+            if !follows || arrivals.per_second == 0 {
+                return Err(FileError::Arrivals(arrivals.from));
+            }
+            behind = Some(arrivals.from);
+        }
         for text in self.operator.iter().flat_map(|errand| &errand.verbs) {
             operator::verb(text).map_err(FileError::Operator)?;
         }
@@ -362,6 +406,7 @@ heal = "all"
             ("name = \"x\"\nhorizon = \"soon\"", ["line 2", "write a whole number and one of"]),
             ("name = \"x\"\nrow = 23", ["row = 23", "1 to 22"]),
             ("name = \"x\"\n[load]\nkeys = 0", ["does nothing", "at least one tenant"]),
+            ("name = \"x\"\n[[load.arrivals]]\nfrom = \"3s\"\nper_second = 5", ["3s", "begins at 0s"]),
             (
                 "name = \"x\"\n[[operator]]\nat = \"1s\"\nverbs = [\"fly a\"]",
                 ["\"fly a\"", "write `failover DC`"],

@@ -26,12 +26,12 @@ pub use condition::{Direction, FaultKind, LinkModel, Persistence, SuspendedClock
 pub use course::{Course, End, Kind, Mark, Sample, Second};
 pub use document::{Document, DocumentError, Signature};
 pub use duration::{Duration, MICROSECOND, MILLISECOND, SECOND, Seconds};
-pub use expect::{Expect, Facts, Since, Swift, Verdict};
+pub use expect::{Expect, Facts, Goodput, Since, Swift, Verdict};
 pub use fault::{
     Action, Crash, CrashKind, DiskChange, Fault, FaultPlan, Garble, ModelChange, OneWay, Pause, PlanError,
     RateChange, Rot, Slow, Starve, Trigger, WallJump,
 };
-pub use file::{Abort, DrillFile, FileError, Load, Topology};
+pub use file::{Abort, Arrivals, DrillFile, FileError, Load, Topology};
 pub use operator::{Errand, Operator};
 pub use page::{STYLE, escaped, page, section};
 pub use report::{Counts, Outcome, Place, Report, Told, Verification};

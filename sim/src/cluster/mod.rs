@@ -345,10 +345,10 @@ impl<P: Program> Cluster<P> {
                 }
             }
             Output::Work(job) => {
+                let now = self.kernel.now();
                 let node = self.node_mut(index);
-                let (takes, incarnation) = (node.disk.sync_duration(), node.incarnation());
-                let number = node.begin_work(job);
-                let at = self.kernel.now() + takes;
+                let incarnation = node.incarnation();
+                let (number, at) = node.begin_work(job, now);
                 let happening = Happening::Work { node: index, incarnation, number };
                 self.kernel.schedule(at, origin_of(index), happening);
             }

@@ -42,6 +42,10 @@ pub struct Node<P: Program> {
     still_until: u64,
     starved: Option<Starvation>,
     next_work: u64,
+    /// Until when its disk is at the jobs that were given to it.
+    busy_until: u64,
+    /// The most jobs that its disk threads ever had at once.
+    longest_queue: usize,
     /// What its disk threads are at; a crash breaks it off at any step.
     pub(super) working: BTreeMap<u64, P::Job>,
     pub(super) held: Vec<Happening<P>>,
@@ -75,6 +79,8 @@ impl<P: Program> Node<P> {
             still_until: 0,
             starved: None,
             next_work: 0,
+            busy_until: 0,
+            longest_queue: 0,
             working: BTreeMap::new(),
             held: Vec::new(),
             timers: BTreeMap::new(),
@@ -157,6 +163,7 @@ impl<P: Program> Node<P> {
         self.resume(now);
         self.starved = None;
         self.break_off_work(seed);
+        self.busy_until = 0;
         self.disk = match how {
             CrashKind::Power => self.disk.crash(),
             CrashKind::Process => self.disk.kill_process(),
@@ -193,11 +200,20 @@ impl<P: Program> Node<P> {
         self.disk = self.disk.blank();
     }
 
-    /// A disk thread begins; the number names what it does.
-    pub(super) fn begin_work(&mut self, job: P::Job) -> u64 {
+    /// A disk thread begins; the number names what it does, and comes with the time at which it is done: behind
+    /// everything that the disk was given before.
+    pub(super) fn begin_work(&mut self, job: P::Job, now: u64) -> (u64, u64) {
+        self.busy_until = self.busy_until.max(now) + self.disk.work_duration(P::reads(&job));
         self.next_work += 1;
         self.working.insert(self.next_work, job);
-        self.next_work
+        self.longest_queue = self.longest_queue.max(self.working.len());
+        (self.next_work, self.busy_until + self.disk.sync_duration())
+    }
+
+    /// The most jobs that its disk threads ever had at once.
+    #[must_use]
+    pub fn longest_queue(&self) -> usize {
+        self.longest_queue
     }
 
     pub(super) fn pause(&mut self, now: u64, lasts: u64, clock: SuspendedClock) {

@@ -53,6 +53,12 @@ pub trait Program: Sized {
     /// Runs work for the disk thread, on the disk and nothing else.
     fn run(job: Self::Job) -> Self::Done;
 
+    /// How many bytes a job reads, for disks that do so many in a second.
+    fn reads(job: &Self::Job) -> u64 {
+        let _ = job;
+        0
+    }
+
     /// Takes one input and appends what should happen, in order.
     fn step(&mut self, now: NodeTime, input: Input<Self>, outputs: &mut Vec<Output<Self>>);
 }

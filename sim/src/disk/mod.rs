@@ -23,7 +23,7 @@ pub use inode::{PAGE, SECTOR};
 pub use landmarks::Landmark;
 pub use trefoil_drill::{FaultKind, Persistence};
 
-use crate::kernel::MICROSECOND;
+use crate::kernel::{MICROSECOND, SECOND};
 use crate::random::{Draws, Stream};
 use fault::strikes;
 use inode::Inode;
@@ -41,6 +41,10 @@ pub struct DiskModel {
     pub sync_mean: u64,
     /// How often, per million writes, the system writes a dirty page back on its own.
     pub write_back_per_million: u32,
+    /// How much it does in a second, one job after the other; 0 for as much as is wanted.
+    pub operations_per_second: u64,
+    /// And how many bytes it writes or reads in a second; 0 for as many as are wanted.
+    pub bytes_per_second: u64,
 }
 
 impl Default for DiskModel {
@@ -50,6 +54,8 @@ impl Default for DiskModel {
             sync_min: 60 * MICROSECOND,
             sync_mean: 200 * MICROSECOND,
             write_back_per_million: 50_000,
+            operations_per_second: 0,
+            bytes_per_second: 0,
         }
     }
 }
@@ -79,6 +85,8 @@ struct State {
     /// Bytes that rotted after they were written: inode and offset.
     rotten: Vec<(u64, u64)>,
     slowdown: u64,
+    /// Bytes that were written since the last job was counted.
+    written: u64,
     used: u64,
     landmarks: Landmarks,
     lied: bool,
@@ -265,6 +273,16 @@ impl SimDisk {
         let mean = state.model.sync_mean;
         let drawn = state.model.sync_min + state.draws.exponential(mean);
         drawn.saturating_mul(state.slowdown)
+    }
+
+    /// How long the device itself is at a job that reads so much and makes durable what was written before.
+    #[must_use]
+    pub fn work_duration(&self, reads: u64) -> u64 {
+        let mut state = self.lock();
+        let bytes = reads + std::mem::take(&mut state.written);
+        let model = &state.model;
+        let per = |amount: u64, speed: u64| (amount * SECOND).checked_div(speed).unwrap_or(0);
+        per(1, model.operations_per_second) + per(bytes, model.bytes_per_second)
     }
 
     /// Whether a power loss now would leave this range of this file exactly as it reads.
@@ -455,6 +473,7 @@ impl State {
             garbled: Vec::new(),
             rotten: Vec::new(),
             slowdown: 1,
+            written: 0,
             used: 0,
             landmarks: Landmarks::default(),
             lied: false,
@@ -637,6 +656,7 @@ impl DiskFile for SimFile {
             at += part.len() as u64;
         }
         state.lied |= misdirected;
+        state.written += length;
         if !misdirected {
             state.landmarks.note(self.inode, offset, parts);
         }

@@ -1,14 +1,16 @@
-//! A client's process: the production core's operations and the production seal, driven by errands,
-//! one at a time. It stands where the client library's shell stands: it knows which frames belong
+//! A client's process: the production core's operations and the production seal, driven by errands, as many at
+//! once as it is given. It stands where the client library's shell stands: it knows which frames belong
 //! to which exchange, seals before it sends and opens what it gets.
 
 pub mod keys;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use trefoil_client::core::{Effect, Event, ExchangeId, Operation, Patience, RouteCache, TokenTable};
+use trefoil_client::core::{
+    Effect, Event, ExchangeId, Operation, Patience, RetryBudget, RouteCache, TokenTable,
+};
 use trefoil_client::failure::Peer;
 use trefoil_protocol::ids::ClientInstance;
 use trefoil_protocol::message::tenant::{DataPart, Refusal, TenantRequest, UploadPart};
@@ -26,6 +28,7 @@ use super::streams::InOrder;
 use crate::cluster::{Output, TimerId};
 use crate::network::{Link, NodeIndex, Site};
 use crate::random::Draws;
+use crate::workload::Task;
 
 const WAKE: TimerId = TimerId(0);
 
@@ -35,6 +38,7 @@ const LEAVES_PER_FRAME: usize = 2;
 /// A stream that this client opened.
 #[derive(Debug)]
 struct Open {
+    operation: u64,
     exchange: ExchangeId,
     to: NodeIndex,
     link: Link,
@@ -57,8 +61,9 @@ pub struct Client {
     next_stream: u64,
     /// Which of several links new streams take.
     way: usize,
-    work: Option<(u64, Work)>,
-    waiting: Option<Box<Errand>>,
+    works: BTreeMap<u64, Work>,
+    /// Errands that wait for keys.
+    waiting: VecDeque<Box<Errand>>,
     timer: Option<BootTime>,
 }
 
@@ -89,10 +94,16 @@ impl Client {
             streams: BTreeMap::new(),
             next_stream: 0,
             way: 0,
-            work: None,
-            waiting: None,
+            works: BTreeMap::new(),
+            waiting: VecDeque::new(),
             timer: None,
         }
+    }
+
+    /// How often it asked, and asked again.
+    #[must_use]
+    pub fn retries(&self) -> &RetryBudget {
+        self.routes.retries()
     }
 
     /// Its keys, for the oracle that tries them on other tenants' objects.
@@ -107,18 +118,19 @@ impl Client {
                 self.principal = Some(VerifiedPrincipal { tenant, principal });
                 self.learn(now, outputs);
             }
-            Command::Run(errand) => match self.work {
-                None => self.begin(now, *errand, outputs),
-                Some(_) => self.waiting = Some(errand),
+            Command::Run(errand) => match self.works.contains_key(&LEARNING) {
+                false => self.begin(now, *errand, outputs),
+                true => self.waiting.push_back(errand),
             },
             Command::Admin(_) => {}
         }
         self.settle(now, outputs);
     }
 
+    /// Asks for keys, or asks for them anew.
     fn learn(&mut self, now: BootTime, outputs: &mut Vec<Output<Process>>) {
-        self.work = Some((LEARNING, Work::learn(self.patience, now, self.draws.next())));
-        self.step(now, Event::Wakeup, outputs);
+        self.works.insert(LEARNING, Work::learn(self.patience, now, self.draws.next()));
+        self.step(now, LEARNING, Event::Wakeup, outputs);
     }
 
     fn begin(&mut self, now: BootTime, errand: Errand, outputs: &mut Vec<Output<Process>>) {
@@ -128,20 +140,32 @@ impl Client {
             return outputs.push(Output::Observe(Seen::Ended(errand.operation, ending)));
         };
         if keys.is_spent() {
-            self.waiting = Some(Box::new(errand));
+            self.waiting.push_back(Box::new(errand));
             return self.learn(now, outputs);
         }
         let operation = errand.operation;
-        let token = || self.tokens.begin().expect("one errand at a time");
+        let changes = matches!(errand.task, Task::Put { .. } | Task::Delete | Task::Undelete);
+        let token = if changes { self.tokens.begin() } else { None };
+        if changes && token.is_none() {
+            let ending = Ending::Refused("too many mutations are under way".to_owned());
+            outputs.push(Output::Observe(Seen::Invoked(operation, None)));
+            return outputs.push(Output::Observe(Seen::Ended(operation, ending)));
+        }
+        let token = || token.expect("whatever changes something has one");
         let (work, sealed) = Work::of(self.patience, now, errand, keys, token, &mut self.draws);
         outputs.push(Output::Observe(Seen::Invoked(operation, sealed.map(Box::<SealedPut>::new))));
-        self.work = Some((operation, work));
-        self.step(now, Event::Wakeup, outputs);
+        self.works.insert(operation, work);
+        self.step(now, operation, Event::Wakeup, outputs);
     }
 
     pub(super) fn wake(&mut self, now: BootTime, outputs: &mut Vec<Output<Process>>) {
         self.timer = None;
-        self.step(now, Event::Wakeup, outputs);
+        let is_due = |work: &Work| work.next_wakeup().is_some_and(|at| at <= now);
+        let due: Vec<u64> =
+            self.works.iter().filter(|(_, work)| is_due(work)).map(|(number, _)| *number).collect();
+        for operation in due {
+            self.step(now, operation, Event::Wakeup, outputs);
+        }
         self.settle(now, outputs);
     }
 
@@ -159,7 +183,7 @@ impl Client {
         };
         for frame in frames {
             let Some(open) = self.streams.get(&stream) else { break };
-            let exchange = open.exchange;
+            let (operation, exchange) = (open.operation, open.exchange);
             match frame {
                 Frame::Answer(response, bulk, last) => {
                     if last {
@@ -168,25 +192,25 @@ impl Client {
                     if *response == Err(Refusal::Unavailable) {
                         self.turn_from(from);
                     }
-                    self.step(now, Event::Answered(exchange, response), outputs);
+                    self.step(now, operation, Event::Answered(exchange, response), outputs);
                     if last {
                         // A small object's bytes ride with its description.
                         let part = DataPart { first: 0, proof: None, last };
-                        self.take_data(now, exchange, part, bulk, outputs);
+                        self.take_data(now, (operation, exchange), part, bulk, outputs);
                     }
                 }
                 Frame::Data(part, bulk) => {
                     if part.last {
                         self.streams.remove(&stream);
                     }
-                    self.take_data(now, exchange, part, bulk, outputs);
+                    self.take_data(now, (operation, exchange), part, bulk, outputs);
                 }
                 Frame::Abort => {
                     self.streams.remove(&stream);
-                    let worked = self.work.as_mut().and_then(|(_, work)| work.broken(exchange));
-                    self.worked(now, worked, outputs);
+                    let worked = self.works.get_mut(&operation).and_then(|work| work.broken(exchange));
+                    self.worked(now, operation, worked, outputs);
                     let failed = trefoil_client::core::Failed::Lost;
-                    self.step(now, Event::Failed(exchange, failed), outputs);
+                    self.step(now, operation, Event::Failed(exchange, failed), outputs);
                 }
                 Frame::Ask(..) | Frame::Part(..) | Frame::Hangup => {}
             }
@@ -197,49 +221,54 @@ impl Client {
     fn take_data(
         &mut self,
         now: BootTime,
-        exchange: ExchangeId,
+        (operation, exchange): (u64, ExchangeId),
         part: DataPart,
         bulk: Bytes,
         outputs: &mut Vec<Output<Process>>,
     ) {
         let keys = self.keys.as_ref();
-        let work = self.work.as_mut();
-        let worked = work.and_then(|(_, work)| work.data(now, exchange, part, bulk, keys));
-        self.worked(now, worked, outputs);
+        let work = self.works.get_mut(&operation);
+        let worked = work.and_then(|work| work.data(now, exchange, part, bulk, keys));
+        self.worked(now, operation, worked, outputs);
     }
 
     /// Lets the work go on, however far it goes at once.
-    fn step(&mut self, now: BootTime, event: Event, outputs: &mut Vec<Output<Process>>) {
+    fn step(&mut self, now: BootTime, operation: u64, event: Event, outputs: &mut Vec<Output<Process>>) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
-            let Some((_, work)) = &mut self.work else { return };
+            let Some(work) = self.works.get_mut(&operation) else { return };
             let (asks, worked) = work.step(now, &mut self.routes, event);
             for ask in asks {
                 match ask {
-                    work::Ask::Forget(exchange) => self.forget(exchange, outputs),
+                    work::Ask::Forget(exchange) => self.forget(operation, exchange, outputs),
                     work::Ask::Send(exchange, to, request, bulk) => {
-                        if self.send(exchange, to, request, bulk, outputs) {
+                        if self.send((operation, exchange), to, request, bulk, outputs) {
                             events.push(Event::Ended(exchange));
                         }
                     }
                 }
             }
-            self.worked(now, worked, outputs);
+            self.worked(now, operation, worked, outputs);
         }
     }
 
-    fn worked(&mut self, now: BootTime, worked: Option<Worked>, outputs: &mut Vec<Output<Process>>) {
-        let (Some(worked), Some((operation, work))) = (worked, &mut self.work) else { return };
-        let operation = *operation;
+    fn worked(
+        &mut self,
+        now: BootTime,
+        operation: u64,
+        worked: Option<Worked>,
+        outputs: &mut Vec<Output<Process>>,
+    ) {
+        let (Some(worked), Some(work)) = (worked, self.works.get_mut(&operation)) else { return };
         if let Some(token) = work.take_token() {
             self.tokens.end(token);
         }
         match worked {
             Worked::Keys(view) => match Keys::take(self.keys.take(), self.principal, &view) {
                 Ok(keys) => {
-                    let first = self.waiting.is_none();
+                    let first = self.waiting.is_empty();
                     self.keys = Some(keys);
-                    self.work = None;
+                    self.works.remove(&operation);
                     if first {
                         outputs.push(Output::Observe(Seen::Prepared));
                     }
@@ -249,20 +278,24 @@ impl Client {
             // Whatever stood in the way, without keys a client can do nothing but ask again.
             Worked::Ended(_) if operation == LEARNING => return self.learn(now, outputs),
             Worked::Ended(ending) => {
-                self.work = None;
+                self.works.remove(&operation);
                 outputs.push(Output::Observe(Seen::Ended(operation, ending)));
             }
         }
-        for (stream, open) in std::mem::take(&mut self.streams) {
+        let its = |_: &StreamId, open: &mut Open| open.operation == operation;
+        for (stream, open) in self.streams.extract_if(.., its) {
             hang_up(open.link, stream, open.to, outputs);
         }
-        if let Some(errand) = self.waiting.take() {
+        while !self.works.contains_key(&LEARNING)
+            && let Some(errand) = self.waiting.pop_front()
+        {
             self.begin(now, *errand, outputs);
         }
     }
 
-    fn forget(&mut self, exchange: ExchangeId, outputs: &mut Vec<Output<Process>>) {
-        let found = self.streams.iter().find(|(_, open)| open.exchange == exchange).map(|(id, _)| *id);
+    fn forget(&mut self, operation: u64, exchange: ExchangeId, outputs: &mut Vec<Output<Process>>) {
+        let is_it = |open: &Open| open.operation == operation && open.exchange == exchange;
+        let found = self.streams.iter().find(|(_, open)| is_it(open)).map(|(id, _)| *id);
         if let Some(stream) = found
             && let Some(open) = self.streams.remove(&stream)
         {
@@ -282,7 +315,7 @@ impl Client {
     /// Opens a stream; `true` if an upload went out behind the request.
     fn send(
         &mut self,
-        exchange: ExchangeId,
+        (operation, exchange): (u64, ExchangeId),
         to: Peer,
         request: Box<TenantRequest>,
         bulk: Bytes,
@@ -292,9 +325,9 @@ impl Client {
         let principal = self.principal.expect("a client works after it learned who it is");
         let stream = StreamId(self.next_stream);
         self.next_stream += 1;
-        let upload = self.work.as_ref().and_then(|(_, work)| work.upload_behind(&request));
+        let upload = self.works.get(&operation).and_then(|work| work.upload_behind(&request));
         let link = link_of(self.site, self.way, to);
-        self.streams.insert(stream, Open { exchange, to, link, incoming: InOrder::default() });
+        self.streams.insert(stream, Open { operation, exchange, to, link, incoming: InOrder::default() });
         let mut frames = vec![Frame::Ask(principal, request, bulk)];
         if let Some((sealed, end)) = upload {
             let step = LEAVES_PER_FRAME * LEAF_LEN as usize;
@@ -326,7 +359,7 @@ impl Client {
     }
 
     fn settle(&mut self, now: BootTime, outputs: &mut Vec<Output<Process>>) {
-        let due = self.work.as_ref().and_then(|(_, work)| work.next_wakeup());
+        let due = self.works.values().filter_map(Work::next_wakeup).min();
         match due {
             Some(due) if self.timer != Some(due) => {
                 self.timer = Some(due);

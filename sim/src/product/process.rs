@@ -13,6 +13,7 @@ use trefoil_placement::custodian::{Keyring, MasterKey};
 use trefoil_placement::{Beginning, Caution, Placement, Settings};
 use trefoil_protocol::ids::{Hash, NodeId, StoreId, VolumeId};
 use trefoil_protocol::time::BootTime;
+use trefoil_protocol::tree::LEAF_LEN;
 use trefoil_storage_node::{NodeCore, NodeSettings, Pace, ReadTicket, StartError};
 
 use super::client::Client;
@@ -69,6 +70,8 @@ pub struct Spec {
     pub voters: usize,
     /// How long an operation of a client may go on without progress.
     pub deadline: Duration,
+    /// How much longer than elsewhere work takes on a slow store, at least.
+    pub slow_floor: Duration,
     /// The places of all that vote at some time.
     pub council: Vec<NodeIndex>,
 }
@@ -189,7 +192,7 @@ impl Program for Process {
     fn start(spec: &Spec, boot: Boot) -> Self {
         let kind = match &spec.role {
             Role::Storage => start_storage(spec.voters, boot),
-            Role::Placement(shelf, secret) => start_placement(shelf.clone(), secret, spec.voters, boot),
+            Role::Placement(shelf, secret) => start_placement(shelf.clone(), secret, spec, boot),
             Role::Client(site) => Kind::Client(Box::new(Client::new(*site, spec, boot.draws))),
             Role::Nothing => Kind::Nothing,
         };
@@ -198,6 +201,14 @@ impl Program for Process {
 
     fn run(job: Job) -> Done {
         storage::run(job)
+    }
+
+    fn reads(job: &Job) -> u64 {
+        match job {
+            Job::Read(_, job) => job.hashes().count() as u64 * LEAF_LEN,
+            Job::Scrub(_, job) => job.bytes_max(),
+            _ => 0,
+        }
     }
 
     fn step(&mut self, now: NodeTime, input: Input<Self>, outputs: &mut Vec<Output<Self>>) {
@@ -273,10 +284,10 @@ fn open_storage(node: NodeId, boot: &mut Boot) -> Result<NodeCore<SimDisk>, Star
     NodeCore::open(&boot.disk, LAYOUT, settings, random(&mut boot.draws), BootTime(boot.now.boot))
 }
 
-fn start_placement(shelf: Shelf, secret: &[u8; 32], voters: usize, mut boot: Boot) -> Kind {
+fn start_placement(shelf: Shelf, secret: &[u8; 32], spec: &Spec, mut boot: Boot) -> Kind {
     shelf.crash();
     let voter = roster::voter_at(boot.node).expect("a placement process stands at a voter's place");
-    let mut voters = roster::voters(voters);
+    let mut voters = roster::voters(spec.voters);
     let founds = voters.iter().any(|entry| entry.voter == voter);
     let beginning = if founds { Beginning::Found } else { Beginning::Join };
     voters.extend(roster::voter_entry(boot.node).filter(|_| !founds));
@@ -290,7 +301,7 @@ fn start_placement(shelf: Shelf, secret: &[u8; 32], voters: usize, mut boot: Boo
         voters,
         beginning,
         compact_after: COMPACT_AFTER,
-        caution: CAUTION,
+        caution: Caution { slow_floor: spec.slow_floor, ..CAUTION },
     };
     let (now, me, run) = (BootTime(boot.now.boot), boot.node, boot.incarnation);
     let entropy = move |bytes: &mut [u8]| fill(&mut boot.draws, bytes);

@@ -64,6 +64,10 @@ pub struct Setting {
     pub recovery_max: u64,
     /// How long a volume may go without service while all that it needs is well.
     pub serves_within: u64,
+    /// What a storage node's disk does in a second: operations and bytes, 0 for as much as is wanted.
+    pub disk_speed: (u64, u64),
+    /// How much longer than elsewhere work takes on a slow store, at least.
+    pub slow_floor: u64,
     /// What an operator does meanwhile.
     pub operator: Vec<Errand>,
     /// What becomes of the control plane's logs, and when.
@@ -95,6 +99,8 @@ impl Setting {
             rate_ppm_max: budget.rate_ppm_max,
             recovery_max: 120 * SECOND,
             serves_within: SERVES_WITHIN,
+            disk_speed: (0, 0),
+            slow_floor: 2 * MILLISECOND,
             operator: Vec::new(),
             rescues: Vec::new(),
             ends_at_first: false,
@@ -202,6 +208,12 @@ pub struct Report {
     pub joined_again: u64,
     /// How many stores were put out because they were slow.
     pub put_out: u64,
+    /// Requests of the clients, each counted once.
+    pub requests: u64,
+    /// Retries of theirs that cost something.
+    pub retries: u64,
+    /// The most jobs that ever waited for one disk.
+    pub disk_queue: u64,
     /// How many faults of each kind struck.
     pub faults_by_kind: BTreeMap<String, u64>,
     /// What happened when.
@@ -270,10 +282,13 @@ impl<'s> Stage<'s> {
             encodes: setting.encodes,
             voters: setting.voters,
             deadline: Duration::from_nanos(setting.shape.deadline),
+            slow_floor: Duration::from_nanos(setting.slow_floor),
             council: council.clone(),
         };
         for (name, site) in roster::STORAGE {
-            cluster.add_node(name, site, spec(Role::Storage), DiskModel::default());
+            let (operations_per_second, bytes_per_second) = setting.disk_speed;
+            let model = DiskModel { operations_per_second, bytes_per_second, ..DiskModel::default() };
+            cluster.add_node(name, site, spec(Role::Storage), model);
         }
         let mut shelves = Vec::new();
         let secret = *blake3::hash(&seed.to_le_bytes()).as_bytes();
@@ -612,10 +627,20 @@ impl<'s> Stage<'s> {
         self.report()
     }
 
+    /// How often clients asked, and asked again.
+    fn asked(&self) -> (u64, u64) {
+        let clients = self.cluster.nodes().iter().filter_map(|node| node.program()?.client());
+        let retries = clients.map(|client| client.retries());
+        retries.fold((0, 0), |sum, client| (sum.0 + client.requests(), sum.1 + client.retries()))
+    }
+
     fn report(mut self) -> Report {
         let undecided = self.oracle.conclude(&self.cluster.view());
         let sim_time = self.cluster.now();
         let power_losses = self.cluster.power_losses();
+        let (requests, retries) = self.asked();
+        let disk_queue = self.cluster.nodes().iter().map(|node| node.longest_queue() as u64).max();
+        let disk_queue = disk_queue.unwrap_or_default();
         Report {
             seed: self.seed,
             trace: self.cluster.finish(),
@@ -632,6 +657,9 @@ impl<'s> Stage<'s> {
             stopped: self.oracle.stopped(),
             joined_again: self.oracle.joined_again(),
             put_out: self.oracle.put_out(),
+            requests,
+            retries,
+            disk_queue,
             faults_by_kind: self.oracle.faults().clone(),
             timeline: self.oracle.timeline().clone(),
             course: self.oracle.course().clone(),

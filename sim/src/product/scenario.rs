@@ -21,8 +21,8 @@
 use std::path::Path;
 
 use trefoil_drill::{
-    Abort, Document, DrillFile, Expect, Facts, FileError, Load, Place, Report as DrillReport, Told, Topology,
-    Verdict, Verification,
+    Abort, Arrivals, Document, DrillFile, Expect, Facts, FileError, Load, Place, Report as DrillReport, Told,
+    Topology, Verdict, Verification,
 };
 use trefoil_protocol::config::SingleDcPolicy;
 
@@ -134,13 +134,27 @@ fn facts_of(report: &Report, setting: &Setting) -> Facts {
         joined_again: report.joined_again,
         power_losses: report.power_losses,
         put_out: report.put_out,
+        requests: report.requests,
+        retries: report.retries,
+        disk_queue: report.disk_queue,
         lost: lost.count() as u64,
     }
 }
 
 fn setting_of(file: &DrillFile) -> Setting {
     let Load { put, get, head, list, delete, undelete, .. } = file.load;
-    let Topology { volumes, voters, strict, window, rate_ppm_max, encodes } = file.topology.clone();
+    let topology = file.topology.clone();
+    let Topology {
+        volumes,
+        voters,
+        strict,
+        window,
+        rate_ppm_max,
+        encodes,
+        disk_operations,
+        disk_bytes,
+        slow_floor,
+    } = topology;
     Setting {
         shape: WorkloadShape {
             tenants: file.load.tenants.clone(),
@@ -148,6 +162,7 @@ fn setting_of(file: &DrillFile) -> Setting {
             keys: file.load.keys,
             shared_names: file.load.shared_names,
             think_mean: file.load.think.0,
+            arrivals: file.load.arrivals.iter().map(|now| (now.from.0, now.per_second)).collect(),
             deadline: file.load.deadline.0,
             weights: Weights { put, get, head, list, delete, undelete },
             ..WorkloadShape::default()
@@ -160,8 +175,11 @@ fn setting_of(file: &DrillFile) -> Setting {
         voters,
         encodes,
         rate_ppm_max,
-        recovery_max: 120 * SECOND,
+        // An open loop leaves much to be read back.
+        recovery_max: if file.load.arrivals.is_empty() { 120 * SECOND } else { 300 * SECOND },
         serves_within: file.expect.serves_within.map_or(SERVES_WITHIN, |within| within.0),
+        disk_speed: (disk_operations, disk_bytes),
+        slow_floor: slow_floor.0,
         operator: file.operator.clone(),
         rescues: file.rescues.clone(),
         ends_at_first: false,
@@ -171,6 +189,9 @@ fn setting_of(file: &DrillFile) -> Setting {
 fn file_of(name: &str, seed: u64, setting: &Setting, hash: Option<String>) -> DrillFile {
     let Setting { shape, horizon, plan, window, volumes, voters, encodes, .. } = setting;
     let Weights { put, get, head, list, delete, undelete } = shape.weights;
+    let arrivals = shape.arrivals.iter();
+    let arrivals =
+        arrivals.map(|(from, per_second)| Arrivals { from: Duration(*from), per_second: *per_second });
     DrillFile {
         name: name.to_owned(),
         row: None,
@@ -185,6 +206,9 @@ fn file_of(name: &str, seed: u64, setting: &Setting, hash: Option<String>) -> Dr
             window: Duration(*window),
             rate_ppm_max: setting.rate_ppm_max,
             encodes: *encodes,
+            disk_operations: setting.disk_speed.0,
+            disk_bytes: setting.disk_speed.1,
+            slow_floor: Duration(setting.slow_floor),
         },
         load: Load {
             tenants: shape.tenants.clone(),
@@ -199,6 +223,7 @@ fn file_of(name: &str, seed: u64, setting: &Setting, hash: Option<String>) -> Dr
             list,
             delete,
             undelete,
+            arrivals: arrivals.collect(),
         },
         expect: Expect { serves_within: Some(Duration(setting.serves_within)), ..Expect::default() },
         abort: Abort::default(),

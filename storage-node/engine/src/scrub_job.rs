@@ -58,6 +58,11 @@ enum Suspect {
 }
 
 impl<D: Disk> ScrubJob<D> {
+    /// The most that it reads.
+    pub fn bytes_max(&self) -> u64 {
+        self.bytes.min(self.end.saturating_sub(self.at.offset))
+    }
+
     /// Reads and checks. At the beginning of a segment what is cached of it is dropped, so that the disk
     /// is read and not the memory; it was synced, so nothing is lost by that but a little time.
     pub fn run(self) -> Result<Scrubbed, ScanError> {

@@ -203,7 +203,7 @@ impl Mutations {
         let key = mutation.key().clone();
         let queued = self.keys.get(&key).map_or(0, |queue| queue.waiting.len());
         if queued >= QUEUE_MAX || self.pending.len() >= PENDING_MAX {
-            return cx.out.refuse(request, cx.busy());
+            return cx.out.refuse(request, cx.busy(desk.config));
         }
         let queue = self.keys.entry(key.clone()).or_default();
         let in_use = InUse { hash: mutation.hash, record: None, waiters: Vec::new(), until: mutation.until };
@@ -405,7 +405,7 @@ impl Mutations {
                 return;
             };
             if self.is_late(&mutation, cx.now) {
-                self.drop_late(&mutation, cx);
+                self.drop_late(&mutation, desk, cx);
             } else {
                 self.start(mutation, desk, cx);
             }
@@ -418,13 +418,13 @@ impl Mutations {
     }
 
     /// Its turn comes too late: it is not begun, and whoever asks after it hears nothing of it yet.
-    fn drop_late<D: Disk>(&mut self, mutation: &Mutation, cx: &mut Context<'_, D>) {
+    fn drop_late<D: Disk>(&mut self, mutation: &Mutation, desk: &Desk<'_, D>, cx: &mut Context<'_, D>) {
         let joined = self.tokens.remove(&mutation.token.token).map(|in_use| in_use.waiters);
         cx.out.refuse_late(mutation.request);
         for waiter in joined.unwrap_or_default() {
             match waiter {
                 Waiter::Mutation(request) => cx.out.refuse_late(request),
-                Waiter::Outcome(request) => cx.out.refuse(request, cx.busy()),
+                Waiter::Outcome(request) => cx.out.refuse(request, cx.busy(desk.config)),
             }
         }
     }
@@ -460,7 +460,7 @@ impl Mutations {
             match waiter {
                 Waiter::Mutation(request) => self.deliver(request, decided.copy(), desk, cx),
                 // Nothing is sealed: it was refused, and the client may try again.
-                Waiter::Outcome(request) => cx.out.refuse(request, cx.busy()),
+                Waiter::Outcome(request) => cx.out.refuse(request, cx.busy(desk.config)),
             }
         }
     }
@@ -572,7 +572,7 @@ fn evaluate<D: Disk>(
         return Err(Refusal::Full);
     }
     if desk.primary.may_hide_no_more() && mutation.hides(desk) {
-        return Err(cx.busy());
+        return Err(cx.busy(desk.config));
     }
     let decision = match &mutation.intent {
         Intent::Put { request, end, inline } => put(mutation, request, end, inline.clone(), desk, cx),

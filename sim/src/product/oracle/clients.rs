@@ -44,7 +44,7 @@ impl Oracle {
     }
 
     fn assign(&mut self, client: u32, now: u64) -> (u64, NodeIndex, Command) {
-        let assignment = self.workload.next(client, now);
+        let assignment = self.workload.next(client, now, now.saturating_sub(self.began_at));
         let payload = match assignment.task {
             Task::Put { length } => Bytes::from(self.workload.payload(&assignment, length)),
             _ => Bytes::new(),
@@ -157,11 +157,25 @@ impl Oracle {
             if let Some((at, command)) = self.next_reading(node, view.now) {
                 agenda.command(at, node, command);
             }
-        } else if view.now < self.ends_at {
-            let (at, node, command) = self.assign(client_number(operation), view.now);
+        } else if !self.workload.is_open() {
+            self.go_on(view.now, operation, agenda);
+        }
+    }
+
+    /// What the client of an operation does next.
+    pub(super) fn go_on(&mut self, now: u64, operation: u64, agenda: &mut Agenda<Process>) {
+        if now < self.ends_at {
+            let (at, node, command) = self.assign(client_number(operation), now);
             if at < self.ends_at {
                 agenda.command(at, node, command);
             }
+        }
+    }
+
+    /// An operation begins: in an open loop the next one does not wait for its end.
+    pub(super) fn arrived(&mut self, now: u64, operation: u64, agenda: &mut Agenda<Process>) {
+        if self.workload.is_open() && !self.reading_back {
+            self.go_on(now, operation, agenda);
         }
     }
 

@@ -332,7 +332,10 @@ impl Driver<Process> for Oracle {
             Seen::Prepared => {
                 self.prepared.insert(node);
             }
-            Seen::Invoked(operation, sealed) => self.invoked(view, operation, sealed.map(|sealed| *sealed)),
+            Seen::Invoked(operation, sealed) => {
+                self.invoked(view, operation, sealed.map(|sealed| *sealed));
+                self.arrived(view.now, operation, agenda);
+            }
             Seen::Ended(operation, ending) => self.ended(view, node, operation, ending, agenda),
             Seen::Acknowledged(config, answer) => self.acknowledged(view, &config, &answer),
             Seen::Sent(message, bulk) => self.sent(view, node, &message, &bulk),
