@@ -59,6 +59,9 @@ impl Playbook {
                 return Err(only_simulated(&format!("it expects `{what}`, which nobody sees from outside")));
             }
         }
+        if file.expect.retries.or(file.expect.disk_queue).is_some() {
+            return Err(only_simulated("it expects what nobody sees from outside"));
+        }
         if !file.load.arrivals.is_empty() {
             return Err(only_simulated("it begins operations whatever becomes of those before"));
         }
