@@ -100,6 +100,9 @@ fn pace(file: &NodeFile) -> Verdict<Pace> {
     if let Some(time) = &file.keys_move_after {
         pace.keys_move_after = quantity::duration(time).map_err(Failure::usage)?;
     }
+    if let Some(bytes) = file.repair_floor {
+        pace.repair_floor = bytes;
+    }
     Ok(pace)
 }
 

@@ -64,6 +64,9 @@ pub(crate) struct NodeFile {
     /// How long a wrapped key rides in its record before it moves to the key bag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) keys_move_after: Option<String>,
+    /// Bytes a second that repair may always do of the disk, however little clients do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) repair_floor: Option<u64>,
     /// Other ways to peers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) detours: Vec<DetourTable>,

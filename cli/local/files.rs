@@ -212,6 +212,7 @@ fn storage_node(plan: &ClusterFile, node: &NodePlan, detours: Vec<DetourTable>) 
         key: "identity.pem".into(),
         links,
         keys_move_after: None,
+        repair_floor: None,
         detours,
     }
 }

@@ -141,6 +141,7 @@ impl<D: Disk> NodeCore<D> {
             incarnation: store.state().incarnation,
             signatory: Signatory::from_secret(&*store.signing_key()?),
         };
+        let repair_floor = settings.pace.repair_floor;
         let quarantine = match store.suspicion()? {
             Some(reason) => Some(Quarantine::begin(reason, store.volumes()?)),
             None => None,
@@ -170,7 +171,7 @@ impl<D: Disk> NodeCore<D> {
             statement: None,
             streams: BTreeMap::new(),
             admission: Admission::default(),
-            yielding: Yielding::default(),
+            yielding: Yielding::with_floor(repair_floor),
             flushes: Flushes::default(),
             out: Outbox::new(entropy),
             last_step: now,

@@ -15,6 +15,9 @@ pub struct Pace {
     /// Every durable byte is read and checked once in this time, if a tenth of the disk's time is enough
     /// for it.
     pub scrub_every: Duration,
+    /// Bytes a second that repair, backfill and scrub may always do, however little clients do: a fifth of
+    /// what a slow disk can.
+    pub repair_floor: u64,
 }
 
 impl Default for Pace {
@@ -23,6 +26,7 @@ impl Default for Pace {
             keys_move_after: Duration::from_secs(3600),
             keys_move_count: 1024,
             scrub_every: Duration::from_secs(7 * 24 * 3600),
+            repair_floor: 8 << 20,
         }
     }
 }

@@ -74,7 +74,7 @@ impl Scrubbing {
                 reading.began = now;
             }
             match replica.holding().log().scrub_job(from, STRETCH) {
-                Some(_) if !yielding.take(Work::one(STRETCH), Claim::Patient, now) => {
+                Some(job) if !yielding.take(Work::one(job.bytes_max()), Claim::Patient, now) => {
                     self.next = Some((*volume, from));
                     self.not_before = now + yielding::AGAIN_AFTER;
                     return None;

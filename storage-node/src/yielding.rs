@@ -1,5 +1,6 @@
 //! How much of a node's disk goes to what nobody waits for: repair, backfill, scrub, volumes that move. While
-//! clients have work, at most a fifth; what is overdue gets as much as they do. While they have none, all of it.
+//! clients have work, a fifth of all that is done, or the floor if that is more: a fifth of what a slow disk can
+//! do. What is overdue gets as much as clients do. While they have no work, it gets all.
 //!
 //! Work is counted in operations and bytes. It says yes or no, and whoever is put off comes back by itself.
 
@@ -61,6 +62,10 @@ pub(crate) struct Yielding {
     patient: i64,
     /// What overdue work may still do.
     overdue: i64,
+    /// Weight that patient work earns in a second, whatever clients do.
+    floor: u64,
+    /// Up to when it has earned it.
+    earned_until: BootTime,
     clients_at: Option<BootTime>,
     /// In this run: of clients, and of all that nobody waits for, and how much of that by force.
     clients: Work,
@@ -71,6 +76,22 @@ pub(crate) struct Yielding {
 }
 
 impl Yielding {
+    /// With a floor, in bytes a second.
+    pub(crate) fn with_floor(floor: u64) -> Self {
+        Self { floor, ..Self::default() }
+    }
+
+    /// What time alone earns: few small requests a second must not keep a disk that could do much from it.
+    fn earn_by_time(&mut self, now: BootTime) {
+        let passed = now.since(self.earned_until).as_micros().min(1_000_000) as u64;
+        let earned = (self.floor * passed / 1_000_000) as i64;
+        if earned > 0 {
+            self.patient = (self.patient + earned).min(SAVED_MAX);
+            self.overdue = (self.overdue + earned).min(SAVED_MAX);
+            self.earned_until = now;
+        }
+    }
+
     /// Something was done that a client waits for.
     pub(crate) fn clients_did(&mut self, work: Work, now: BootTime) {
         let earned = |(part, whole): (i64, i64)| work.weight() / whole * part;
@@ -82,6 +103,7 @@ impl Yielding {
 
     /// Lets work be done that nobody waits for, or puts it off.
     pub(crate) fn take(&mut self, work: Work, claim: Claim, now: BootTime) -> bool {
+        self.earn_by_time(now);
         let saved = match claim {
             Claim::Patient => self.patient,
             Claim::Overdue => self.patient.max(self.overdue),
@@ -152,6 +174,20 @@ mod tests {
         let part = yielded.weight() * 1000 / (clients.weight() + yielded.weight());
         assert!((450..=506).contains(&part), "{part} in a thousand");
         assert!(yielding.forced.bytes > 0);
+    }
+
+    #[test]
+    fn r050_few_requests_leave_repair_its_floor() {
+        let mut yielding = Yielding::with_floor(8 << 20);
+        let mut done = 0;
+        for millis in 0..10_000 {
+            if millis % 50 == 0 {
+                yielding.clients_did(Work::one(100), at(millis));
+            }
+            done += u64::from(yielding.take(Work::one(1 << 20), Claim::Patient, at(millis)));
+        }
+        // Each of them weighs a sixteenth more than its bytes.
+        assert!((70..=85).contains(&done), "{done} MiB in ten seconds");
     }
 
     #[test]

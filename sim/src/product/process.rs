@@ -41,6 +41,7 @@ const PACE: Pace = Pace {
     keys_move_after: Duration::from_secs(2),
     keys_move_count: 16,
     scrub_every: Duration::from_secs(10),
+    repair_floor: 8 << 20,
 };
 
 /// Few entries: a run of seconds meets snapshots.
@@ -72,6 +73,8 @@ pub struct Spec {
     pub deadline: Duration,
     /// How much longer than elsewhere work takes on a slow store, at least.
     pub slow_floor: Duration,
+    /// What repair may always do of a disk whose speed is given, in bytes a second.
+    pub repair_floor: Option<u64>,
     /// The places of all that vote at some time.
     pub council: Vec<NodeIndex>,
 }
@@ -191,7 +194,7 @@ impl Program for Process {
 
     fn start(spec: &Spec, boot: Boot) -> Self {
         let kind = match &spec.role {
-            Role::Storage => start_storage(spec.voters, boot),
+            Role::Storage => start_storage(spec, boot),
             Role::Placement(shelf, secret) => start_placement(shelf.clone(), secret, spec, boot),
             Role::Client(site) => Kind::Client(Box::new(Client::new(*site, spec, boot.draws))),
             Role::Nothing => Kind::Nothing,
@@ -256,15 +259,17 @@ fn encode(outputs: &mut [Output<Process>]) {
     }
 }
 
-fn start_storage(voters: usize, mut boot: Boot) -> Kind {
+fn start_storage(spec: &Spec, mut boot: Boot) -> Kind {
     let node = roster::node_at(boot.node).expect("a storage node stands at a place of the roster");
-    match open_storage(node, &mut boot) {
-        Ok(core) => Kind::Storage(Box::new(Storage::new(core, boot.node, voters, BootTime(boot.now.boot)))),
+    match open_storage(node, spec, &mut boot) {
+        Ok(core) => {
+            Kind::Storage(Box::new(Storage::new(core, boot.node, spec.voters, BootTime(boot.now.boot))))
+        }
         Err(error) => Kind::Stillborn(error.to_string()),
     }
 }
 
-fn open_storage(node: NodeId, boot: &mut Boot) -> Result<NodeCore<SimDisk>, StartError> {
+fn open_storage(node: NodeId, spec: &Spec, boot: &mut Boot) -> Result<NodeCore<SimDisk>, StartError> {
     match Store::open(&boot.disk, LAYOUT) {
         Err(StoreError::NotFormatted) => {
             let id = StoreId(*random(&mut boot.draws).first_chunk().expect("16 of 32 bytes"));
@@ -279,7 +284,7 @@ fn open_storage(node: NodeId, boot: &mut Boot) -> Result<NodeCore<SimDisk>, Star
         capacity: 1 << 40,
         addresses: Vec::new(),
         pid: u32::try_from(boot.incarnation).unwrap_or(0),
-        pace: PACE,
+        pace: Pace { repair_floor: spec.repair_floor.unwrap_or(PACE.repair_floor), ..PACE },
     };
     NodeCore::open(&boot.disk, LAYOUT, settings, random(&mut boot.draws), BootTime(boot.now.boot))
 }

@@ -283,6 +283,7 @@ impl<'s> Stage<'s> {
             voters: setting.voters,
             deadline: Duration::from_nanos(setting.shape.deadline),
             slow_floor: Duration::from_nanos(setting.slow_floor),
+            repair_floor: (setting.disk_speed.1 > 0).then_some(setting.disk_speed.1 / 5),
             council: council.clone(),
         };
         for (name, site) in roster::STORAGE {

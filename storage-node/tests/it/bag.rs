@@ -19,6 +19,7 @@ const PACE: Pace = Pace {
     keys_move_after: Duration::from_secs(5),
     keys_move_count: 1000,
     scrub_every: Duration::from_secs(7 * 24 * 3600),
+    repair_floor: 8 << 20,
 };
 const WINDOW_MS: u64 = 20_000;
 

@@ -9,8 +9,12 @@ use crate::cluster::{Cluster, VOLUME, object};
 
 const NODES: [&str; 3] = ["a1", "a2", "b1"];
 const PERIOD: Duration = Duration::from_secs(20);
-const PACE: Pace =
-    Pace { keys_move_after: Duration::from_secs(2), keys_move_count: 1000, scrub_every: PERIOD };
+const PACE: Pace = Pace {
+    keys_move_after: Duration::from_secs(2),
+    keys_move_count: 1000,
+    scrub_every: PERIOD,
+    ..Pace::default()
+};
 
 /// Flips a bit of these bytes in a file of a node.
 fn spoil(cluster: &mut Cluster, name: &str, file: &str, bytes: &[u8]) {
