@@ -4,33 +4,23 @@
 //! No clock, no randomness, no socket, no thread: all of them are the shell's.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use trefoil_engine::superblock::SuperblockError;
 use trefoil_engine::{
     Disk, DiskError, OpenError, Owner, ScanError, Scrubbed, SegmentLayout, Store, StoreError, SyncError,
-    SyncTicket, Volume, VolumeSecrets, WipeError,
+    SyncTicket, Volume,
 };
-use trefoil_protocol::config::VolumeConfig;
-use trefoil_protocol::ids::{Incarnation, NodeId, TenantId, VolumeId};
-use trefoil_protocol::message::control::{
-    ControlAnswer, ControlRefusal, News, STOPPED_MAX, StoreCondition, VolumeStatistics,
-};
-use trefoil_protocol::message::holdings::GENERATION_STEP;
+use trefoil_protocol::ids::{NodeId, TenantId, VolumeId};
 use trefoil_protocol::message::peer::PeerMessage;
-use trefoil_protocol::message::tenant::{
-    PutRequest, Refusal, RouteView, TenantAnswer, TenantCall, TenantRequest, UploadPart,
-};
 use trefoil_protocol::sign::Signatory;
-use trefoil_protocol::time::{BootTime, CpTime, Millis};
+use trefoil_protocol::time::{BootTime, CpTime};
 
-use crate::admission::{Admission, Kind};
-use crate::arrivals::{Arrivals, Next, TAKEN_AT_ONCE};
-use crate::authorise::authorise;
-use crate::effect::{Effect, Fatal, Notice};
-use crate::event::{ControlTicket, ControlUnreachable, Event, RequestId, VerifiedPrincipal};
+use crate::admission::Admission;
+use crate::arrivals::Arrivals;
+use crate::effect::{Effect, Notice};
+use crate::event::{Event, RequestId};
 use crate::flushes::Flushes;
 use crate::lease::Lease;
 use crate::outbox::{Context, Identity, Outbox};
@@ -38,15 +28,17 @@ use crate::probing::{NO_VOLUME, Probing};
 use crate::quarantine::Quarantine;
 use crate::retire::Retirement;
 use crate::scrubbing::{ScrubState, Scrubbing};
-use crate::session::{Answered, Known, NodeSettings, Session, Told};
-use crate::statement::{Stated, Statement};
-use crate::statistics::Which;
+use crate::session::{NodeSettings, Session};
+use crate::statement::Statement;
 use crate::view::View;
-use crate::volume::calls::Ask;
 use crate::volume::holding::Holding;
 use crate::volume::replica::Replica;
 use crate::wakeups::Wakeups;
 use crate::yielding::{Work, Yielding};
+
+mod clients;
+mod control;
+mod holdings;
 
 /// The shortest time between two looks at the clock.
 const TICK: Duration = Duration::from_millis(1);
@@ -421,329 +413,6 @@ impl<D: Disk> NodeCore<D> {
         self.context(now).0.not_told(from, &message);
     }
 
-    // ---- clients ----
-
-    fn request(
-        &mut self,
-        request: RequestId,
-        principal: VerifiedPrincipal,
-        body: TenantRequest,
-        bulk: Bytes,
-        now: BootTime,
-    ) {
-        if let Err(refusal) = body.check(bulk.len()) {
-            return self.out.refuse(request, refusal);
-        }
-        let TenantRequest { volume, call, within, .. } = body;
-        if matches!(call, TenantCall::Route) {
-            return self.answer_route(request, principal);
-        }
-        let scope = match authorise(principal, self.volumes.get(&volume).map(|replica| replica.config())) {
-            Ok(scope) => scope,
-            Err(refusal) => return self.out.refuse(request, refusal),
-        };
-        if within == Millis(0) {
-            return self.out.refuse_late(request);
-        }
-        if let Err(refusal) =
-            self.admission.admit(request, kind_of(&call, volume), principal.tenant, bulk.len() as u64, now)
-        {
-            return self.out.refuse(request, refusal);
-        }
-        if matches!(call, TenantCall::Put(PutRequest { inline: None, .. }) | TenantCall::Get { .. }) {
-            self.streams.insert(request, volume);
-        }
-        self.yielding.clients_did(Work::one(bulk.len() as u64), now);
-        let ask = Ask { request, scope, within: within.into() };
-        self.with_volume(volume, now, |replica, cx| replica.request(ask, call, bulk, cx));
-        self.forget_ended(request, volume);
-    }
-
-    fn upload(&mut self, request: RequestId, part: UploadPart, bulk: Bytes, now: BootTime) {
-        let Some(volume) = self.streams.get(&request).copied() else { return };
-        self.admission.came(request, bulk.len() as u64, now);
-        self.yielding.clients_did(Work { operations: 0, bytes: bulk.len() as u64 }, now);
-        self.with_volume(volume, now, |replica, cx| {
-            if replica.has_request(request) {
-                replica.upload(request, part, bulk, cx);
-            }
-        });
-        self.forget_ended(request, volume);
-    }
-
-    fn gone(&mut self, request: RequestId, now: BootTime) {
-        self.admission.gone(request, now);
-        if let Some(volume) = self.streams.remove(&request)
-            && let Some(replica) = self.volumes.get_mut(&volume)
-        {
-            replica.gone(request);
-            self.wakeups.set(volume, replica.next_wakeup());
-        }
-    }
-
-    fn forget_ended(&mut self, request: RequestId, volume: VolumeId) {
-        if !self.volumes.get(&volume).is_some_and(|replica| replica.has_request(request)) {
-            self.streams.remove(&request);
-        }
-    }
-
-    fn answer_route(&mut self, request: RequestId, who: VerifiedPrincipal) {
-        let Some(tenant) = self.view.tenants.get(&who.tenant).cloned() else {
-            return self.out.refuse(request, Refusal::NotFound);
-        };
-        let own = self.view.volumes.values().filter(|config| config.tenant == who.tenant);
-        let mut volumes: Vec<VolumeConfig> = own.map(|config| VolumeConfig::clone(config)).collect();
-        volumes.sort_by_key(|config| config.slot);
-        // A node knows the volumes it holds; a part of a route would send keys nowhere. Who votes it knows.
-        if volumes.len() != tenant.volume_count as usize {
-            volumes.clear();
-        }
-        let nodes = self.view.nodes.values().cloned().collect();
-        let (now, principal) = (self.view.now, who.principal);
-        let voters = self.view.voters.iter().filter(|voter| !voter.witness).copied().collect();
-        let route = RouteView { tenant, volumes, nodes, now, principal, voters };
-        self.out.answer(request, TenantAnswer::Route(route));
-    }
-
-    // ---- the control plane ----
-
-    fn ask(&mut self, now: BootTime) {
-        if let Some(statement) = &mut self.statement {
-            return statement.ask(now, &mut self.out);
-        }
-        let (volumes, touched) = (&self.volumes, &mut self.touched);
-        let led =
-            |volume: VolumeId| (volume, volumes.get(&volume).and_then(|replica| statistics_of(replica)));
-        let look = |which: Which| -> Vec<(VolumeId, Option<VolumeStatistics>)> {
-            match which {
-                Which::All => volumes.keys().copied().map(led).collect(),
-                Which::Touched => std::mem::take(touched).into_iter().map(led).collect(),
-            }
-        };
-        let known = Known {
-            applied: self.view.index,
-            partly: self.view.partly,
-            heard_more: !self.arrivals.is_empty(),
-        };
-        let (stopped, scrubbing) = (&self.stopped, &self.scrubbing);
-        let load = self.admission.report(self.out.late(), &self.yielding);
-        let condition = || {
-            let scrub = scrubbing.report(now);
-            let stopped = stopped.iter().filter_map(|volume| volumes.get(volume)?.stopped());
-            StoreCondition {
-                oldest_unread: scrub.oldest.into(),
-                damaged: scrub.faults,
-                stopped: stopped.take(STOPPED_MAX).map(|stop| stop.told()).collect(),
-                load,
-            }
-        };
-        let told = Told { look, timings: || self.probing.report(now), condition };
-        self.session.ask(&self.identity, known, told, now, &mut self.out);
-    }
-
-    fn control(
-        &mut self,
-        ticket: ControlTicket,
-        answer: Result<ControlAnswer, ControlUnreachable>,
-        now: BootTime,
-    ) {
-        let failed = matches!(answer, Err(_) | Ok(ControlAnswer::Refused(_)));
-        let answered = self.session.answered(ticket, failed, now);
-        let asker = self.out.asker(ticket);
-        if let Some(statement) = &mut self.statement {
-            match statement.answered(ticket, &answer) {
-                Stated::Nothing => {}
-                Stated::Some => return,
-                Stated::All => {
-                    self.statement = None;
-                    return self.session.registered(now);
-                }
-                Stated::Unknown => {
-                    self.statement = None;
-                    return self.session.unregistered(now);
-                }
-            }
-        }
-        if answered == Answered::Other && asker.is_none() {
-            return; // Nobody waits for it any more: it may be of an earlier question, or of an earlier run.
-        }
-        if answer.is_ok() {
-            self.out.answered(ticket);
-        }
-        match answer {
-            // Whoever asked for a volume asks again under the same number.
-            Err(ControlUnreachable) => {}
-            Ok(ControlAnswer::Registered { incarnation, generation, .. }) => {
-                self.registered(incarnation, generation, now);
-            }
-            Ok(ControlAnswer::Granted { sent, covers, news }) => {
-                self.lease.granted(trefoil_protocol::mutant!(M04, sent, now), covers);
-                self.hear(news);
-            }
-            Ok(ControlAnswer::News(news)) => self.hear(news),
-            Ok(ControlAnswer::Refused(ControlRefusal::Unregistered)) => {
-                self.session.unregistered(now);
-            }
-            Ok(ControlAnswer::Refused(ControlRefusal::Denied(reason))) if answered == Answered::Register => {
-                self.out.push(Effect::Fatal(Fatal::Refused(reason)));
-            }
-            Ok(answer) => {
-                if let Some(volume) = asker {
-                    self.with_volume(volume, now, |replica, cx| replica.control(ticket, answer, cx));
-                }
-            }
-        }
-    }
-
-    /// The control plane gave this run a number. One that was restored must hear first what is held here;
-    /// what an earlier one said counts no more.
-    fn registered(&mut self, incarnation: Incarnation, generation: u64, now: BootTime) {
-        // Whoever was restored later counts; one of before is asked again elsewhere.
-        if self.identity.incarnation.0 / GENERATION_STEP > generation {
-            return self.session.unregistered(now);
-        }
-        if let Err(error) = self.store.begin(incarnation) {
-            return self.out.fail_store(error);
-        }
-        self.identity.incarnation = incarnation;
-        if self.view.generation != 0 && self.view.generation != generation {
-            self.forget_the_control_plane(now);
-        }
-        self.view.generation = generation;
-        if generation <= 1 {
-            return self.session.registered(now);
-        }
-        let open = self.volumes.iter().map(|(volume, replica)| (*volume, replica.holding()));
-        let unconfigured = self.unconfigured.iter().map(|(volume, holding)| (*volume, holding));
-        self.statement = Some(Statement::of(&self.identity, open.chain(unconfigured)));
-    }
-
-    /// Another control plane decides from now on: nothing is answered under what the one before said.
-    fn forget_the_control_plane(&mut self, now: BootTime) {
-        for volume in self.volumes.keys().copied().collect::<Vec<_>>() {
-            self.with_volume(volume, now, Replica::stand_down);
-        }
-        self.view = View::default();
-        self.arrivals = Arrivals::default();
-        self.lease = Lease::none();
-    }
-
-    fn hear(&mut self, news: News) {
-        self.view.meet(&news);
-        self.arrivals.push(news);
-    }
-
-    /// Takes some of the news in: from here on this node acts by the new configurations.
-    fn take_in(&mut self, now: BootTime) {
-        let mut taken = 0;
-        while taken < TAKEN_AT_ONCE {
-            match self.arrivals.next() {
-                None => return,
-                Some(Next::Volume(config, told_at)) => {
-                    if let Some(config) = self.view.adopt(config, told_at) {
-                        taken += 1;
-                        self.configure(config, now);
-                    }
-                }
-                Some(Next::All(news)) => self.is_up_to(&news, now),
-            }
-        }
-    }
-
-    /// All of these news is in; from here on this node says so.
-    fn is_up_to(&mut self, news: &News, now: BootTime) {
-        let before = self.view.index;
-        self.view.is_up_to(news);
-        if self.view.index > before {
-            self.session.renew_soon();
-        }
-        if news.index == self.view.index && news.partly.is_none() {
-            self.retire(&news.retire, now);
-        }
-        for volume in self.due.due(self.view.now) {
-            self.with_volume(volume, now, |replica, cx| replica.settle(cx));
-        }
-    }
-
-    /// Volumes that this store shall not hold any more.
-    fn retire(&mut self, volumes: &[VolumeId], now: BootTime) {
-        for volume in volumes {
-            let me = self.identity.store;
-            let Some(config) = self.view.volumes.get(volume) else { continue };
-            if config.member_of_store(me).is_some() {
-                continue;
-            }
-            let rotates = self.volumes.get(volume).is_some_and(|held| held.holding().keys().is_rotating());
-            if rotates || self.creating.contains(volume) {
-                continue; // The control plane says it again; others write into what is wiped.
-            }
-            let owner = Owner { tenant: config.tenant, volume: *volume };
-            // Nothing may be open while it is wiped.
-            let held = self.volumes.remove(volume).is_some() | self.unconfigured.remove(volume).is_some();
-            self.wakeups.set(*volume, None);
-            self.due.set(*volume, None);
-            self.touched.insert(*volume);
-            self.admission.forget(*volume);
-            self.stopped.remove(volume);
-            let job = || self.store.wipe_job(owner);
-            self.retirement.retire(config, me, held, job, now, &mut self.out);
-        }
-    }
-
-    fn wiped(&mut self, volume: VolumeId, result: Result<(), WipeError>, now: BootTime) {
-        if let Err(error) = result {
-            return self.out.fail_store(error);
-        }
-        let Some(config) = self.view.volumes.get(&volume).cloned() else { return };
-        self.retirement.wiped(&config, self.identity.store, now, &mut self.out);
-        // It may have been recruited again meanwhile: then it joins empty.
-        self.configure(config, now);
-    }
-
-    fn configure(&mut self, config: Arc<VolumeConfig>, now: BootTime) {
-        let volume = config.volume;
-        if self.retirement.is_wiping(volume) || self.creating.contains(&volume) {
-            return;
-        }
-        if let Some(holding) = self.unconfigured.remove(&volume) {
-            self.volumes.insert(volume, Box::new(Replica::new(Arc::clone(&config), holding)));
-        }
-        if self.volumes.contains_key(&volume) {
-            self.with_volume(volume, now, |replica, cx| replica.configure(config, cx));
-        } else if config.member_of_store(self.identity.store).is_some() {
-            self.create(&config);
-        }
-    }
-
-    fn create(&mut self, config: &VolumeConfig) {
-        let volume = config.volume;
-        let seal = self.out.salt();
-        let secrets = VolumeSecrets {
-            seal: seal[..16].try_into().expect("16 of 32 bytes"),
-            bag_key: self.out.salt().into(),
-        };
-        let job = self.store.create_job(Owner { tenant: config.tenant, volume }, &secrets);
-        self.creating.insert(volume);
-        self.out.push(Effect::Create { volume, job });
-    }
-
-    fn created(&mut self, volume: VolumeId, result: Result<(), StoreError>, now: BootTime) {
-        self.flushes.ended(now);
-        self.creating.remove(&volume);
-        let Some(config) = self.view.volumes.get(&volume).cloned() else { return };
-        let owner = Owner { tenant: config.tenant, volume };
-        let opened = result.map_err(StartError::from).and_then(|()| open_volume(&self.store, owner, now));
-        match opened {
-            Ok(holding) => {
-                self.unconfigured.insert(volume, holding);
-                self.configure(config, now);
-            }
-            // Nothing is wrong but the lack of room: whoever leads finds another member.
-            Err(StartError::Store(error)) if error.is_full() => {}
-            Err(error) => self.out.fail_store(error),
-        }
-    }
-
     fn synced(
         &mut self,
         volume: VolumeId,
@@ -753,17 +422,6 @@ impl<D: Disk> NodeCore<D> {
     ) {
         self.flushes.ended(now);
         self.with_volume(volume, now, |replica, cx| replica.synced(ticket, result, cx));
-    }
-}
-
-/// What a call waits for.
-fn kind_of(call: &TenantCall, volume: VolumeId) -> Kind {
-    match call {
-        TenantCall::Put(_)
-        | TenantCall::Delete { .. }
-        | TenantCall::Undelete { .. }
-        | TenantCall::Outcome { .. } => Kind::Change(volume),
-        _ => Kind::Read,
     }
 }
 
@@ -780,21 +438,4 @@ fn open_volume<D: Disk>(store: &Store<D>, owner: Owner, now: BootTime) -> Result
     let opened = store.open_volume(owner);
     let (opened, report) = opened.map_err(|error| StartError::Volume { tenant, volume, error })?;
     Ok(Holding::open(opened, &report, now))
-}
-
-fn statistics_of<D: Disk>(replica: &Replica<D>) -> Option<VolumeStatistics> {
-    let copies = replica.whole_copies()?;
-    let primary = replica.primary()?;
-    let me = replica.config().primary_member()?;
-    let live = replica.holding().index().statistics().live;
-    let short_of_copies = if copies < 3 { live.versions } else { 0 };
-    let volume = replica.config().volume;
-    Some(VolumeStatistics {
-        volume,
-        objects: live.versions,
-        short_of_copies,
-        bytes: live.bytes,
-        at_risk: primary.at_risk(replica.holding()).filter(|_| !primary.refuses_writes(replica.config())),
-        debt: primary.debt(me),
-    })
 }
