@@ -13,7 +13,7 @@ const PACE: Pace = Pace {
     keys_move_after: Duration::from_secs(2),
     keys_move_count: 1000,
     scrub_every: PERIOD,
-    ..Pace::default()
+    repair_floor: 8 << 20,
 };
 
 /// Flips a bit of these bytes in a file of a node.
