@@ -2,6 +2,9 @@
 //! with like, the same measure on the same kind of way. A store counts as slow when most of those who
 //! measured it say so for a while; it is on probation from then on until it was well for longer.
 //!
+//! Where all have much to do, nobody is slow: whoever has most is not worse than the others, and to take work
+//! from it would give them more. So like is compared with like only where the usual is fast.
+//!
 //! It judges only. What follows is decided where configurations are chosen; nothing here may look at a
 //! volume.
 
@@ -103,6 +106,11 @@ impl Health {
         for store in there.keys() {
             self.judge(*store, &complaints, caution, now);
         }
+        for store in &complaints.in_a_crowd {
+            if let Some(doubt) = self.stores.get_mut(store) {
+                (doubt.slow_since, doubt.good_since) = (None, None);
+            }
+        }
         self.stores.retain(|_, doubt| doubt.slow_since.is_some() || doubt.put_out_at.is_some());
         self.judge_ways(&complaints, caution, now);
         before != (self.put_out(), self.slow_ways.len())
@@ -167,7 +175,7 @@ impl Health {
     }
 
     fn judge(&mut self, store: StoreId, complaints: &Complaints, caution: &Caution, now: BootTime) {
-        let Some(votes) = complaints.stores.get(&store).filter(|votes| votes.cast() >= VOTES_LEAST) else {
+        let Some(votes) = complaints.stores.get(&store).filter(|votes| votes.are_enough()) else {
             return;
         };
         let slow = votes.against >= VOTES_LEAST && 2 * votes.against > votes.cast();
@@ -220,6 +228,10 @@ impl Votes {
     fn cast(&self) -> usize {
         self.against + self.for_it
     }
+
+    fn are_enough(&self) -> bool {
+        self.cast() >= VOTES_LEAST
+    }
 }
 
 /// Everything that is said against stores at one time.
@@ -228,6 +240,8 @@ struct Complaints {
     stores: BTreeMap<StoreId, Votes>,
     /// Who complains, what store that one runs, of which store.
     ways: Vec<(NodeId, StoreId, StoreId)>,
+    /// Stores of which nothing can be said, because work takes long everywhere.
+    in_a_crowd: BTreeSet<StoreId>,
 }
 
 impl Complaints {
@@ -239,15 +253,21 @@ impl Complaints {
         for sights in ways.values_mut() {
             sights.sort_unstable_by_key(|sight| (sight.micros, sight.by, sight.of));
         }
+        let mut crowd = BTreeSet::new();
         let mut opinions: BTreeMap<(StoreId, NodeId), Option<(u32, u32)>> = BTreeMap::new();
         for sight in sights {
             let Some(usual) = usual(&ways[&sight.way], sight.of) else { continue };
+            if u64::from(usual) > floor_of(sight, caution) {
+                crowd.insert(sight.store);
+                continue;
+            }
             let slow = is_slow(sight, usual, caution).then_some((sight.micros, usual));
             let opinion = opinions.entry((sight.store, sight.by)).or_default();
             *opinion = (*opinion).max(slow);
         }
         let runs = |node: NodeId| sights.iter().find(|sight| sight.of == node).map(|sight| sight.store);
         let mut complaints = Self::default();
+        complaints.in_a_crowd = crowd;
         for ((store, by), opinion) in opinions {
             let votes = complaints.stores.entry(store).or_default();
             // Whoever speaks against itself needs no second witness.
@@ -261,6 +281,8 @@ impl Complaints {
                 None => votes.for_it += 1,
             }
         }
+        let is_judged = |store: &StoreId| complaints.stores.get(store).is_some_and(Votes::are_enough);
+        complaints.in_a_crowd.retain(|store| !is_judged(store));
         complaints
     }
 }
@@ -279,11 +301,15 @@ fn usual(sorted: &[Sight], node: NodeId) -> Option<u32> {
 }
 
 fn is_slow(sight: &Sight, usual: u32, caution: &Caution) -> bool {
+    let (took, usual) = (u64::from(sight.micros), u64::from(usual));
+    took > usual * u64::from(caution.slow_times) && took > usual + floor_of(sight, caution)
+}
+
+/// How much longer than usual is slow at least, in microseconds.
+fn floor_of(sight: &Sight, caution: &Caution) -> u64 {
     let floor = match sight.way.0 {
         Measure::Probe => caution.slow_floor,
         Measure::Ack => caution.slow_floor * ACK_FLOORS,
     };
-    let floor = u64::try_from(floor.as_micros()).unwrap_or(u64::MAX);
-    let (took, usual) = (u64::from(sight.micros), u64::from(usual));
-    took > usual * u64::from(caution.slow_times) && took > usual + floor
+    u64::try_from(floor.as_micros()).unwrap_or(u64::MAX)
 }

@@ -165,3 +165,22 @@ fn a_distance_that_all_share_is_not_slowness() {
     cluster.run(60_000);
     assert_eq!((cluster.config().epoch, slow_stores(&mut cluster)), (epoch, Vec::new()));
 }
+
+#[test]
+fn r049_where_all_have_much_to_do_the_one_with_most_is_not_slow() {
+    let mut cluster = healthy();
+    let (most, epoch) = (cluster.neighbour(), cluster.config().epoch);
+    for by in NODES {
+        let timing = |of: &&str| {
+            let took = if *of == most { 3 * SLOW } else { 100_000 };
+            StoreTiming { store: store(of), probe_us: Some(took), ack_us: None }
+        };
+        cluster.timings.insert(node(by), NODES.iter().map(timing).collect());
+    }
+    cluster.run(60_000);
+    assert_eq!((cluster.config().epoch, slow_stores(&mut cluster)), (epoch, Vec::new()));
+    // When the others have less to do and it still takes long, it is slow.
+    measure(&mut cluster, |_, of| of == most);
+    cluster.run(15_000);
+    assert_eq!(slow_stores(&mut cluster).len(), 1);
+}
