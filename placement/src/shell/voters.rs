@@ -35,6 +35,9 @@ const PIECE_BYTES: usize = 1 << 20;
 /// How long a voter may take to answer a dial.
 const DIAL_WITHIN: Duration = Duration::from_secs(1);
 
+/// What waited for a connection for longer than this is not said any more.
+const OLD_AFTER: Duration = Duration::from_millis(500);
+
 /// How long until a voter that was not reached is dialled again.
 const DIAL_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -89,13 +92,19 @@ struct Voice {
 impl Voice {
     async fn speak(self, mut queue: mpsc::Receiver<Box<VoterMessage>>) {
         while let Some(message) = queue.recv().await {
-            if let Some(connection) = self.dial().await {
-                self.say(&connection, message, &mut queue).await;
-                connection.close(CloseReason::Finished);
-            } else {
-                sleep(DIAL_AGAIN_AFTER).await;
-                // What waited meanwhile is old; what comes next is not.
+            let dialled = Instant::now();
+            let connection = self.dial().await;
+            // What waited while nobody answered is old, and may be meant for a voter that is none any more.
+            let first = (dialled.elapsed() < OLD_AFTER).then_some(message);
+            if first.is_none() {
                 while queue.try_recv().is_ok() {}
+            }
+            match connection {
+                Some(connection) => {
+                    self.say(&connection, first, &mut queue).await;
+                    connection.close(CloseReason::Finished);
+                }
+                None => sleep(DIAL_AGAIN_AFTER).await,
             }
         }
     }
@@ -119,14 +128,27 @@ impl Voice {
     async fn say(
         &self,
         connection: &Connection,
-        first: Box<VoterMessage>,
+        first: Option<Box<VoterMessage>>,
         queue: &mut mpsc::Receiver<Box<VoterMessage>>,
     ) {
         let dialled = Instant::now();
         let Ok(mut stream) = connection.open_uni().await else { return };
         let mut snapshot: Option<JoinHandle<()>> = None;
-        let mut next = Some(first);
-        while let Some(message) = next {
+        let mut first = first;
+        loop {
+            let message = match first.take() {
+                Some(first) => first,
+                None => tokio::select! {
+                    next = queue.recv() => match next {
+                        Some(next) => next,
+                        None => return,
+                    },
+                    closed = connection.closed() => {
+                        tracing::info!(voter = %self.to.name, %closed, "voter lost");
+                        return;
+                    }
+                },
+            };
             if is_snapshot(&message) {
                 // One at a time: the log asks for it again.
                 if snapshot.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -139,13 +161,6 @@ impl Voice {
             if dialled.elapsed() >= self.endpoint.limits().connection_age_max {
                 return;
             }
-            next = tokio::select! {
-                next = queue.recv() => next,
-                closed = connection.closed() => {
-                    tracing::info!(voter = %self.to.name, %closed, "voter lost");
-                    return;
-                }
-            };
         }
     }
 }

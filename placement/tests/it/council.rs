@@ -152,7 +152,7 @@ fn r046_a_voter_that_lost_its_log_comes_back_under_another_name_and_never_under_
     let mut voters = Voters::new(&["p-a1", "p-b1", "w1"]);
     voters.leader();
     voters.run(3_000);
-    let lost = voters.entry("p-b1");
+    let (lost, founders) = (voters.entry("p-b1"), voters.entries.clone());
     voters.lose("p-b1");
     voters.start(lost, MemoryLogStore::default());
     voters.run(3_000);
@@ -169,6 +169,13 @@ fn r046_a_voter_that_lost_its_log_comes_back_under_another_name_and_never_under_
     voters.join(lost);
     voters.run(3_000);
     assert_eq!(voters.ended, [lost.voter], "a name is given once");
+    // So it is told when its process is started as ever, over the empty disk.
+    voters.ended.clear();
+    voters.lose("p-b1");
+    voters.entries = founders;
+    voters.start(lost, MemoryLogStore::default());
+    voters.run(3_000);
+    assert_eq!(voters.ended, [lost.voter]);
     assert!(voters.plan(VoterVerb::Add(node("p-b1"))).unwrap_err().contains("given once"));
 }
 
