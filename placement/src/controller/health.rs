@@ -266,8 +266,7 @@ impl Complaints {
             *opinion = (*opinion).max(slow);
         }
         let runs = |node: NodeId| sights.iter().find(|sight| sight.of == node).map(|sight| sight.store);
-        let mut complaints = Self::default();
-        complaints.in_a_crowd = crowd;
+        let mut complaints = Self { in_a_crowd: crowd, ..Self::default() };
         for ((store, by), opinion) in opinions {
             let votes = complaints.stores.entry(store).or_default();
             // Whoever speaks against itself needs no second witness.
