@@ -28,8 +28,19 @@ fn loss(state: &State, record: &VolumeRecord, store: StoreId) -> Vec<String> {
         "volume {volume} of tenant {tenant}, down in epoch {epoch}, goes on with {}",
         placed(state, store)
     )];
-    let complete: Vec<String> = record.complete_stores().into_iter().map(|s| placed(state, s)).collect();
-    lines.push(format!("without {}, which have everything and are not there", complete.join(", ")));
+    let sought = state.sought().find(|view| view.volume == volume);
+    lines.push(match sought {
+        Some(view) => {
+            let silent = all_placed(state, view.waits_for);
+            format!(
+                "without {silent}, which may have what nobody else has, and have not spoken since the restore"
+            )
+        }
+        None => {
+            let gone = all_placed(state, record.complete_stores());
+            format!("without {gone}, which have everything and are not there")
+        }
+    });
     lines.push(match &record.at_risk {
         Some(account) => {
             let view = account.view(volume);
@@ -45,6 +56,10 @@ fn loss(state: &State, record: &VolumeRecord, store: StoreId) -> Vec<String> {
         "a store that returns keeps what it has, and is no copy, until two operators discard it".to_owned(),
     );
     lines
+}
+
+fn all_placed(state: &State, stores: impl IntoIterator<Item = StoreId>) -> String {
+    stores.into_iter().map(|store| placed(state, store)).collect::<Vec<_>>().join(", ")
 }
 
 fn placed(state: &State, store: StoreId) -> String {
