@@ -62,9 +62,9 @@ pub(crate) struct Yielding {
     patient: i64,
     /// What overdue work may still do.
     overdue: i64,
-    /// Weight that patient work earns in a second, whatever clients do.
+    /// Weight that both earn in a second, whatever clients do.
     floor: u64,
-    /// Up to when it has earned it.
+    /// Up to when they have earned it.
     earned_until: BootTime,
     clients_at: Option<BootTime>,
     /// In this run: of clients, and of all that nobody waits for, and how much of that by force.

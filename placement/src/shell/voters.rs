@@ -128,13 +128,12 @@ impl Voice {
     async fn say(
         &self,
         connection: &Connection,
-        first: Option<Box<VoterMessage>>,
+        mut first: Option<Box<VoterMessage>>,
         queue: &mut mpsc::Receiver<Box<VoterMessage>>,
     ) {
         let dialled = Instant::now();
         let Ok(mut stream) = connection.open_uni().await else { return };
         let mut snapshot: Option<JoinHandle<()>> = None;
-        let mut first = first;
         loop {
             let message = match first.take() {
                 Some(first) => first,

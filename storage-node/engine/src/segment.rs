@@ -298,8 +298,16 @@ impl<D: Disk> Segments<D> {
 
     /// Bytes that the next segment should have: a volume's segments double until they are full-sized.
     fn next_bytes(&self) -> u64 {
-        let present: u64 = self.files.values().map(|segment| segment.used).sum();
-        present.max(self.layout.first_segment_bytes).min(self.layout.segment_bytes)
+        let full = self.layout.segment_bytes;
+        let mut present = 0;
+        // Asked with every acknowledgement: not all of many segments are counted.
+        for segment in self.files.values() {
+            present += segment.used;
+            if present >= full {
+                break;
+            }
+        }
+        present.max(self.layout.first_segment_bytes).min(full)
     }
 
     /// Bytes for the next segment and whether they come from the reserve.
