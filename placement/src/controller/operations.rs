@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use trefoil_protocol::config::MemberState;
+use trefoil_protocol::config::{MemberState, Protection};
 use trefoil_protocol::ids::VolumeId;
 use trefoil_protocol::message::admin::AdminAnswer;
 use trefoil_protocol::message::plan::{PlanView, Progress, Verb};
@@ -52,17 +52,25 @@ impl Controller {
     pub(crate) fn progress(&self, state: &State) -> Option<Progress> {
         let applied = state.plans.applied()?;
         let goal = state.voters.goal().filter(|goal| goal.plan == applied.number);
-        let left = || state.volumes.wished().filter(|r| r.wish.is_some_and(|w| w.plan == applied.number));
+        let wishes = |record: &VolumeRecord| record.wish.is_some_and(|wish| wish.plan == applied.number);
+        let wished = || state.volumes.wished().filter(|record| wishes(record));
+        let erases = || emptied(state, applied.verb).filter(|record| !wishes(record));
         let (handovers, longest_pause) = self.handovers.measured();
         let voters = goal.map(|goal| council::waits_for(state, goal));
         Some(Progress {
             number: applied.number,
             verb: applied.verb,
             volumes: applied.volumes,
-            left: u32::try_from(left().count() + goal.iter().count()).unwrap_or(u32::MAX),
+            left: u32::try_from(wished().count() + erases().count() + goal.iter().count())
+                .unwrap_or(u32::MAX),
             handovers,
             longest_pause: Millis::from(longest_pause),
-            waiting: left().map(waits_for).chain(voters).take(WAITING_MAX).collect(),
+            waiting: wished()
+                .map(waits_for)
+                .chain(voters)
+                .chain(erases().map(keeps))
+                .take(WAITING_MAX)
+                .collect(),
         })
     }
 
@@ -73,6 +81,25 @@ impl Controller {
             self.pace.look(record, bytes, turn.now);
         }
     }
+}
+
+/// Volumes that have left a node that is to be emptied, and whose bytes it has not yet given up.
+fn emptied(state: &State, verb: Verb) -> impl Iterator<Item = &VolumeRecord> {
+    let node = match verb {
+        Verb::DrainNode(node) => Some(node),
+        _ => None,
+    };
+    node.into_iter().flat_map(|node| state.left_by(node))
+}
+
+/// Why bytes are kept where a volume has left.
+fn keeps(record: &VolumeRecord) -> String {
+    let config = &record.config;
+    let reason = match config.protection {
+        Protection::BothDcs if config.activated => "has moved; its old copy is not erased yet",
+        _ => "has moved; its old copy is kept until both data centres are whole",
+    };
+    format!("volume {} {reason}", config.volume)
 }
 
 /// What stands between a volume and what is wanted of it.

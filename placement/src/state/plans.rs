@@ -226,4 +226,9 @@ impl State {
             .into_iter()
             .any(|store| self.volumes.all().any(|record| record.config.ever_held.contains(&store)))
     }
+
+    /// Volumes that moved away from the node and of which it has not yet said that nothing is left.
+    pub fn left_by(&self, node: NodeId) -> impl Iterator<Item = &VolumeRecord> {
+        self.topology.stores_of(node).into_iter().flat_map(|store| self.volumes.left_by(store))
+    }
 }
