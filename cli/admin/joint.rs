@@ -1,5 +1,5 @@
 //! What takes two operators: `approvals` shows what was proposed, `approve` does it, and `loss accept`
-//! proposes that a volume goes on without its lost stores.
+//! and `loss discard` propose what becomes of a volume that has lost stores.
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -8,6 +8,7 @@ use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 use trefoil_protocol::message::approval::{JointAction, ProposalState, ProposalView};
 
 use super::connection::{Admin, unexpected};
+use super::loss::ReportArguments;
 use crate::failure::{Failure, Verdict};
 use crate::output::Format;
 
@@ -25,6 +26,8 @@ pub(crate) enum LossVerb {
     Accept(AcceptArguments),
     /// Propose that a store which a volume went on without gives up all that it has of the volume
     Discard(DiscardArguments),
+    /// Show what volumes went on without, as the stores that came back have told
+    Report(ReportArguments),
 }
 
 /// Arguments of `loss accept`.
@@ -141,6 +144,7 @@ pub(crate) async fn loss(verb: &LossVerb, admin: &Admin, format: Format) -> Verd
     let (volume, node, reason) = match verb {
         LossVerb::Accept(AcceptArguments { volume, node, reason }) => (*volume, *node, reason),
         LossVerb::Discard(DiscardArguments { volume, node, reason }) => (*volume, *node, reason),
+        LossVerb::Report(arguments) => return super::loss::report(arguments, admin, format).await,
     };
     let volume = VolumeId(volume);
     let status = admin.status().await?;
@@ -150,7 +154,7 @@ pub(crate) async fn loss(verb: &LossVerb, admin: &Admin, format: Format) -> Verd
     let store = entry.ok_or_else(|| Failure::not_found(format!("there is no node {node}")))?.store;
     let action = match verb {
         LossVerb::Accept(_) => JointAction::AcceptLoss { volume, epoch: config.epoch, store },
-        LossVerb::Discard(_) => JointAction::Discard { volume, store },
+        _ => JointAction::Discard { volume, store },
     };
     tell(admin, AdminRequest::Propose { action, reason: reason.clone() }, format).await
 }

@@ -6,6 +6,7 @@ mod condition;
 pub(crate) mod connection;
 pub(crate) mod joint;
 mod load;
+pub(crate) mod loss;
 pub(crate) mod node;
 pub(crate) mod operator;
 pub(crate) mod plan;

@@ -11,9 +11,11 @@ use trefoil_protocol::config::{MemberState, NodeState, Protection, SingleDcPolic
 use trefoil_protocol::debt;
 use trefoil_protocol::ids::{LinkId, NodeId};
 use trefoil_protocol::message::admin::{ClusterStatus, DebtView, SearchView, SlowState};
+use trefoil_protocol::time::CpTime;
 
 use super::condition::{NodeView, StoppedLine, VoterView, tenant_name};
 use super::connection::Admin;
+use super::loss::LossLine;
 use super::plan::ProgressView;
 use super::slow::SlowLine;
 use super::tenant::Policy;
@@ -71,6 +73,8 @@ pub(crate) struct StatusView {
     pub(crate) slow: Vec<SlowLine>,
     /// Volumes that a restored control plane has not found yet.
     pub(crate) sought: Vec<SoughtLine>,
+    /// What volumes went on without, as long as a store is kept apart.
+    pub(crate) lost: Vec<LossLine>,
     /// What is stopped on a store until somebody has looked.
     pub(crate) stopped: Vec<StoppedLine>,
     /// The plan that was applied last, while something of it is left.
@@ -83,17 +87,25 @@ pub(crate) struct SoughtLine {
     pub(crate) volume: u64,
     /// Stores that must speak first; none if its tenant is not known any more.
     pub(crate) waits_for: Vec<String>,
+    /// What was acknowledged since then is unknown until they have spoken.
+    pub(crate) unknown_since_ms: Option<u64>,
 }
 
 impl SoughtLine {
     fn text(&self) -> String {
-        let Self { volume, waits_for } = self;
+        let Self { volume, waits_for, unknown_since_ms } = self;
         match waits_for.is_empty() {
             true => format!(
                 "volume {volume} is of a tenant that was made after the restored state: nobody opens it"
             ),
             false => {
-                format!("volume {volume} waits until these stores have spoken: {}", waits_for.join(", "))
+                let since = unknown_since_ms.map_or_else(String::new, |since| {
+                    format!("; what was acknowledged is UNKNOWN since {} until then", CpTime(since))
+                });
+                format!(
+                    "volume {volume} waits until these stores have spoken: {}{since}",
+                    waits_for.join(", ")
+                )
             }
         }
     }
@@ -189,6 +201,7 @@ impl StatusView {
             debts: status.debts.iter().filter_map(|debt| debt_line(status, debt)).collect(),
             slow: status.slow.iter().map(SlowLine::of).collect(),
             sought: status.sought.iter().map(sought_line).collect(),
+            lost: LossLine::all(status).into_iter().filter(|loss| loss.open).collect(),
             stopped,
             plan: status.progress.as_ref().filter(|plan| plan.left > 0).map(ProgressView::of),
         }
@@ -280,6 +293,7 @@ impl StatusView {
             .chain(self.slow.iter().map(SlowLine::text))
             .chain(self.nodes.iter().filter_map(NodeView::load_text))
             .chain(self.sought.iter().map(SoughtLine::text))
+            .chain(self.lost.iter().map(LossLine::text))
             .fold(String::new(), |text, line| text + &line + "\n")
     }
 }
@@ -397,7 +411,8 @@ fn debt_line(status: &ClusterStatus, debt: &DebtView) -> Option<DebtLine> {
 
 fn sought_line(sought: &SearchView) -> SoughtLine {
     let waits_for = sought.waits_for.iter().map(ToString::to_string).collect();
-    SoughtLine { volume: sought.volume.0, waits_for }
+    let unknown_since_ms = sought.since.map(|since| since.0);
+    SoughtLine { volume: sought.volume.0, waits_for, unknown_since_ms }
 }
 
 fn volume_view(status: &ClusterStatus, stopped: &[StoppedLine], volume: &VolumeConfig) -> VolumeView {
@@ -470,7 +485,7 @@ mod tests {
     use trefoil_protocol::message::control::{
         ExposureCount, LinkReport, StopCause, StoppedVolume, VolumeStatistics,
     };
-    use trefoil_protocol::time::{CpTime, Millis};
+    use trefoil_protocol::time::Millis;
 
     use super::*;
 
@@ -524,6 +539,7 @@ mod tests {
             signers: Signers::default(),
             sought: vec![],
             stores: vec![],
+            losses: vec![],
         }
     }
 

@@ -54,6 +54,7 @@ impl Playbook {
             ("stopped", file.expect.stopped),
             ("joined_again", file.expect.joined_again),
             ("power_losses", file.expect.power_losses),
+            ("listed", file.expect.listed),
         ] {
             if wanted > 0 {
                 return Err(only_simulated(&format!("it expects `{what}`, which nobody sees from outside")));

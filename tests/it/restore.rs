@@ -14,7 +14,7 @@ use crate::program::{Run, run};
 use crate::storing::{content, key};
 
 impl Cluster {
-    fn second(&self, arguments: &[&str]) -> Run {
+    pub(crate) fn second(&self, arguments: &[&str]) -> Run {
         let profile = self.path("admin-2.toml");
         run(&[&["--profile", profile.to_str().unwrap(), "--json"], arguments].concat())
     }

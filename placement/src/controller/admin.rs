@@ -168,6 +168,7 @@ fn status(turn: &Turn<'_>, reported: &Reported, volatile: Volatile, behind: Volu
         signers: state.voters.signers(),
         sought: state.sought().take(STATUS_VOLUMES_MAX).collect(),
         stores: reported.stores.all(turn.now),
+        losses: records.iter().flat_map(|record| record.loss_views()).collect(),
     }
 }
 

@@ -1,8 +1,9 @@
 //! What is proposed to two operators: the words that say what it does and what it costs, so that both
 //! decide on the same.
 
-use trefoil_protocol::ids::{OperatorId, StoreId};
+use trefoil_protocol::ids::{OperatorId, StoreId, VolumeId};
 use trefoil_protocol::message::approval::JointAction;
+use trefoil_protocol::message::loss::LostStoreView;
 
 use crate::state::{Command, ProposalDraft, State, VolumeRecord};
 
@@ -12,12 +13,37 @@ pub(crate) fn propose(state: &State, by: OperatorId, action: JointAction, reason
         JointAction::AcceptLoss { volume, store, .. } => {
             state.volumes.get(volume).map_or_else(Vec::new, |record| loss(state, record, store))
         }
-        JointAction::Discard { volume, store } => vec![
-            format!("{} gives up all that it has of volume {volume}, for ever", placed(state, store)),
-            "it may hold the volume anew afterwards".to_owned(),
-        ],
+        JointAction::Discard { volume, store } => discard(state, volume, store),
     };
     Command::Propose(ProposalDraft { action, by, reason, shown })
+}
+
+/// What a store gives up, as it told.
+fn discard(state: &State, volume: VolumeId, store: StoreId) -> Vec<String> {
+    let record = state.volumes.get(volume);
+    let loss = record.and_then(|record| record.loss_views().next());
+    let told = loss.and_then(|loss| loss.stores.into_iter().find(|told| told.store == store));
+    let what = match told.filter(|told| told.heard) {
+        Some(told) if told.totals.versions() == 0 => "it told that it has nothing alone".to_owned(),
+        Some(LostStoreView { totals, .. }) => format!(
+            "it told of {} versions that the volume lacks or has otherwise: {} put with {} bytes, {} deleted, {} \
+             brought back, the oldest at {}; `trefoil loss list {volume}` names them",
+            totals.versions(),
+            totals.puts,
+            totals.bytes,
+            totals.deletes,
+            totals.undeletes,
+            totals.oldest.map_or_else(String::new, |oldest| oldest.to_string()),
+        ),
+        None => {
+            "no report could be made, because the store is not there: what it has stays unknown".to_owned()
+        }
+    };
+    let unreadable = told.filter(|told| told.unreadable > 0);
+    let unreadable = unreadable.map(|told| format!("{} more records of it cannot be read", told.unreadable));
+    let first = format!("{} gives up all that it has of volume {volume}, for ever", placed(state, store));
+    let last = "it may hold the volume anew afterwards".to_owned();
+    [first, what].into_iter().chain(unreadable).chain([last]).collect()
 }
 
 /// What going on with `store` may lose.
@@ -42,6 +68,9 @@ fn loss(state: &State, record: &VolumeRecord, store: StoreId) -> Vec<String> {
         }
     });
     lines.push(match &record.at_risk {
+        Some(account) if !account.is_exact() => {
+            format!("what is lost is unknown since {}: what was noted then is lost itself", account.opened())
+        }
         Some(account) => {
             let view = account.view(volume);
             format!(

@@ -291,7 +291,11 @@ impl Controller {
                 turn.out.propose(Command::Retired(volume, store, epoch), Waiting::Control(id));
                 Ok(None)
             }
-            ControlRequest::Retired { .. } => {
+            ControlRequest::Differs(page) if page.store == entry.store => {
+                turn.out.propose(Command::Differs(page), Waiting::Differs(id));
+                Ok(None)
+            }
+            ControlRequest::Retired { .. } | ControlRequest::Differs(_) => {
                 Err(ControlRefusal::Denied("a node speaks for its own store only".to_owned()))
             }
             request => self.primary_reports(turn, id, node, request),
@@ -438,6 +442,7 @@ impl Controller {
             | ControlRequest::Holdings(_)
             | ControlRequest::Watch { .. }
             | ControlRequest::Retired { .. }
+            | ControlRequest::Differs(_)
             | ControlRequest::Verifying { .. } => unreachable!("taken by the callers"),
         }
         self.dirty = true;

@@ -23,6 +23,8 @@ pub(crate) enum Waiting {
     Control(RequestId),
     /// A purge order.
     Order(RequestId),
+    /// A store that a volume went on without.
+    Differs(RequestId),
     /// A primary that acknowledges in one data centre alone.
     Note(RequestId),
     /// Certificates, with the evidence they are made from.
@@ -54,6 +56,7 @@ impl Waiting {
             | Self::Control(id)
             | Self::Order(id)
             | Self::Note(id)
+            | Self::Differs(id)
             | Self::Certify(id, ..) => Some((
                 *id,
                 Answer::Control(ControlAnswer::Refused(ControlRefusal::NotLeader { leader: None })),

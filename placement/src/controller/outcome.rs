@@ -48,6 +48,13 @@ impl Controller {
                 };
                 turn.out.answer(id, Answer::Control(answer));
             }
+            Waiting::Differs(id) => {
+                let answer = match outcome {
+                    Outcome::Heard(up_to, all) => ControlAnswer::Heard { up_to, all },
+                    other => refuse(other),
+                };
+                turn.out.answer(id, Answer::Control(answer));
+            }
             Waiting::Certify(id, volume, evidence) => match outcome {
                 Outcome::Certified(times) => {
                     let certificates = certificates(turn, volume, evidence, times);

@@ -62,6 +62,8 @@ pub(crate) fn news(state: &State, node: NodeId, since: Told) -> News {
         signers: state.voters.signers(),
         drained: state.links.drained().collect(),
         voters: state.voters.leaders().copied().collect(),
+        tell: store
+            .map_or_else(Vec::new, |store| state.volumes.to_be_told_by(store).take(VOLUMES_TOLD).collect()),
     }
 }
 

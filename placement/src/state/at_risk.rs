@@ -104,6 +104,11 @@ impl AtRisk {
         }
     }
 
+    /// When it was opened.
+    pub fn opened(&self) -> CpTime {
+        self.opened
+    }
+
     /// Everything up to here is in both data centres.
     pub fn since(&self) -> Lsn {
         self.since

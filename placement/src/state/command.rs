@@ -12,6 +12,7 @@ use trefoil_protocol::ids::{
 };
 use trefoil_protocol::message::control::{Note, Noted, Register};
 use trefoil_protocol::message::holdings::Holdings;
+use trefoil_protocol::message::loss::Difference;
 use trefoil_protocol::message::plan::Verb;
 use trefoil_protocol::time::{CpTime, Millis};
 
@@ -96,6 +97,9 @@ pub enum Command {
     /// The primary of this epoch has hidden and brought back what the lost stores had.
     #[n(23)]
     Replayed(#[n(0)] VolumeId, #[n(1)] Epoch),
+    /// A store that a volume went on without tells what it has alone.
+    #[n(24)]
+    Differs(#[n(0)] Difference),
 }
 
 /// A tenant to be made.
@@ -230,6 +234,8 @@ pub enum Outcome {
     Certified(Vec<CpTime>),
     /// Where the account of what is at risk ends now.
     Noted(Noted),
+    /// An estranged store was heard up to here; whether that was everything.
+    Heard(Lsn, bool),
     /// The plan has this number.
     Plan(u64),
     /// The proposal has this number.
@@ -309,6 +315,11 @@ pub enum Rejection {
     /// A store that holds everything is there.
     #[error("volume {0} has a complete store that is up: it comes up by itself")]
     NotLost(VolumeId),
+    /// Nothing is discarded before it is known what it is.
+    #[error(
+        "store {0} is up and has not told yet what it has of volume {1} alone: `trefoil loss report` shows when"
+    )]
+    NotHeard(StoreId, VolumeId),
     /// The newest key has wrapped as much as it may.
     #[error("the newest key is used up")]
     KeyUsedUp,

@@ -9,6 +9,7 @@ mod command;
 mod deletions;
 mod left;
 mod links;
+mod loss;
 mod parting;
 mod plans;
 mod proposals;
@@ -32,6 +33,7 @@ pub use command::{
 };
 pub use deletions::{Deletions, LedgerEntry};
 pub use links::Links;
+pub use loss::{LISTED_MAX, Loss};
 pub use parting::Parting;
 pub use plans::{AppliedPlan, Lead, PlanDraft, PlanStep, Plans, Wish};
 pub use proposals::{PROPOSAL_LASTS, ProposalDraft, Proposals};
@@ -170,6 +172,7 @@ impl State {
             Command::Propose(draft) => return self.propose(draft),
             Command::Holdings(said) => self.hear_holdings(index, said)?,
             Command::Replayed(volume, epoch) => self.volumes.replayed(index, *volume, *epoch)?,
+            Command::Differs(page) => return self.volumes.hear_difference(page),
             Command::Approve(number, by) => return self.approve(index, *number, *by),
         }
         Ok(Outcome::Done)

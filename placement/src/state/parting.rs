@@ -13,6 +13,7 @@ use trefoil_protocol::time::CpTime;
 
 use super::at_risk::AtRisk;
 use super::command::Rejection;
+use super::loss::Loss;
 use super::topology::Topology;
 use super::volumes::{MEMBERS_MAX, VolumeRecord, Volumes};
 
@@ -58,9 +59,13 @@ impl VolumeRecord {
         self.parting.as_ref().is_some_and(|parting| parting.discarded.contains(&store))
     }
 
-    fn check_discard(&self, store: StoreId) -> Result<(), Rejection> {
-        let may_go = self.is_estranged(store) && !self.is_sought();
-        may_go.then_some(()).ok_or(Rejection::Unknown("estranged store there"))
+    fn check_discard(&self, store: StoreId, topology: &Topology) -> Result<(), Rejection> {
+        if !self.is_estranged(store) || self.is_sought() {
+            return Err(Rejection::Unknown("estranged store there"));
+        }
+        // Of one that is not there nobody can say what it has.
+        let is_silent = self.must_tell(store) && is_there(store, topology);
+        if is_silent { Err(Rejection::NotHeard(store, self.config.volume)) } else { Ok(()) }
     }
 
     fn discard(&mut self, index: ConfigIndex, store: StoreId) {
@@ -110,14 +115,25 @@ impl VolumeRecord {
         let discarded = self.parting.iter().flat_map(|parting| parting.discarded.clone()).collect();
         let account = self.at_risk.take();
         let replay = self.to_replay(account.as_ref());
-        let since = account.filter(AtRisk::is_exact).map(|account| account.since());
+        let debt_since = self.debt_since;
+        let exact = account.as_ref().filter(|account| account.is_exact());
+        let since = exact.map(AtRisk::since);
+        let bound = exact.map(|account| account.view(self.config.volume));
+        let bound = bound.map(|view| (view.objects, view.bytes));
+        let unknown_since = match (&account, since) {
+            (_, Some(_)) => None,
+            (Some(account), None) => Some(account.opened()),
+            (None, None) => Some(debt_since.unwrap_or(now)),
+        };
         self.reconfigure(index, Some(primary), members, Protection::SingleDc);
         // What the lost stores acknowledged counts no more: nobody waits for them.
         self.config.intervals.clear();
         self.config.replays = mutant!(R16, !replay.is_empty(), false);
         let epoch = self.config.epoch;
-        self.parting =
-            Some(Parting { proposal, epoch, since, estranged, known: Epoch(0), replay, discarded });
+        let parting = Parting { proposal, epoch, since, estranged, known: Epoch(0), replay, discarded };
+        self.reconciled.retain(|store| !parting.estranged.contains_key(store));
+        self.note_loss(Loss::of(&parting, now, unknown_since, bound));
+        self.parting = Some(parting);
     }
 
     /// Who is there and held the volume: `store` first, then the members, then all others.
@@ -187,8 +203,13 @@ impl Volumes {
     }
 
     /// Whether operators may decide that nobody needs what only this store has.
-    pub(super) fn check_discard(&self, volume: VolumeId, store: StoreId) -> Result<(), Rejection> {
-        self.get(volume).ok_or(Rejection::Unknown("volume"))?.check_discard(store)
+    pub(super) fn check_discard(
+        &self,
+        volume: VolumeId,
+        store: StoreId,
+        topology: &Topology,
+    ) -> Result<(), Rejection> {
+        self.get(volume).ok_or(Rejection::Unknown("volume"))?.check_discard(store, topology)
     }
 
     /// They decided so; it was checked.

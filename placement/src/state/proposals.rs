@@ -137,7 +137,9 @@ impl State {
             JointAction::AcceptLoss { volume, epoch, store } => {
                 self.volumes.check_loss(*volume, *epoch, *store, &self.topology)
             }
-            JointAction::Discard { volume, store } => self.volumes.check_discard(*volume, *store),
+            JointAction::Discard { volume, store } => {
+                self.volumes.check_discard(*volume, *store, &self.topology)
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use trefoil_protocol::time::CpTime;
 use super::State;
 use super::at_risk::AtRisk;
 use super::command::Rejection;
+use super::loss::Loss;
 use super::parting::Parting;
 use super::topology::StoreRecord;
 use super::volumes::{VolumeRecord, Volumes};
@@ -59,13 +60,16 @@ pub struct Sought {
     /// Who holds any of it.
     #[n(3)]
     holders: BTreeSet<StoreId>,
+    /// The control plane's time when it was restored: nothing later is known.
+    #[n(4)]
+    since: CpTime,
 }
 
 impl Sought {
     /// Begins with what the backup knew.
-    fn of(config: &VolumeConfig) -> Self {
+    fn of(config: &VolumeConfig, since: CpTime) -> Self {
         let (promised, written, holders) = (config.epoch, Epoch::default(), BTreeSet::new());
-        Self { newest: config.clone(), promised, written, holders }
+        Self { newest: config.clone(), promised, written, holders, since }
     }
 
     fn hear(&mut self, store: StoreId, said: &VolumeHolding) {
@@ -106,8 +110,8 @@ impl VolumeRecord {
         self.sought.is_some()
     }
 
-    fn is_lost_sight_of(&mut self, index: ConfigIndex) {
-        self.sought = Some(Sought::of(&self.config));
+    fn is_lost_sight_of(&mut self, index: ConfigIndex, now: CpTime) {
+        self.sought = Some(Sought::of(&self.config, now));
         let config = &mut self.config;
         (config.primary, config.activated, config.handover, config.changed) = (None, false, None, index);
         (self.told, self.wish) = (index, None);
@@ -142,12 +146,13 @@ impl VolumeRecord {
         };
         // What was noted since the backup is not known here any more.
         let alone = self.config.protection != Protection::BothDcs;
-        self.at_risk = alone.then(|| AtRisk::unknown(now));
+        let since = sought.since;
+        self.at_risk = alone.then(|| AtRisk::unknown(since));
         let (members, protection) = (self.config.members.clone(), self.config.protection);
         self.reconfigure(index, None, members, protection);
         self.config.epoch = Epoch(promised.0 + GENERATION_STEP);
         self.note_holders();
-        self.part_from(estranged, last_epoch);
+        self.part_from(estranged, last_epoch, now, since);
     }
 }
 
@@ -166,7 +171,7 @@ impl VolumeRecord {
     }
 
     /// Goes on without stores that were given up, if anybody else has everything that is known.
-    fn part_from(&mut self, estranged: BTreeSet<StoreId>, known: Epoch) {
+    fn part_from(&mut self, estranged: BTreeSet<StoreId>, known: Epoch, now: CpTime, unknown_since: CpTime) {
         if estranged.is_empty() || self.complete_stores().is_subset(&estranged) {
             return;
         }
@@ -183,7 +188,9 @@ impl VolumeRecord {
         estranged.extend(before.iter().flat_map(|parting| parting.estranged.clone()));
         let (replay, discarded) =
             before.map(|parting| (parting.replay, parting.discarded)).unwrap_or_default();
-        self.parting = Some(Parting { proposal, epoch, since, estranged, known, replay, discarded });
+        let parting = Parting { proposal, epoch, since, estranged, known, replay, discarded };
+        self.note_loss(Loss::of(&parting, now, Some(unknown_since), None));
+        self.parting = Some(parting);
     }
 }
 
@@ -199,15 +206,16 @@ impl Volumes {
             self.alter(said.volume, |record| {
                 if let Some(parting) = &mut record.parting {
                     parting.estranged.remove(&store);
+                    record.reconciled.insert(store);
                     record.told = index;
                 }
             });
         }
     }
 
-    fn lose_sight(&mut self, index: ConfigIndex, generation: u64) {
+    fn lose_sight(&mut self, index: ConfigIndex, generation: u64, now: CpTime) {
         for volume in self.numbers() {
-            self.alter(volume, |record| record.is_lost_sight_of(index));
+            self.alter(volume, |record| record.is_lost_sight_of(index, now));
         }
         self.forget_wishes();
         self.skip_numbers(first_of(generation));
@@ -224,7 +232,7 @@ impl State {
         self.applied = index;
         self.topology.lose_sight(index, generation);
         self.tenants.begin_generation(index, generation);
-        self.volumes.lose_sight(index, generation);
+        self.volumes.lose_sight(index, generation, self.clock.now());
         self.deletions.begin_generation(generation);
         self.voters.found_anew(voters, self.clock.now(), generation);
         self.search = Search { given_up: given_up.iter().copied().collect(), ..Search::default() };
@@ -257,10 +265,16 @@ impl State {
                 volume: record.config.volume,
                 tenant: Some(record.config.tenant),
                 waits_for: waits_for.collect(),
+                since: Some(sought.since),
             })
         });
         let strange = self.search.strange.keys();
-        known.chain(strange.map(|volume| SearchView { volume: *volume, tenant: None, waits_for: Vec::new() }))
+        known.chain(strange.map(|volume| SearchView {
+            volume: *volume,
+            tenant: None,
+            waits_for: Vec::new(),
+            since: None,
+        }))
     }
 
     /// A store says what it holds.

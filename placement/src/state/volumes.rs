@@ -14,6 +14,7 @@ use super::at_risk::AtRisk;
 use super::by_change::ByChange;
 use super::command::{NewTenant, NewVolume, Rejection, VolumeChange};
 use super::left::Left;
+use super::loss::Loss;
 use super::parting::Parting;
 use super::plans::{PlanStep, Wish};
 use super::search::Sought;
@@ -80,6 +81,12 @@ pub struct VolumeRecord {
     /// What is known of it while a restored control plane seeks it.
     #[n(12)]
     pub sought: Option<Sought>,
+    /// What is known of what it went on without, the last time last.
+    #[n(13)]
+    pub losses: Vec<Loss>,
+    /// Stores that it went on without and that turned out to have nothing more.
+    #[n(14)]
+    pub reconciled: BTreeSet<StoreId>,
 }
 
 impl VolumeRecord {
@@ -249,6 +256,9 @@ pub struct Volumes {
     /// Volumes that a plan still wants something of.
     #[n(4)]
     wished: BTreeSet<VolumeId>,
+    /// How many lost versions are listed, of all volumes.
+    #[n(5)]
+    pub(super) listed: u64,
 }
 
 impl Volumes {
@@ -409,6 +419,8 @@ impl Volumes {
             home_before: None,
             parting: None,
             sought: None,
+            losses: Vec::new(),
+            reconciled: BTreeSet::new(),
         };
         record.note_holders();
         self.volumes.insert(self.last, record);

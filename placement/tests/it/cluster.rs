@@ -54,6 +54,7 @@ pub(crate) struct Node {
     pub(crate) reports_ready: bool,
     pub(crate) configs: BTreeMap<VolumeId, VolumeConfig>,
     pub(crate) retire: BTreeSet<VolumeId>,
+    pub(crate) tell: BTreeSet<VolumeId>,
     pub(crate) heard: CpTime,
     /// When the renewal was sent that was granted last, and what the grant covers.
     pub(crate) lease: Option<(u64, ConfigIndex)>,
@@ -266,6 +267,7 @@ impl Cluster {
             reports_ready: true,
             configs: BTreeMap::new(),
             retire: BTreeSet::new(),
+            tell: BTreeSet::new(),
             heard: CpTime(0),
             lease: None,
         };
@@ -311,6 +313,7 @@ impl Cluster {
         node.applied = news.index;
         node.heard = news.now;
         node.retire = news.retire.into_iter().collect();
+        node.tell = news.tell.into_iter().collect();
         node.configs.extend(news.volumes.into_iter().map(|config| (config.volume, config)));
         let leads = |config: &&VolumeConfig| config.primary == Some(id) && !config.activated;
         let ready: Vec<(VolumeId, Epoch)> = match node.reports_ready {

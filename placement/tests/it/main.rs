@@ -12,6 +12,7 @@ mod joint;
 mod last_replica;
 mod leases;
 mod log;
+mod losses;
 mod membership;
 mod plans;
 mod registration;

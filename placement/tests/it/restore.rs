@@ -209,9 +209,15 @@ fn r041_a_data_centre_that_is_given_up_is_not_waited_for_and_what_it_may_know_is
     assert_eq!(cluster.protection(), Protection::SingleDc);
     let lost = cluster.nodes[&node(&gone)].store;
     assert!(cluster.record().is_estranged(lost) && cluster.config().member_of_store(lost).is_none());
+    let unknown = |cluster: &Cluster| {
+        let loss = cluster.record().loss_views().next().unwrap();
+        (loss.unknown_since.is_some(), loss.open, loss.proposal)
+    };
+    assert_eq!(unknown(&cluster), (true, true, 0), "nobody knows what it had");
     // It returns and knows nothing later: it is a store like any other again.
     cluster.speaks(&gone);
     assert!(!cluster.record().is_estranged(lost));
+    assert_eq!(unknown(&cluster), (false, false, 0));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use trefoil_protocol::message::approval::JointAction;
 use trefoil_protocol::message::control::{
     ControlAnswer, ControlRefusal, ControlRequest, Note, Visibility, VisibilityChange,
 };
+use trefoil_protocol::message::loss::Difference;
 
 use crate::cluster::{Cluster, node, store};
 
@@ -20,7 +21,7 @@ fn change(version: u8, lsn: u64, visibility: Visibility) -> VisibilityChange {
 
 /// B is lost, A acknowledges these changes alone and is lost, and B returns. The name is that of a node of
 /// B that held the volume.
-fn b_returns(changes: Vec<VisibilityChange>) -> (Cluster, String) {
+pub(crate) fn b_returns(changes: Vec<VisibilityChange>) -> (Cluster, String) {
     let mut cluster = Cluster::with_volume();
     let held = cluster.config().members.iter().find(|member| member.dc.as_str() == "b").unwrap().node;
     cluster.stop(&["b1", "b2", "b3"]);
@@ -45,7 +46,7 @@ fn decide(cluster: &mut Cluster, action: JointAction) {
     cluster.proposal("bob", AdminRequest::Approve { number: open.number });
 }
 
-fn take_over(cluster: &mut Cluster, by: &str) {
+pub(crate) fn take_over(cluster: &mut Cluster, by: &str) {
     let epoch = cluster.config().epoch;
     decide(cluster, JointAction::AcceptLoss { volume: VOLUME, epoch, store: store(by) });
     cluster.run_until(20_000, |c| c.config().activated);
@@ -135,6 +136,19 @@ fn a_lost_store_holds_the_volume_anew_when_two_operators_discard_what_it_has() {
     let lost = *cluster.record().parting.as_ref().unwrap().estranged.keys().next().unwrap();
     let id = cluster.nodes.values().find(|node| node.store == lost).unwrap().id;
     assert!(cluster.nodes[&id].retire.is_empty());
+    let epoch = cluster.config().epoch;
+    let nothing = Difference {
+        volume: VOLUME,
+        epoch,
+        store: lost,
+        shared: Lsn(1),
+        after: Lsn(1),
+        up_to: Lsn(1),
+        versions: Vec::new(),
+        unreadable: 0,
+        last: true,
+    };
+    cluster.ask(id, ControlRequest::Differs(nothing));
     decide(&mut cluster, JointAction::Discard { volume: VOLUME, store: lost });
     cluster.run(5_000);
     assert!(cluster.nodes[&id].retire.contains(&VOLUME), "it is told to wipe what it has");

@@ -67,6 +67,8 @@ pub struct Expect {
     pub power_losses: u64,
     /// So many simulated stores were put out because they were slow at least.
     pub put_out: u64,
+    /// So many lost versions are listed at least, in the simulator.
+    pub listed: u64,
     /// No acknowledgement was given under these rules.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub never: Vec<String>,
@@ -140,6 +142,8 @@ pub struct Facts {
     pub power_losses: u64,
     /// Stores that were put out because they were slow.
     pub put_out: u64,
+    /// Lost versions that are listed, in the simulator.
+    pub listed: u64,
     /// Requests of simulated clients, each counted once, and retries.
     pub requests: u64,
     /// Of these, those that cost something.
@@ -196,6 +200,7 @@ impl Expect {
             ("deletes certified", facts.certified, self.certified),
             ("machines that lost power at their disks", facts.power_losses, self.power_losses),
             ("slow stores that were put out", facts.put_out, self.put_out),
+            ("lost versions that are listed", facts.listed, self.listed),
             ("volumes that stopped by name", facts.stopped, self.stopped),
             ("suspect stores that joined again", facts.joined_again, self.joined_again),
             ("processes that ended themselves", facts.fatal, self.fatal),

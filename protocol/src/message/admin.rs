@@ -12,6 +12,7 @@ use crate::message::REASON_MAX;
 use crate::message::approval::{JointAction, PROPOSAL_REASON_MAX, ProposalView};
 use crate::message::control::{LinkReport, StoppedVolume, VolumeStatistics};
 use crate::message::load::NodeLoad;
+use crate::message::loss::LossView;
 use crate::message::plan::{PlanView, Progress, Verb};
 use crate::time::{CpTime, Millis};
 
@@ -240,6 +241,9 @@ pub struct SearchView {
     /// Stores that must say what they hold first.
     #[n(2)]
     pub waits_for: Vec<StoreId>,
+    /// Until then nobody knows what was acknowledged since this moment; of a strange volume nobody ever does.
+    #[n(3)]
+    pub since: Option<CpTime>,
 }
 
 /// Since when a volume has old objects without a copy in one data centre.
@@ -344,6 +348,9 @@ pub struct ClusterStatus {
     /// How stores are, by their own word.
     #[n(16)]
     pub stores: Vec<StoreView>,
+    /// What volumes went on without.
+    #[n(17)]
+    pub losses: Vec<LossView>,
 }
 
 /// How a node's store is, as it said last.
@@ -381,5 +388,6 @@ impl ClusterStatus {
         self.statistics.splice(..0, before.statistics);
         self.at_risk.splice(..0, before.at_risk);
         self.debts.splice(..0, before.debts);
+        self.losses.splice(..0, before.losses);
     }
 }

@@ -15,6 +15,7 @@ use crate::ids::{
 use crate::message::REASON_MAX;
 use crate::message::holdings::Holdings;
 use crate::message::load::NodeLoad;
+use crate::message::loss::Difference;
 use crate::time::{BootTime, CpTime, Millis};
 
 /// A node introduces the store it opened. A known node id with another store that holds nothing is
@@ -523,6 +524,9 @@ pub enum ControlRequest {
         #[n(1)]
         epoch: Epoch,
     },
+    /// See [`Difference`]; answered with [`ControlAnswer::Heard`] when it is committed.
+    #[n(17)]
+    Differs(#[n(0)] Difference),
 }
 
 /// What the control plane answers.
@@ -585,6 +589,16 @@ pub enum ControlAnswer {
         #[n(2)]
         last: bool,
     },
+    /// What an estranged store said is committed.
+    #[n(9)]
+    Heard {
+        /// Up to here: it goes on behind it.
+        #[n(0)]
+        up_to: Lsn,
+        /// Whether that was everything.
+        #[n(1)]
+        all: bool,
+    },
 }
 
 /// Changes behind a control-plane log position.
@@ -621,6 +635,9 @@ pub struct News {
     /// Who keeps the control plane's log and may lead it; none if it is not told.
     #[n(9)]
     pub voters: Vec<VoterEntry>,
+    /// Volumes that went on without this node's store, which has not told yet what it has alone.
+    #[n(10)]
+    pub tell: Vec<VolumeId>,
 }
 
 /// Why the control plane did not do it.

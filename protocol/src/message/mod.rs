@@ -1,5 +1,5 @@
 //! What is said on the wire, by plane: tenants to nodes ([`tenant`]), nodes to each other
-//! ([`peer`]), nodes to the control plane ([`control`], [`holdings`]), its voters to each other
+//! ([`peer`]), nodes to the control plane ([`control`], [`holdings`], [`loss`]), its voters to each other
 //! ([`voter`]), operators to the control plane ([`admin`],
 //! [`plan`], [`approval`]).
 //!
@@ -12,6 +12,7 @@ pub mod approval;
 pub mod control;
 pub mod holdings;
 pub mod load;
+pub mod loss;
 pub mod peer;
 pub mod plan;
 mod rules;

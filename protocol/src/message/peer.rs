@@ -7,6 +7,7 @@ use minicbor::{Decode, Encode};
 use crate::deletion::{PURGE_ITEMS_MAX, PurgeItem, SignedEraseReceipt, SignedPurgeOrder};
 use crate::frame::BULK_BYTES_MAX;
 use crate::ids::{Epoch, Hash, Incarnation, Lsn, StoreId, TenantId, UploadId, VolumeId};
+use crate::message::loss::{Compare, Compared};
 use crate::tree::LEAF_LEN;
 
 /// The most uploads in one [`PeerBody::Orphans`].
@@ -245,6 +246,12 @@ pub enum PeerBody {
     /// it durable, behind others.
     #[n(18)]
     NotYet,
+    /// A store that the volume went on without to the primary: what of this do you have?
+    #[n(19)]
+    Compare(#[n(0)] Compare),
+    /// The primary to that store: this.
+    #[n(20)]
+    Compared(#[n(0)] Compared),
 }
 
 /// The longest page of a [`PeerBody::Probe`].

@@ -168,14 +168,14 @@ fn the_longest_lists_of_the_shortest_entries_stay_within_bounds() {
     let signers = [0x81, 0x80];
     let news = |volumes: &[u8], tenants: &[u8], retire: &[u8]| {
         [
-            &[0x82, 2, 0x81, 0x8a, 0, 0][..],
+            &[0x82, 2, 0x81, 0x8b, 0, 0][..],
             volumes,
             &[0x80],
             tenants,
             retire,
             &[0xf6],
             &signers,
-            &[0x80, 0x80],
+            &[0x80, 0x80, 0x80],
         ]
         .concat()
     };
@@ -186,9 +186,9 @@ fn the_longest_lists_of_the_shortest_entries_stay_within_bounds() {
         (
             "of a later version",
             [
-                &[0x82, 2, 0x81, 0x8b, 0, 0, 0x80, 0x80, 0x80, 0x80, 0xf6][..],
+                &[0x82, 2, 0x81, 0x8c, 0, 0, 0x80, 0x80, 0x80, 0x80, 0xf6][..],
                 &signers,
-                &[0x80, 0x80],
+                &[0x80, 0x80, 0x80],
                 &list(&[0x80]),
             ]
             .concat(),

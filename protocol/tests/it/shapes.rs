@@ -10,7 +10,7 @@ use trefoil_protocol::config::*;
 use trefoil_protocol::deletion::*;
 use trefoil_protocol::ids::*;
 use trefoil_protocol::message::{
-    admin::*, approval::*, control::*, holdings::*, load::*, peer::*, plan::*, tenant::*, voter::*,
+    admin::*, approval::*, control::*, holdings::*, load::*, loss::*, peer::*, plan::*, tenant::*, voter::*,
 };
 use trefoil_protocol::record::*;
 use trefoil_protocol::sign::Signed64;
@@ -195,6 +195,8 @@ structs! {
     BagWord { number, turn }
     LogPoint { epoch, lsn, hash }
     StoreReport { last, committed, complete, verified, doubtful_from }
+    Compare { number, points, versions }
+    Compared { number, shared, standings }
     // The control plane.
     Register { node, dc, rack, store, store_key, capacity, addresses, last_incarnation, pid }
     Renew { store, incarnation, applied, sent, volumes, links, timings, condition }
@@ -213,16 +215,21 @@ structs! {
         version, tombstone, root, sealed_length, requested_by, requested_at, window, orders, receipts,
     }
     PurgeClaim { item, deleted_at, window }
-    News { index, now, volumes, nodes, tenants, retire, partly, signers, drained, voters }
+    News { index, now, volumes, nodes, tenants, retire, partly, signers, drained, voters, tell }
     Holdings { store, incarnation, volumes, last }
     VolumeHolding { volume, tenant, promised, adopted, written, orders }
+    LostVersion { version, lsn, kind, bytes, at, committed }
+    Difference { volume, epoch, store, shared, after, up_to, versions, unreadable, last }
     // The admin plane.
-    SearchView { volume, tenant, waits_for }
+    LossTotals { puts, deletes, undeletes, bytes, oldest, unsure }
+    LostStoreView { store, state, heard, totals, unreadable }
+    LossView { volume, tenant, epoch, proposal, at, unknown_since, account, stores, listed, unlisted, open }
+    SearchView { volume, tenant, waits_for, since }
     BackupStatement { cluster, generation, index, at, length, hash }
     SignedBackup { statement, signature }
     AtRiskView { volume, opened, since, last, objects, bytes, hidden, exact }
     DebtView { volume, since }
-    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts, voters, drained, progress, more, slow, signers, sought, stores }
+    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts, voters, drained, progress, more, slow, signers, sought, stores, losses }
     SlowStore { node, store, state, since, took_us, usual_us }
     StepView { volume, home, lead, leave, join, objects, bytes }
     PlanView { number, made_from, verb, steps, risks, cannot, expected, undo }
@@ -278,7 +285,7 @@ enums! {
         Payload { upload, first, leaves, relay_to, fetched }, FetchPayload { upload, first, count },
         NoPayload { upload }, Peer, Report(value), FetchLog { after }, Log { previous, count, last },
         Erase { order, items, purging }, Erased { receipts }, Orphans { uploads },
-        Bag(value), BagTurn { number }, Probe { number }, Probed { number, hash }, NotYet,
+        Bag(value), BagTurn { number }, Probe { number }, Probed { number, hash }, NotYet, Compare(value), Compared(value),
     }
     ControlRequest {
         Register(value), Renew(value), Watch { applied, partly }, Ready { volume, epoch, committed }, Lagging { volume, epoch, stores },
@@ -286,13 +293,16 @@ enums! {
         Restored { volume, epoch, last_single_dc, persisted }, RequestPurge { volume, epoch, scope, claims },
         Certify { volume, epoch, evidence }, Retired { volume, store, epoch }, Note(value), Yield { volume, epoch, stopped_for },
         Holdings(value),
-        Verifying { read, held }, Replay { volume, epoch, from }, Replayed { volume, epoch },
+        Verifying { read, held }, Replay { volume, epoch, from }, Replayed { volume, epoch }, Differs(value),
     }
     ControlAnswer {
         Registered { incarnation, cluster, generation }, Granted { sent, covers, news },
         News(value), Done, Order(value), Certificates(value), Refused(value), Noted(value),
-        Replay { from, changes, last },
+        Replay { from, changes, last }, Heard { up_to, all },
     }
+    Standing { Unknown, Live, Hidden(value), Gone }
+    LostKind { Put, Delete, Undelete }
+    LostStoreState { Estranged, Reconciled, Discarded, Fenced }
     StopCause { Lost, Differs }
     Visibility { Hidden, Live }
     ControlRefusal { NotLeader { leader }, Unregistered, StaleEpoch(value), NotYet, Denied(value) }
@@ -338,11 +348,11 @@ every! {
     "tenant": TenantRequest TenantCall Precondition TokenUse PutRequest UploadEnd UploadPart Selector Want
         TenantAnswer Copy PutReceipt ObjectView ListEntry PurgeStage PurgeView RouteView TenantKeyGrant
         KeysView DataPart Refusal;
-    "peer": PeerMessage PeerBody BagWord BagTurn LogPoint StoreReport;
+    "peer": PeerMessage PeerBody BagWord BagTurn LogPoint StoreReport Compare Compared Standing;
     "control": ControlRequest Register Renew StoreTiming StoreCondition NodeLoad StoppedVolume StopCause LinkReport VolumeStatistics ExposureCount Visibility VisibilityChange
         Note Noted PurgeEvidence PurgeClaim
-        ControlAnswer News ControlRefusal Holdings VolumeHolding;
+        ControlAnswer News ControlRefusal Holdings VolumeHolding Difference LostVersion LostKind;
     "admin": AdminRequest AdminAnswer Verb VoterVerb PlanView StepView Progress AtRiskView DebtView SlowState SlowStore ClusterStatus StoreView VoterStatus
-        JointAction ProposalState ProposalView SearchView;
+        JointAction ProposalState ProposalView SearchView LossView LostStoreView LostStoreState LossTotals;
     "voter": VoterPiece VoterMessage VoterBody Papers RaftMessage RaftKind LogEntry EntryKind LogSnapshot;
 }

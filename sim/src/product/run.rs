@@ -208,6 +208,8 @@ pub struct Report {
     pub joined_again: u64,
     /// How many stores were put out because they were slow.
     pub put_out: u64,
+    /// How many lost versions the control plane lists.
+    pub listed: u64,
     /// Requests of the clients, each counted once.
     pub requests: u64,
     /// Retries of theirs that cost something.
@@ -658,6 +660,7 @@ impl<'s> Stage<'s> {
             stopped: self.oracle.stopped(),
             joined_again: self.oracle.joined_again(),
             put_out: self.oracle.put_out(),
+            listed: self.oracle.lost_and_listed(),
             requests,
             retries,
             disk_queue,

@@ -134,6 +134,7 @@ fn facts_of(report: &Report, setting: &Setting) -> Facts {
         joined_again: report.joined_again,
         power_losses: report.power_losses,
         put_out: report.put_out,
+        listed: report.listed,
         requests: report.requests,
         retries: report.retries,
         disk_queue: report.disk_queue,

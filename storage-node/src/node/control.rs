@@ -172,6 +172,9 @@ impl<D: Disk> NodeCore<D> {
         }
         if news.index == self.view.index && news.partly.is_none() {
             self.retire(&news.retire, now);
+            for volume in &news.tell {
+                self.with_volume(*volume, now, Replica::tell_apart);
+            }
         }
         for volume in self.due.due(self.view.now) {
             self.with_volume(volume, now, |replica, cx| replica.settle(cx));

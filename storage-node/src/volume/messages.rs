@@ -6,6 +6,7 @@ use super::backfill::Wanted;
 use super::member::FollowError;
 use super::peering::witnesses;
 use super::replica::{Replica, Role};
+use super::telling::compare;
 use super::uploads::{SentLeaves, take_sent};
 use crate::effect::Lane;
 use crate::outbox::Context;
@@ -46,6 +47,13 @@ impl<D: Disk> Replica<D> {
             Role::Peering(_) | Role::Primary(_) if !is_member && self.is_copy(&message, from, cx) => {
                 self.copied(message, bulk, cx);
             }
+            Role::Primary(_) if self.is_estranged_question(&message, from, cx) => {
+                if let PeerBody::Compare(question) = &message.body {
+                    let answer = PeerBody::Compared(compare(&self.holding, question));
+                    cx.tell(&self.config, from, answer);
+                }
+                return;
+            }
             Role::Absent if is_member && self.is_led_by(from) => self.testify(from, message.body, cx),
             Role::Absent => return,
             Role::Peering(_) if is_member || self.is_witness(&message, from, cx) => {
@@ -72,6 +80,13 @@ impl<D: Disk> Replica<D> {
         let runs_it = cx.view.node_of_store(message.store).is_some_and(|node| node.node == from);
         let held = self.config.ever_held.contains(&message.store);
         matches!(message.body, PeerBody::Log { .. }) && runs_it && held && !self.is_witness(message, from, cx)
+    }
+
+    /// Whether a store that the volume went on without asks what is here, and this primary may say.
+    fn is_estranged_question(&self, message: &PeerMessage, from: NodeId, cx: &Context<'_, D>) -> bool {
+        let runs_it = cx.view.node_of_store(message.store).is_some_and(|node| node.node == from);
+        let held = self.config.ever_held.contains(&message.store);
+        matches!(message.body, PeerBody::Compare(_)) && runs_it && held && self.is_serving()
     }
 
     fn copied(&mut self, message: PeerMessage, bulk: Bytes, cx: &mut Context<'_, D>) {
@@ -209,6 +224,11 @@ impl<D: Disk> Replica<D> {
     /// No member any more, but what this store holds may settle what was acknowledged last.
     fn testify(&mut self, primary: NodeId, body: PeerBody, cx: &mut Context<'_, D>) {
         match body {
+            PeerBody::Compared(answer) => {
+                if let Some(telling) = &mut self.telling {
+                    telling.compared(&answer, &self.holding, &self.config, cx);
+                }
+            }
             PeerBody::Peer => {
                 if let Err(error) = self.holding.promise(&self.config) {
                     return cx.out.fail_store(error);

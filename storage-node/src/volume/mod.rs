@@ -23,5 +23,6 @@ pub mod reads;
 pub mod replaying;
 pub mod replica;
 pub mod rotation;
+pub mod telling;
 pub mod turns;
 pub mod uploads;

@@ -35,6 +35,7 @@ use super::purge::Purges;
 use super::reads::Reads;
 use super::replaying::Replaying;
 use super::rotation::{Rotation, wanted_at};
+use super::telling::Telling;
 use super::turns::Turns;
 use super::uploads::Uploads;
 use crate::effect::{Effect, Notice};
@@ -139,6 +140,8 @@ pub struct Replica<D: Disk> {
     /// A primary in doubt asked where this store is, which is no member.
     pub(super) testimony_due: bool,
     pub(super) mending: Mending,
+    /// The volume went on without this store, which tells what it has alone.
+    pub(super) telling: Option<Telling>,
 }
 
 impl<D: Disk> Replica<D> {
@@ -163,6 +166,7 @@ impl<D: Disk> Replica<D> {
             runs: ByStore::default(),
             testimony_due: false,
             mending: Mending::default(),
+            telling: None,
         }
     }
 
@@ -564,8 +568,22 @@ impl<D: Disk> Replica<D> {
         faults as u64
     }
 
+    /// The volume went on without this store: it tells what it has alone, or goes on telling.
+    pub fn tell_apart(&mut self, cx: &mut Context<'_, D>) {
+        if matches!(self.role, Role::Absent) {
+            let before = self.telling.take().filter(|telling| !telling.is_over());
+            let telling = self.telling.insert(before.unwrap_or_else(|| Telling::begin(&self.holding)));
+            telling.settle(&self.holding, &self.config, cx);
+        }
+    }
+
     /// The control plane answered something that this volume asked.
     pub fn control(&mut self, ticket: ControlTicket, answer: ControlAnswer, cx: &mut Context<'_, D>) {
+        if let Some(telling) = &mut self.telling
+            && telling.answered(ticket, &answer, &self.holding, &self.config, cx)
+        {
+            return;
+        }
         let of_exposure = match &mut self.role {
             Role::Primary(primary) => {
                 primary.exposure().is_some_and(|exposure| exposure.answered(ticket, &answer))

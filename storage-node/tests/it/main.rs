@@ -16,3 +16,4 @@ mod replication;
 mod scrubbing;
 mod separation;
 mod suspect;
+mod telling;

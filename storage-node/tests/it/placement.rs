@@ -15,6 +15,7 @@ use trefoil_protocol::message::control::{
     AT_RISK_BYTES, ControlAnswer, ControlRefusal, ControlRequest, News, Noted, StoreTiming, Visibility,
     VisibilityChange,
 };
+use trefoil_protocol::message::loss::{Difference, LostVersion};
 use trefoil_protocol::sign::Signatory;
 use trefoil_protocol::time::{BootTime, CpTime, Millis};
 use trefoil_storage_node::ControlTicket;
@@ -45,6 +46,11 @@ pub(crate) struct FakePlacement {
     pub(crate) changes: BTreeMap<VersionId, Visibility>,
     /// What a volume that replays has to hide and bring back.
     pub(crate) replay: Vec<VisibilityChange>,
+    /// What each node shall tell of what its store has alone.
+    pub(crate) tell: BTreeMap<NodeId, VolumeId>,
+    /// What they told, up to where, and whether it was everything.
+    pub(crate) lost: BTreeMap<VersionId, LostVersion>,
+    pub(crate) told: Option<(Lsn, bool)>,
     /// Whether nothing of that is heard.
     pub(crate) is_deaf: bool,
     /// The most bytes that may be acknowledged before they are noted.
@@ -73,6 +79,9 @@ impl FakePlacement {
             noted: BTreeMap::new(),
             changes: BTreeMap::new(),
             replay: Vec::new(),
+            tell: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            told: None,
             is_deaf: false,
             reserves: AT_RISK_BYTES,
             timings: BTreeMap::new(),
@@ -161,8 +170,20 @@ impl FakePlacement {
             retire: self.retire.get(&node).into_iter().flatten().copied().collect(),
             signers: Signers { terms: vec![SignerTerm::founding(self.signatory.public())] },
             drained: Vec::new(),
+            tell: self.tell.get(&node).into_iter().copied().collect(),
             voters: Vec::new(),
         }
+    }
+
+    /// An estranged store tells what it has alone.
+    fn heard(&mut self, page: &Difference) -> ControlAnswer {
+        let (up_to, all) = self.told.unwrap_or((page.after, false));
+        if page.after != up_to || all {
+            return ControlAnswer::Heard { up_to, all };
+        }
+        self.lost.extend(page.versions.iter().map(|lost| (lost.version, *lost)));
+        self.told = Some((page.up_to, page.last));
+        ControlAnswer::Heard { up_to: page.up_to, all: page.last }
     }
 
     /// A process that ended waits for nothing any more.
@@ -312,6 +333,7 @@ impl FakePlacement {
                 }
                 ControlAnswer::Done
             }
+            ControlRequest::Differs(page) => self.heard(&page),
             ControlRequest::Lagging { .. }
             | ControlRequest::Unfit { .. }
             | ControlRequest::Restored { .. }

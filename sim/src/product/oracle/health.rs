@@ -113,6 +113,7 @@ impl Oracle {
         for record in state.volumes.all() {
             let by = serving(view, record.config.volume).map(|(name, _)| name);
             self.timeline.look(record.config.volume.0, Reign::of(&record.config, view.now), by);
+            self.look_at_losses(record, view.now);
             let sight = self.sight(view, &health, state, record);
             let found = self.liveness.look(record.config.volume.0, sight, view.now);
             self.once(found);

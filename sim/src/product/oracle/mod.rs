@@ -8,6 +8,7 @@
 mod clients;
 mod health;
 mod log;
+mod losses;
 mod parting;
 mod records;
 mod stores;
@@ -82,6 +83,10 @@ pub struct Oracle {
     logs: BTreeMap<VolumeId, VolumeLog>,
     /// Volumes that go on without what their lost stores have, and do not serve yet.
     parting: BTreeMap<VolumeId, Parting>,
+    /// Versions that were committed and are nowhere in the history that their volume went on with.
+    lost_puts: BTreeMap<VolumeId, BTreeSet<VersionId>>,
+    /// How many lost versions the control plane lists.
+    listed: BTreeMap<VolumeId, u64>,
     erase: EraseIsLegal,
     /// Deleted versions that are not certified yet.
     condemned: BTreeSet<VersionId>,
@@ -138,6 +143,8 @@ impl Oracle {
             status: None,
             logs: BTreeMap::new(),
             parting: BTreeMap::new(),
+            lost_puts: BTreeMap::new(),
+            listed: BTreeMap::new(),
             erase: EraseIsLegal::default(),
             condemned: BTreeSet::new(),
             past_return: BTreeSet::new(),

@@ -71,6 +71,7 @@ impl Oracle {
         lost: &[(Lsn, RecordBody)],
     ) {
         self.look_at_the_account(view, volume, lost);
+        self.note_lost_puts(volume, lost);
         let mut touched = BTreeSet::new();
         for (_, body) in lost {
             let token = match body {

@@ -90,6 +90,7 @@ impl Oracle {
             RecordBody::Put(put) => {
                 let object = self.object_of(put.upload.version);
                 self.erase.put(tag(put.upload.version), &object);
+                self.is_put_again(volume, put.upload.version);
                 if let Some(replaced) = put.replaces {
                     self.condemn(replaced, put.cause.at.0 + put.window.0);
                 }
