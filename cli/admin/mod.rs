@@ -5,6 +5,7 @@ pub(crate) mod backup;
 mod condition;
 pub(crate) mod connection;
 pub(crate) mod joint;
+mod link;
 mod load;
 pub(crate) mod loss;
 pub(crate) mod node;

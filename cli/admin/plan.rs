@@ -15,7 +15,7 @@ use super::connection::{Admin, unexpected};
 use crate::failure::{Failure, Kind, Verdict};
 use crate::output::{self, Format};
 use crate::progress;
-use crate::quantity;
+use crate::quantity::{self, InvalidQuantity};
 
 /// How often is looked how far a plan is.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -71,7 +71,26 @@ pub(crate) enum LinkVerb {
     Drain(LinkArguments),
     /// Use a link again
     Restore(LinkArguments),
+    /// Let repair take so many bytes a second of a link, in either direction
+    Limit(LimitArguments),
 }
+
+/// How much of which link.
+#[derive(Debug, Args)]
+pub(crate) struct LimitArguments {
+    /// The link: 1 or 2
+    #[arg(value_parser = link)]
+    link: LinkId,
+    /// Bytes a second, such as 50MiB; `none` for as many as there are
+    #[arg(value_parser = rate)]
+    rate: Rate,
+    #[command(flatten)]
+    flags: PlanFlags,
+}
+
+/// Bytes a second, or as many as there are.
+#[derive(Clone, Copy, Debug)]
+struct Rate(Option<u64>);
 
 /// Which link.
 #[derive(Debug, Args)]
@@ -95,6 +114,13 @@ pub(crate) enum PlanVerb {
 fn link(text: &str) -> Result<LinkId, String> {
     let found = LinkId::ALL.into_iter().find(|link| link.number().to_string() == text);
     found.ok_or_else(|| "there are links 1 and 2".to_owned())
+}
+
+fn rate(text: &str) -> Result<Rate, InvalidQuantity> {
+    match text {
+        "none" => Ok(Rate(None)),
+        _ => quantity::size(text).map(|rate| Rate(Some(rate))),
+    }
 }
 
 /// `trefoil dc ...`.
@@ -127,6 +153,10 @@ pub(crate) async fn links(verb: &LinkVerb, admin: &Admin, format: Format) -> Ver
         }
         LinkVerb::Restore(arguments) => {
             carry(Verb::RestoreLink(arguments.link), &arguments.flags, admin, format).await
+        }
+        LinkVerb::Limit(LimitArguments { link, rate: Rate(per_second), flags }) => {
+            let verb = Verb::LimitRepair { link: *link, per_second: *per_second };
+            carry(verb, flags, admin, format).await
         }
     }
 }
@@ -241,6 +271,8 @@ pub(super) fn words(verb: Verb) -> String {
         Verb::RemoveNode(node) => format!("node remove {node}"),
         Verb::DrainLink(link) => format!("link drain {link}"),
         Verb::RestoreLink(link) => format!("link restore {link}"),
+        Verb::LimitRepair { link, per_second: Some(limit) } => format!("link limit {link} {limit}"),
+        Verb::LimitRepair { link, per_second: None } => format!("link limit {link} none"),
         Verb::Rebalance => "rebalance".to_owned(),
         Verb::Voters(VoterVerb::Add(voter)) => format!("voter add {voter}"),
         Verb::Voters(VoterVerb::Remove(voter)) => format!("voter remove {voter}"),

@@ -9,12 +9,13 @@ use clap::Args;
 use serde::Serialize;
 use trefoil_protocol::config::{MemberState, NodeState, Protection, SingleDcPolicy, VolumeConfig};
 use trefoil_protocol::debt;
-use trefoil_protocol::ids::{LinkId, NodeId};
+use trefoil_protocol::ids::NodeId;
 use trefoil_protocol::message::admin::{ClusterStatus, DebtView, SearchView, SlowState};
 use trefoil_protocol::time::CpTime;
 
 use super::condition::{NodeView, StoppedLine, VoterView, tenant_name};
 use super::connection::Admin;
+use super::link::LinkView;
 use super::loss::LossLine;
 use super::plan::ProgressView;
 use super::slow::SlowLine;
@@ -139,13 +140,6 @@ pub(crate) struct DebtLine {
     pub(crate) overdue: bool,
 }
 
-/// A link between the data centres: `up`, `degraded`, `cut` or `unknown`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct LinkView {
-    pub(crate) id: u8,
-    pub(crate) state: &'static str,
-}
-
 /// A volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct VolumeView {
@@ -173,7 +167,7 @@ impl StatusView {
         let short: u64 = status.statistics.iter().map(|volume| volume.short_of_copies).sum();
         let objects_short_of_copies = short + unreported;
         let both = status.volumes.iter().all(|volume| volume.protection == Protection::BothDcs);
-        let links = link_views(status);
+        let links = LinkView::all(status);
         let linked = links.iter().all(LinkView::carries);
         let up = status.nodes.iter().all(|node| node.state == NodeState::Up);
         let whole = volumes.iter().all(VolumeView::whole);
@@ -250,10 +244,7 @@ impl StatusView {
             &["VOTER", "DC", "ROLE", "STAND", "REACHABLE", "LOG"],
             self.voters.iter().map(VoterView::row),
         );
-        let links = output::table(
-            &["LINK", "STATE"],
-            self.links.iter().map(|link| vec![link.id.to_string(), link.state.to_owned()]),
-        );
+        let links = output::table(&LinkView::HEAD, self.links.iter().map(LinkView::row));
         let volumes = self.volumes_text();
         let risks = self.risks();
         format!(
@@ -325,12 +316,6 @@ impl DebtLine {
             "debt in volume {} of {}: {objects} have waited {age} for a copy in the other data centre{alarm}",
             self.volume, self.tenant
         )
-    }
-}
-
-impl LinkView {
-    fn carries(&self) -> bool {
-        matches!(self.state, "up" | "drained" | "unknown")
     }
 }
 
@@ -439,20 +424,6 @@ fn volume_view(status: &ClusterStatus, stopped: &[StoppedLine], volume: &VolumeC
     }
 }
 
-fn link_views(status: &ClusterStatus) -> Vec<LinkView> {
-    let state = |link: LinkId| {
-        let reports = status.links.iter().flatten().filter(|report| report.link == link);
-        match reports.fold((0, 0), |sum, report| (sum.0 + report.healthy, sum.1 + report.silent)) {
-            (0, 0) => "unknown",
-            (_, 0) if status.drained.contains(&link) => "drained",
-            (_, 0) => "up",
-            (0, _) => "cut",
-            _ => "degraded",
-        }
-    };
-    LinkId::ALL.into_iter().map(|link| LinkView { id: link.number(), state: state(link) }).collect()
-}
-
 /// Tells the state once, or again and again.
 pub(crate) async fn run(arguments: &StatusArguments, admin: &Admin, format: Format) -> Verdict {
     loop {
@@ -478,6 +449,7 @@ pub(crate) async fn run(arguments: &StatusArguments, admin: &Admin, format: Form
 mod tests {
     use trefoil_protocol::config::{Duty, Member, NodeEntry, Stand, VoterEntry};
     use trefoil_protocol::deletion::Signers;
+    use trefoil_protocol::ids::LinkId;
     use trefoil_protocol::ids::{
         ConfigIndex, Epoch, Incarnation, Lsn, PublicKey, StoreId, TenantId, VolumeId, VoterId,
     };
@@ -528,11 +500,11 @@ mod tests {
                 debt: 0,
             }],
             certified: 0,
-            links: Some(vec![LinkReport { link: LinkId::One, healthy: 9, silent: 0 }]),
+            links: Some(vec![LinkReport { healthy: 9, ..LinkReport::unknown(LinkId::One) }]),
             at_risk: vec![],
             debts: vec![],
             voters: vec![],
-            drained: vec![],
+            link_policies: vec![],
             progress: None,
             more: false,
             slow: vec![],
@@ -700,7 +672,7 @@ mod tests {
     #[test]
     fn a_cut_link_is_told() {
         let mut status = cluster();
-        status.links = Some(vec![LinkReport { link: LinkId::Two, healthy: 0, silent: 9 }]);
+        status.links = Some(vec![LinkReport { silent: 9, ..LinkReport::unknown(LinkId::Two) }]);
         let view = StatusView::of(&status);
         assert_eq!(view.links[1].state, "cut");
         assert!(!view.healthy);

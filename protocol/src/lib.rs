@@ -14,6 +14,7 @@ pub mod leader;
 pub mod links;
 pub mod message;
 pub mod mutant;
+pub mod pacing;
 pub mod record;
 pub mod sign;
 pub mod time;

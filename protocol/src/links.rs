@@ -36,6 +36,8 @@ pub struct LinkHealth {
     pub last_answer_age: Option<Duration>,
     /// An operator asked that new traffic avoid this link.
     pub drained: bool,
+    /// Probes take far longer on it than on the other one.
+    pub slow: bool,
 }
 
 /// Chooses the link for new traffic. One per remote peer.
@@ -121,6 +123,7 @@ impl LinkChoice {
             rtt: state.rtt,
             last_answer_age: age,
             drained: state.drained,
+            slow: state.is_sluggish,
         }
     }
 

@@ -18,6 +18,7 @@ mod intruders;
 mod joint;
 mod key_bag;
 mod ledger;
+mod links;
 mod losses;
 mod outside;
 mod program;

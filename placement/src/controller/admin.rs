@@ -83,10 +83,7 @@ impl Reported {
         let up: BTreeSet<NodeId> = up_nodes(topology).map(|entry| entry.node).collect();
         let mut sums: BTreeMap<LinkId, LinkReport> = BTreeMap::new();
         for report in self.links.iter().filter(|(node, _)| up.contains(node)).flat_map(|(_, links)| links) {
-            let none = LinkReport { link: report.link, healthy: 0, silent: 0 };
-            let sum = sums.entry(report.link).or_insert(none);
-            sum.healthy = sum.healthy.saturating_add(report.healthy);
-            sum.silent = sum.silent.saturating_add(report.silent);
+            sums.entry(report.link).or_insert(LinkReport::unknown(report.link)).add(report);
         }
         sums.into_values().collect()
     }
@@ -161,7 +158,7 @@ fn status(turn: &Turn<'_>, reported: &Reported, volatile: Volatile, behind: Volu
         at_risk: records.iter().copied().filter_map(at_risk_of).collect(),
         debts: records.iter().copied().filter_map(debt_of).collect(),
         voters: voters(turn),
-        drained: state.links.drained().collect(),
+        link_policies: state.links.policies().to_vec(),
         progress: volatile.progress,
         more,
         slow: volatile.slow,

@@ -13,6 +13,9 @@ use crate::controller::failover::eligible;
 use crate::controller::recruit::{rendezvous, up_nodes};
 use crate::state::{Lead, PlanDraft, PlanStep, State, Topology, VolumeRecord, VoterGoal};
 
+/// The least that repair may be limited to, over a whole link, in bytes a second.
+const REPAIR_LIMIT_MIN: u64 = 1 << 20;
+
 /// A plan before it has its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Drawn {
@@ -42,6 +45,7 @@ pub(crate) fn draw(
         Verb::RemoveNode(node) => planner.remove(node)?,
         Verb::DrainLink(link) => planner.drain_link(link),
         Verb::RestoreLink(link) => format!("trefoil link drain {link}"),
+        Verb::LimitRepair { link, per_second } => planner.limit_repair(link, per_second)?,
         Verb::Rebalance => planner.rebalance(),
         Verb::Voters(verb) => {
             let drawn = voters(verb)?;
@@ -197,8 +201,7 @@ impl Planner<'_> {
 
     fn drain_link(&mut self, link: LinkId) -> String {
         let others = LinkId::ALL.into_iter().filter(|other| *other != link);
-        let drained: BTreeSet<LinkId> = self.state.links.drained().collect();
-        if others.clone().all(|other| drained.contains(&other)) {
+        if others.clone().all(|other| self.state.links.policy(other).drained) {
             self.cannot.push("the other link is drained, too: both stay in use".to_owned());
         }
         let rest: Vec<String> = others.map(|other| other.to_string()).collect();
@@ -207,6 +210,23 @@ impl Planner<'_> {
             rest.join(", ")
         ));
         format!("trefoil link restore {link}")
+    }
+
+    fn limit_repair(&mut self, link: LinkId, per_second: Option<u64>) -> Result<String, String> {
+        if per_second.is_some_and(|limit| limit < REPAIR_LIMIT_MIN) {
+            return Err(format!(
+                "{} bytes a second would leave copies missing for too long: give at least {REPAIR_LIMIT_MIN}, or drain the link",
+                per_second.unwrap_or(0)
+            ));
+        }
+        if per_second.is_some() {
+            self.risks.push(format!("what lacks a copy across link {link} lacks it for longer"));
+        }
+        let before = self.state.links.policy(link).repair_limit;
+        Ok(match before {
+            Some(limit) => format!("trefoil link limit {link} {limit}"),
+            None => format!("trefoil link limit {link} none"),
+        })
     }
 
     fn rebalance(&mut self) -> String {

@@ -60,7 +60,7 @@ pub(crate) fn news(state: &State, node: NodeId, since: Told) -> News {
         tenants: tenants.map(|record| record.entry.clone()).collect(),
         retire: state.topology.node(node).map_or_else(Vec::new, |entry| to_retire(state, entry)),
         signers: state.voters.signers(),
-        drained: state.links.drained().collect(),
+        links: state.links.policies().to_vec(),
         voters: state.voters.leaders().copied().collect(),
         tell: store
             .map_or_else(Vec::new, |store| state.volumes.to_be_told_by(store).take(VOLUMES_TOLD).collect()),

@@ -174,8 +174,11 @@ impl State {
                 self.volumes.forget_wishes();
             }
             Verb::RemoveNode(node) => self.topology.remove(node)?,
-            Verb::DrainLink(link) => self.links.drain(index, link),
-            Verb::RestoreLink(link) => self.links.restore(index, link),
+            Verb::DrainLink(link) => self.links.change(index, link, |policy| policy.drained = true),
+            Verb::RestoreLink(link) => self.links.change(index, link, |policy| policy.drained = false),
+            Verb::LimitRepair { link, per_second } => {
+                self.links.change(index, link, |policy| policy.repair_limit = per_second);
+            }
             Verb::Voters(_) => self.voters.aim(draft.voters.map(|goal| VoterGoal { plan: number, ..goal })),
             Verb::Failover(_) | Verb::Failback(_) | Verb::Rebalance => {}
         }

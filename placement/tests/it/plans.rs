@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use trefoil_protocol::config::{MemberState, NodeState, VolumeConfig};
 use trefoil_protocol::ids::{Incarnation, LinkId, NodeId, VolumeId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
-use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, ControlRequest};
+use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, ControlRequest, LinkPolicy};
 use trefoil_protocol::message::plan::{PlanView, Verb};
 use trefoil_protocol::time::Millis;
 
@@ -221,21 +221,37 @@ fn a_drained_node_gets_nothing_new_until_it_is_restored() {
     assert!(held_by(&cluster, "a1") > 0, "a2 is lost, and a1 takes its place");
 }
 
+/// What every node and every operator is told of link 1.
+fn told_of_link_one(cluster: &mut Cluster) -> LinkPolicy {
+    let AdminAnswer::Status(status) = cluster.admin(AdminRequest::Status { behind: VolumeId(0) }) else {
+        panic!()
+    };
+    let ControlAnswer::Granted { news, .. } = cluster.renew(node("b2")) else { panic!() };
+    assert_eq!(news.links, status.link_policies);
+    *news.links.iter().find(|policy| policy.link == LinkId::One).unwrap()
+}
+
 #[test]
 fn a_link_that_is_drained_is_told_to_every_node() {
     let mut cluster = with_volumes(1);
     apply(&mut cluster, Verb::DrainLink(LinkId::One));
-    let AdminAnswer::Status(status) = cluster.admin(AdminRequest::Status { behind: VolumeId(0) }) else {
-        panic!()
-    };
-    assert_eq!(status.drained, vec![LinkId::One]);
-    let ControlAnswer::Granted { news, .. } = cluster.renew(node("b2")) else { panic!() };
-    assert_eq!(news.drained, vec![LinkId::One]);
+    assert!(told_of_link_one(&mut cluster).drained);
     let both = plan(&mut cluster, Verb::DrainLink(LinkId::Two));
     assert!(both.cannot[0].contains("both stay in use"), "{both:?}");
     apply(&mut cluster, Verb::RestoreLink(LinkId::One));
-    let ControlAnswer::Granted { news, .. } = cluster.renew(node("b2")) else { panic!() };
-    assert!(news.drained.is_empty());
+    assert!(!told_of_link_one(&mut cluster).drained);
+}
+
+#[test]
+fn a_limit_of_repair_is_told_to_every_node_and_undone() {
+    let mut cluster = with_volumes(1);
+    let limit = |per_second| Verb::LimitRepair { link: LinkId::One, per_second };
+    assert_eq!(apply(&mut cluster, limit(Some(50 << 20))).undo, "trefoil link limit 1 none");
+    assert_eq!(told_of_link_one(&mut cluster).repair_limit, Some(50 << 20));
+    let too_little = AdminRequest::Plan { verb: limit(Some(1000)) };
+    assert!(refused(cluster.admin(too_little)).contains("at least 1048576"));
+    assert_eq!(apply(&mut cluster, limit(None)).undo, "trefoil link limit 1 52428800");
+    assert_eq!(told_of_link_one(&mut cluster).repair_limit, None);
 }
 
 #[test]

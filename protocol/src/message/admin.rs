@@ -7,10 +7,10 @@ use minicbor::{Decode, Encode};
 use crate::backup::SignedBackup;
 use crate::config::{NodeEntry, SingleDcPolicy, Stand, TenantEntry, VolumeConfig, VoterEntry};
 use crate::deletion::Signers;
-use crate::ids::{LinkId, Lsn, NodeId, PrincipalId, StoreId, TenantId, TenantName, VolumeId};
+use crate::ids::{Lsn, NodeId, PrincipalId, StoreId, TenantId, TenantName, VolumeId};
 use crate::message::REASON_MAX;
 use crate::message::approval::{JointAction, PROPOSAL_REASON_MAX, ProposalView};
-use crate::message::control::{LinkReport, StoppedVolume, VolumeStatistics};
+use crate::message::control::{LinkPolicy, LinkReport, StoppedVolume, VolumeStatistics};
 use crate::message::load::NodeLoad;
 use crate::message::loss::LossView;
 use crate::message::plan::{PlanView, Progress, Verb};
@@ -327,9 +327,9 @@ pub struct ClusterStatus {
     /// The control plane's voters.
     #[n(9)]
     pub voters: Vec<VoterStatus>,
-    /// Links that operators want spared.
+    /// What operators want of the links.
     #[n(10)]
-    pub drained: Vec<LinkId>,
+    pub link_policies: Vec<LinkPolicy>,
     /// How far the plan is that was applied last.
     #[n(11)]
     pub progress: Option<Progress>,

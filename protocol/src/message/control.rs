@@ -16,6 +16,7 @@ use crate::message::REASON_MAX;
 use crate::message::holdings::Holdings;
 use crate::message::load::NodeLoad;
 use crate::message::loss::Difference;
+use crate::message::traffic::TrafficByClass;
 use crate::time::{BootTime, CpTime, Millis};
 
 /// A node introduces the store it opened. A known node id with another store that holds nothing is
@@ -159,6 +160,54 @@ pub struct LinkReport {
     /// Peers that are up and do not answer over it.
     #[n(2)]
     pub silent: u32,
+    /// Peers for whom it is spared, because probes take far longer on it than on the other one.
+    #[n(3)]
+    pub slow: u32,
+    /// The longest round trip of a probe, smoothed, in microseconds.
+    #[n(4)]
+    pub rtt_us: u32,
+    /// Packets that the present connections over it sent,
+    #[n(5)]
+    pub packets: u64,
+    /// and how many of them were lost.
+    #[n(6)]
+    pub lost: u64,
+    /// What was sent over it in this run.
+    #[n(7)]
+    pub traffic: TrafficByClass,
+}
+
+/// What operators want of a link between the data centres.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LinkPolicy {
+    /// The link.
+    #[n(0)]
+    pub link: LinkId,
+    /// Nothing goes over it as long as there is another one.
+    #[n(1)]
+    pub drained: bool,
+    /// Bytes a second that repair may take of it in either direction; as many as there are if not said.
+    #[n(2)]
+    pub repair_limit: Option<u64>,
+}
+
+impl LinkReport {
+    /// Nothing is known of a link.
+    pub fn unknown(link: LinkId) -> Self {
+        let traffic = TrafficByClass::default();
+        Self { link, healthy: 0, silent: 0, slow: 0, rtt_us: 0, packets: 0, lost: 0, traffic }
+    }
+
+    /// Takes in what another node, or another peer's link, reports of the same link.
+    pub fn add(&mut self, other: &Self) {
+        self.healthy = self.healthy.saturating_add(other.healthy);
+        self.silent = self.silent.saturating_add(other.silent);
+        self.slow = self.slow.saturating_add(other.slow);
+        self.rtt_us = self.rtt_us.max(other.rtt_us);
+        self.packets = self.packets.saturating_add(other.packets);
+        self.lost = self.lost.saturating_add(other.lost);
+        self.traffic += other.traffic;
+    }
 }
 
 /// What a primary knows of its volume, for `status`.
@@ -629,9 +678,9 @@ pub struct News {
     /// Who signs orders and certificates.
     #[n(7)]
     pub signers: Signers,
-    /// Links that nothing shall go over as long as there is another one.
+    /// What operators want of the links.
     #[n(8)]
-    pub drained: Vec<LinkId>,
+    pub links: Vec<LinkPolicy>,
     /// Who keeps the control plane's log and may lead it; none if it is not told.
     #[n(9)]
     pub voters: Vec<VoterEntry>,

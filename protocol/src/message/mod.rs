@@ -17,6 +17,7 @@ pub mod peer;
 pub mod plan;
 mod rules;
 pub mod tenant;
+pub mod traffic;
 pub mod voter;
 
 /// The longest reason that a refusal may give, in bytes.

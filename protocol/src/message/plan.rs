@@ -30,6 +30,16 @@ pub enum Verb {
     /// A link is used again.
     #[n(6)]
     RestoreLink(#[n(0)] LinkId),
+    /// Repair takes so many bytes a second of a link, or as many as there are.
+    #[n(9)]
+    LimitRepair {
+        /// The link.
+        #[n(0)]
+        link: LinkId,
+        /// In either direction.
+        #[n(1)]
+        per_second: Option<u64>,
+    },
     /// Volumes move to where they would be placed today, as few as possible.
     #[n(7)]
     Rebalance,

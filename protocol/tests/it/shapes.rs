@@ -10,7 +10,8 @@ use trefoil_protocol::config::*;
 use trefoil_protocol::deletion::*;
 use trefoil_protocol::ids::*;
 use trefoil_protocol::message::{
-    admin::*, approval::*, control::*, holdings::*, load::*, loss::*, peer::*, plan::*, tenant::*, voter::*,
+    admin::*, approval::*, control::*, holdings::*, load::*, loss::*, peer::*, plan::*, tenant::*,
+    traffic::*, voter::*,
 };
 use trefoil_protocol::record::*;
 use trefoil_protocol::sign::Signed64;
@@ -201,7 +202,10 @@ structs! {
     Register { node, dc, rack, store, store_key, capacity, addresses, last_incarnation, pid }
     Renew { store, incarnation, applied, sent, volumes, links, timings, condition }
     StoreTiming { store, probe_us, ack_us }
-    LinkReport { link, healthy, silent }
+    LinkReport { link, healthy, silent, slow, rtt_us, packets, lost, traffic }
+    LinkPolicy { link, drained, repair_limit }
+    Traffic { frames, bytes }
+    TrafficByClass { clients, repair, control }
     StoreCondition { oldest_unread, damaged, stopped, load }
     NodeLoad { under_way, room, refused, late, repaired, forced, put_off }
     StoppedVolume { volume, epoch, cause, lsn }
@@ -215,7 +219,7 @@ structs! {
         version, tombstone, root, sealed_length, requested_by, requested_at, window, orders, receipts,
     }
     PurgeClaim { item, deleted_at, window }
-    News { index, now, volumes, nodes, tenants, retire, partly, signers, drained, voters, tell }
+    News { index, now, volumes, nodes, tenants, retire, partly, signers, links, voters, tell }
     Holdings { store, incarnation, volumes, last }
     VolumeHolding { volume, tenant, promised, adopted, written, orders }
     LostVersion { version, lsn, kind, bytes, at, committed }
@@ -229,7 +233,7 @@ structs! {
     SignedBackup { statement, signature }
     AtRiskView { volume, opened, since, last, objects, bytes, hidden, exact }
     DebtView { volume, since }
-    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts, voters, drained, progress, more, slow, signers, sought, stores, losses }
+    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts, voters, link_policies, progress, more, slow, signers, sought, stores, losses }
     SlowStore { node, store, state, since, took_us, usual_us }
     StepView { volume, home, lead, leave, join, objects, bytes }
     PlanView { number, made_from, verb, steps, risks, cannot, expected, undo }
@@ -320,7 +324,7 @@ enums! {
     ProposalState { Open, Approved { by, at }, Expired }
     Verb {
         Failover(value), Failback(value), DrainNode(value), RestoreNode(value), RemoveNode(value), DrainLink(value),
-        RestoreLink(value), Rebalance, Voters(value),
+        RestoreLink(value), LimitRepair { link, per_second }, Rebalance, Voters(value),
     }
     SlowState { Slow, Probation }
     VoterVerb { Add(value), Remove(value), Replace { old, new } }
@@ -349,7 +353,7 @@ every! {
         TenantAnswer Copy PutReceipt ObjectView ListEntry PurgeStage PurgeView RouteView TenantKeyGrant
         KeysView DataPart Refusal;
     "peer": PeerMessage PeerBody BagWord BagTurn LogPoint StoreReport Compare Compared Standing;
-    "control": ControlRequest Register Renew StoreTiming StoreCondition NodeLoad StoppedVolume StopCause LinkReport VolumeStatistics ExposureCount Visibility VisibilityChange
+    "control": ControlRequest Register Renew StoreTiming StoreCondition NodeLoad StoppedVolume StopCause LinkPolicy LinkReport Traffic TrafficByClass VolumeStatistics ExposureCount Visibility VisibilityChange
         Note Noted PurgeEvidence PurgeClaim
         ControlAnswer News ControlRefusal Holdings VolumeHolding Difference LostVersion LostKind;
     "admin": AdminRequest AdminAnswer Verb VoterVerb PlanView StepView Progress AtRiskView DebtView SlowState SlowStore ClusterStatus StoreView VoterStatus

@@ -120,6 +120,12 @@ impl Connection {
         self.shared.inner.rtt()
     }
 
+    /// Packets `(sent, lost)` so far.
+    pub fn packets(&self) -> (u64, u64) {
+        let stats = self.shared.inner.stats();
+        (stats.path.sent_packets, stats.path.lost_packets)
+    }
+
     /// Bytes of UDP payload `(sent, received)` so far.
     pub fn bytes(&self) -> (u64, u64) {
         let stats = self.shared.inner.stats();

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 use trefoil_protocol::ids::UploadId;
+use trefoil_protocol::message::traffic::Class;
 
 use crate::stream::{Bulk, Urgency};
 
@@ -50,6 +51,8 @@ pub(crate) struct Message {
     pub(crate) body: Bytes,
     /// Payload that goes with it.
     pub(crate) bulk: Bulk,
+    /// What it is for.
+    pub(crate) class: Class,
 }
 
 /// What became of a message that was put on a lane.
@@ -99,7 +102,7 @@ impl State {
     }
 }
 
-fn bytes_of(message: &Message) -> usize {
+pub(crate) fn bytes_of(message: &Message) -> usize {
     message.body.len() + message.bulk.len()
 }
 
@@ -169,7 +172,8 @@ mod tests {
     use trefoil_protocol::ids::VersionId;
 
     fn message(number: usize) -> Message {
-        Message { body: Bytes::copy_from_slice(&number.to_le_bytes()), bulk: Bytes::new().into() }
+        let body = Bytes::copy_from_slice(&number.to_le_bytes());
+        Message { body, bulk: Bytes::new().into(), class: Class::Control }
     }
 
     #[tokio::test]
@@ -185,7 +189,8 @@ mod tests {
     #[test]
     fn a_lane_is_also_full_of_bytes() {
         let queue = LaneQueue::new(Lane::Control);
-        let large = Message { body: Bytes::new(), bulk: Bytes::from(vec![0; 32 << 20]).into() };
+        let bulk = Bytes::from(vec![0; 32 << 20]).into();
+        let large = Message { body: Bytes::new(), bulk, class: Class::Control };
         for dropped in [0, 0, 1, 1] {
             assert_eq!(queue.push(large.clone()), Push::Queued { dropped });
         }

@@ -17,14 +17,15 @@ use tokio::time::{Instant, interval, sleep, timeout};
 use trefoil_protocol::frame::{FrameHeader, FrameHeaderError};
 use trefoil_protocol::ids::LinkId;
 use trefoil_protocol::links::{LinkChoice, LinkHealth, PROBE_INTERVAL};
+use trefoil_protocol::message::traffic::{Class, Traffic, TrafficByClass};
 use trefoil_protocol::time::BootTime;
 
 use crate::connection::{CloseReason, Connection};
 use crate::endpoint::Endpoint;
 use crate::identity::Identity;
-use crate::lane::{Lane, LaneQueue, Message, Push};
+use crate::lane::{Lane, LaneQueue, Message, Push, bytes_of};
 use crate::plane::Plane;
-use crate::probe::probe;
+use crate::probe::{PROBE_BYTES, probe};
 use crate::stream::{Bulk, SendStream};
 
 /// The first pause before a lost link is dialled again.
@@ -95,6 +96,7 @@ struct Shared {
 struct State {
     choice: LinkChoice,
     connections: BTreeMap<LinkId, Connection>,
+    traffic: BTreeMap<LinkId, TrafficByClass>,
 }
 
 impl PeerLinks {
@@ -125,9 +127,24 @@ impl PeerLinks {
         self.shared.lock().choice.health(link, self.shared.now())
     }
 
+    /// What was sent over `link`.
+    pub fn traffic(&self, link: LinkId) -> TrafficByClass {
+        self.shared.lock().traffic.get(&link).copied().unwrap_or_default()
+    }
+
+    /// Packets `(sent, lost)` of the present connection over `link`.
+    pub fn packets(&self, link: LinkId) -> (u64, u64) {
+        self.shared.lock().connections.get(&link).map_or((0, 0), Connection::packets)
+    }
+
     /// The connection that new traffic should take now; `None` when there is none at all.
     pub fn choose(&self) -> Option<Connection> {
         self.shared.choose().map(|(_, connection)| connection)
+    }
+
+    /// The link that new traffic should take now.
+    pub fn link(&self) -> Option<LinkId> {
+        self.shared.choose().map(|(link, _)| link)
     }
 
     /// Waits until some link is healthy.
@@ -159,10 +176,16 @@ impl PeerLinks {
     ///
     /// # Errors
     /// When a part is longer than a frame may carry.
-    pub async fn send(&self, lane: Lane, body: Bytes, bulk: impl Into<Bulk>) -> Result<(), FrameHeaderError> {
+    pub async fn send(
+        &self,
+        lane: Lane,
+        class: Class,
+        body: Bytes,
+        bulk: impl Into<Bulk>,
+    ) -> Result<(), FrameHeaderError> {
         let bulk = bulk.into();
         FrameHeader::new(body.len(), bulk.len())?;
-        let mut message = Message { body, bulk };
+        let mut message = Message { body, bulk, class };
         while let Err((back, queue)) = self.put(lane, message) {
             queue.room().await;
             message = back;
@@ -174,10 +197,16 @@ impl PeerLinks {
     ///
     /// # Errors
     /// When a part is longer than a frame may carry, or the upload lane is full.
-    pub fn try_send(&self, lane: Lane, body: Bytes, bulk: impl Into<Bulk>) -> Result<(), SendError> {
+    pub fn try_send(
+        &self,
+        lane: Lane,
+        class: Class,
+        body: Bytes,
+        bulk: impl Into<Bulk>,
+    ) -> Result<(), SendError> {
         let bulk = bulk.into();
         FrameHeader::new(body.len(), bulk.len())?;
-        self.put(lane, Message { body, bulk }).map_err(|_| SendError::Full)
+        self.put(lane, Message { body, bulk, class }).map_err(|_| SendError::Full)
     }
 
     /// Ends a lane once what is on it was sent. Another message begins it anew.
@@ -248,6 +277,11 @@ impl Shared {
                 state.choice.disconnected(link);
             }
         });
+    }
+
+    /// A message went out over a link.
+    fn count(&self, link: LinkId, class: Class, bytes: u64) {
+        self.lock().traffic.entry(link).or_default().count(class, Traffic::one(bytes));
     }
 
     /// Whether traffic on this connection of `link` must move.
@@ -337,6 +371,7 @@ async fn use_connection(
         }
         let now = shared.now();
         shared.lock().choice.answered(link, now, round_trip);
+        shared.count(link, Class::Control, PROBE_BYTES as u64);
     };
     tokio::select! {
         () = probe(connection, answered) => End::Lost,
@@ -457,7 +492,10 @@ async fn write<'a>(
             }
         };
         match written {
-            Ok(()) => return on,
+            Ok(()) => {
+                shared.count(link, message.class, bytes_of(&message) as u64);
+                return on;
+            }
             Err(error) => {
                 tracing::debug!(peer = %shared.peer, %link, %error, "lane must find another stream");
                 give_up_if_closed(shared, link, &connection);

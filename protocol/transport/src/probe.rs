@@ -18,7 +18,7 @@ use crate::connection::Connection;
 const UNANSWERED_MAX: usize = 64;
 
 /// A probe: its number, little-endian.
-const PROBE_BYTES: usize = 8;
+pub(crate) const PROBE_BYTES: usize = 8;
 
 /// Probes `connection` until that is no longer possible; tells `answered` each round trip.
 pub(crate) async fn probe(connection: &Connection, answered: impl FnMut(Duration)) {

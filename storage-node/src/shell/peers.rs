@@ -10,12 +10,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Mutex, Notify};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use trefoil_protocol::codec;
 use trefoil_protocol::config::{NodeEntry, NodeState};
 use trefoil_protocol::ids::{DcId, LinkId, NodeId, UploadId, VersionId};
-use trefoil_protocol::message::control::{LinkReport, News};
+use trefoil_protocol::message::control::{LinkPolicy, LinkReport, News};
 use trefoil_protocol::message::peer::{PeerBody, PeerMessage};
+use trefoil_protocol::message::traffic::Class;
+use trefoil_protocol::pacing::{self, Pacing};
+use trefoil_protocol::time::BootTime;
 use trefoil_transport::{
     Bulk, CloseReason, Connection, Frame, Identity, Lane as Queue, PeerIdentity, PeerLinks, PeerPath, Plane,
     Receiver,
@@ -30,12 +33,27 @@ const INBOX_FRAMES: usize = 256;
 /// Payload that may wait for all peers together before clients' uploads are held up.
 const BACKLOG_BYTES_MAX: usize = 64 << 20;
 
+/// Repair that may wait for all peers together; what comes then is dropped, and asked for again.
+const REPAIR_BYTES_MAX: usize = 16 << 20;
+
 /// Ordered lanes that the payload of all uploads to one peer shares: enough that a large upload does not
 /// hold up every small one, and no stream has to be opened for an upload.
 const PAYLOAD_LANES: usize = 4;
 
+/// Payload that somebody catches up on has a lane of its own behind those: it may be held up, and holds up
+/// nothing.
+const LANES: usize = PAYLOAD_LANES + 1;
+
 /// How long one message of payload may wait for room in its lane.
 const PAYLOAD_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// A message with payload, before a lane has taken it.
+struct Waiting {
+    not_before: Instant,
+    class: Class,
+    body: Bytes,
+    bulk: Bulk,
+}
 
 /// Everyone this node may speak to.
 pub(super) struct Peers {
@@ -43,10 +61,16 @@ pub(super) struct Peers {
     dc: DcId,
     endpoints: Vec<LinkEndpoint>,
     detours: Vec<Detour>,
+    /// What repair to other data centres may take of each link.
+    limits: RefCell<BTreeMap<LinkId, Pacing>>,
+    /// Where the clock of the limits begins.
+    origin: Instant,
     known: RefCell<BTreeMap<NodeId, Peer>>,
     connections: UnboundedSender<Connection>,
     inbox: Mutex<mpsc::Receiver<Event>>,
     backlog: Rc<Backlog>,
+    /// What waits of repair, which holds up nobody's uploads.
+    repairs: Rc<Backlog>,
 }
 
 struct Peer {
@@ -55,7 +79,14 @@ struct Peer {
     addresses: Vec<(LinkId, SocketAddr)>,
     links: Rc<PeerLinks>,
     /// Payload waits, in order, for room in its lane; the tasks behind these do the waiting.
-    payload: [UnboundedSender<(Bytes, Bulk)>; PAYLOAD_LANES],
+    payload: [UnboundedSender<Waiting>; LANES],
+}
+
+impl Peer {
+    /// Puts payload behind what waits in a lane.
+    fn queue(&self, lane: usize, payload: Waiting) {
+        self.payload[lane].send(payload).expect("its task ends with the peer's entry");
+    }
 }
 
 /// Payload that waits for peers to take it, in bytes, over all of them: clients' uploads are read
@@ -74,6 +105,10 @@ impl Backlog {
     fn remove(&self, bytes: usize) {
         self.bytes.set(self.bytes.get() - bytes);
         self.less.notify_waiters();
+    }
+
+    fn has_room(&self, bytes: usize, max: usize) -> bool {
+        self.bytes.get() + bytes <= max
     }
 
     /// Waits until an upload may go on.
@@ -95,10 +130,13 @@ impl Peers {
             dc: settings.dc,
             endpoints: endpoints.to_vec(),
             detours: settings.detours.clone(),
+            limits: RefCell::default(),
+            origin: Instant::now(),
             known: RefCell::default(),
             connections,
             inbox: Mutex::new(inbox),
             backlog: Rc::default(),
+            repairs: Rc::default(),
         }
     }
 
@@ -120,7 +158,7 @@ impl Peers {
     }
 
     /// Takes over what the control plane says about nodes and links: opens links to new peers, opens
-    /// them anew where addresses changed, and spares those that are drained.
+    /// them anew where addresses changed, and uses links as operators want.
     pub(super) fn learn(&self, news: &News) {
         for node in news.nodes.iter().filter(|node| node.node != self.own) {
             let addresses = self.addresses_of(node);
@@ -131,15 +169,25 @@ impl Peers {
             }
             peer.up = node.state == NodeState::Up;
         }
-        for peer in self.known.borrow().values() {
-            for link in LinkId::ALL {
-                match (peer.links.health(link).drained, news.drained.contains(&link)) {
-                    (false, true) => peer.links.drain(link),
-                    (true, false) => peer.links.restore(link),
-                    (false, false) | (true, true) => {}
-                }
+        for policy in &news.links {
+            self.heed(policy);
+        }
+    }
+
+    /// Does as operators want a link to be used. A limit holds for a data centre: each of its nodes has a share.
+    fn heed(&self, policy: &LinkPolicy) {
+        let LinkPolicy { link, drained, repair_limit } = *policy;
+        let known = self.known.borrow();
+        for peer in known.values() {
+            match (peer.links.health(link).drained, drained) {
+                (false, true) => peer.links.drain(link),
+                (true, false) => peer.links.restore(link),
+                (false, false) | (true, true) => {}
             }
         }
+        let near = 1 + known.values().filter(|peer| peer.up && peer.dc == self.dc).count();
+        let share = repair_limit.map(|limit| pacing::share(limit, near));
+        self.limits.borrow_mut().entry(link).or_default().limit(share);
     }
 
     /// Sends a message, or drops it if the peer is not known or its queue overflows: the core sends
@@ -149,18 +197,39 @@ impl Peers {
         let Some(peer) = known.get(&to) else { return };
         let body = Bytes::from(codec::to_vec(message));
         let bulk = Bulk::from(bulk);
+        let class = class_of(lane, &message.body);
         match (lane, &message.body) {
-            (Lane::Payload | Lane::Background, PeerBody::Payload { upload, .. }) => {
+            (Lane::Background, PeerBody::Payload { .. }) => {
+                let Some(not_before) = self.repair_turn(peer, bulk.len()) else { return };
+                self.repairs.add(bulk.len());
+                peer.queue(PAYLOAD_LANES, Waiting { not_before, class, body, bulk });
+            }
+            (Lane::Payload, PeerBody::Payload { upload, .. }) => {
                 self.backlog.add(bulk.len());
-                let lane = &peer.payload[payload_lane(upload)];
-                lane.send((body, bulk)).expect("its task ends with the peer's entry");
+                let not_before = Instant::now();
+                peer.queue(payload_lane(upload), Waiting { not_before, class, body, bulk });
             }
             _ => {
-                if let Err(error) = peer.links.try_send(Queue::Control, body, bulk) {
+                if let Err(error) = peer.links.try_send(Queue::Control, class, body, bulk) {
                     tracing::warn!(peer = %to, %error, "message not sent");
                 }
             }
         }
+    }
+
+    /// When so many bytes of repair may go to a peer, if soon enough: what is dropped is asked for again.
+    fn repair_turn(&self, peer: &Peer, bytes: usize) -> Option<Instant> {
+        if !self.repairs.has_room(bytes, REPAIR_BYTES_MAX) {
+            return None;
+        }
+        let now = Instant::now();
+        if peer.dc == self.dc {
+            return Some(now);
+        }
+        let (link, mut limits) = (peer.links.link()?, self.limits.borrow_mut());
+        let on_their_clock = BootTime::default() + now.duration_since(self.origin);
+        let pause = limits.entry(link).or_default().turn(bytes as u64, on_their_clock)?;
+        Some(now + pause)
     }
 
     /// For each link, how many peers of other data centres answer over it.
@@ -168,8 +237,9 @@ impl Peers {
         let known = self.known.borrow();
         let report = |link| {
             let far = known.values().filter(|peer| peer.up && peer.dc != self.dc);
-            let (healthy, silent): (Vec<_>, Vec<_>) = far.partition(|peer| peer.links.health(link).up);
-            LinkReport { link, healthy: count(healthy.len()), silent: count(silent.len()) }
+            let mut sum = LinkReport::unknown(link);
+            far.for_each(|peer| sum.add(&report_of(&peer.links, link)));
+            sum
         };
         LinkId::ALL.into_iter().map(report).collect()
     }
@@ -198,7 +268,7 @@ impl Peers {
         let links = Rc::new(PeerLinks::open(Identity::Node(node.node), Plane::Node, paths));
         let payload = std::array::from_fn(|lane| {
             let (payload, waiting) = mpsc::unbounded_channel();
-            let backlog = Rc::clone(&self.backlog);
+            let backlog = Rc::clone(if lane == PAYLOAD_LANES { &self.repairs } else { &self.backlog });
             tokio::task::spawn_local(send_payload(Rc::clone(&links), queue_of(lane), waiting, backlog));
             payload
         });
@@ -206,8 +276,29 @@ impl Peers {
     }
 }
 
-fn count(peers: usize) -> u32 {
-    u32::try_from(peers).unwrap_or(u32::MAX)
+/// How the link to one peer is.
+fn report_of(links: &PeerLinks, link: LinkId) -> LinkReport {
+    let (health, (packets, lost)) = (links.health(link), links.packets(link));
+    let rtt = health.rtt.map_or(0, |rtt| rtt.as_micros());
+    LinkReport {
+        healthy: u32::from(health.up),
+        silent: u32::from(!health.up),
+        slow: u32::from(health.up && health.slow),
+        rtt_us: u32::try_from(rtt).unwrap_or(u32::MAX),
+        packets,
+        lost,
+        traffic: links.traffic(link),
+        ..LinkReport::unknown(link)
+    }
+}
+
+/// What a message is for.
+fn class_of(lane: Lane, body: &PeerBody) -> Class {
+    match lane {
+        Lane::Background => Class::Repair,
+        _ if body.is_for_clients() => Class::Clients,
+        Lane::Log | Lane::Payload => Class::Control,
+    }
 }
 
 /// An upload stays on one lane, so that its leaves arrive in order.
@@ -225,15 +316,19 @@ fn queue_of(lane: usize) -> Queue {
 async fn send_payload(
     links: Rc<PeerLinks>,
     queue: Queue,
-    mut waiting: UnboundedReceiver<(Bytes, Bulk)>,
+    mut waiting: UnboundedReceiver<Waiting>,
     backlog: Rc<Backlog>,
 ) {
-    while let Some((body, bulk)) = waiting.recv().await {
+    while let Some(Waiting { not_before, class, body, bulk }) = waiting.recv().await {
+        sleep_until(not_before).await;
         let bytes = bulk.len();
         if LinkId::ALL.into_iter().any(|link| links.health(link).up) {
-            match timeout(PAYLOAD_TIME_MAX, links.send(queue, body, bulk)).await {
+            match timeout(PAYLOAD_TIME_MAX, links.send(queue, class, body, bulk)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(peer = %links.peer(), %error, "payload not sent"),
+                Err(_) if class == Class::Repair => {
+                    tracing::debug!(peer = %links.peer(), "repair not taken in time");
+                }
                 Err(_) => tracing::warn!(peer = %links.peer(), "payload not taken in time"),
             }
         }

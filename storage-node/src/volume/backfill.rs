@@ -23,8 +23,10 @@ use crate::yielding::{Claim, Work};
 
 /// The stream of a put gets this long to bring the bytes before they are fetched.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// Leaves asked for and not yet here: 4 MiB.
+/// Leaves asked for and not yet here, at most: 4 MiB,
 const UNDER_WAY_MAX: usize = 64;
+/// and at least, when sources bring less than they are asked for.
+const UNDER_WAY_MIN: usize = 4;
 /// Leaves in one request.
 const REQUEST_LEAVES: usize = 16;
 /// A request that brought nothing is asked again, of the next source.
@@ -36,6 +38,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub struct Backfill {
     under_way: BTreeMap<(UploadId, u64), BootTime>,
+    /// How far below the most it has been brought what may be under way.
+    less: usize,
     turn: usize,
     was_refused: bool,
     looked_at: BootTime,
@@ -45,6 +49,7 @@ pub struct Backfill {
 #[derive(Debug)]
 struct Serving {
     to: NodeId,
+    lane: Lane,
     upload: UploadId,
     first: u32,
     hashes: Vec<Hash>,
@@ -73,17 +78,20 @@ impl Backfill {
     ) {
         let now = cx.now;
         let before = self.under_way.len();
+        let may = self.may_be_under_way();
         self.under_way.retain(|_, asked| now.since(*asked) < AGAIN_AFTER);
         // Whoever said no was passed over already: twice on, and of two sources one is never asked.
         if self.under_way.len() < before && !std::mem::take(&mut self.was_refused) {
             self.turn += 1;
+            self.less = UNDER_WAY_MAX - (may / 2).max(UNDER_WAY_MIN);
         }
+        let may = self.may_be_under_way();
         let mut sources = sources(config, cx.identity.node);
         sources.extend(others);
         let due = holding.unpaid().iter().filter(|(_, unpaid)| now.since(unpaid.since) >= PATIENCE);
         for (lsn, unpaid) in due {
             self.looked_at = now;
-            if self.under_way.len() >= UNDER_WAY_MAX || sources.is_empty() {
+            if self.under_way.len() >= may || sources.is_empty() {
                 return;
             }
             let to = sources[self.turn % sources.len()];
@@ -106,7 +114,7 @@ impl Backfill {
         cx: &mut Context<'_, D>,
     ) -> bool {
         let (upload, length) = (unpaid.upload, unpaid.length);
-        let room = UNDER_WAY_MAX - self.under_way.len();
+        let room = self.may_be_under_way().saturating_sub(self.under_way.len());
         let missing = holding.log().missing_leaves(upload, length);
         let wanted = missing.into_iter().filter(|leaf| !self.under_way.contains_key(&(upload, *leaf)));
         let wanted: Vec<u64> = wanted.take(room).collect();
@@ -125,11 +133,18 @@ impl Backfill {
         true
     }
 
+    /// How many leaves may be asked for at once: half as many after a question that brought nothing, one
+    /// more after each answer.
+    fn may_be_under_way(&self) -> usize {
+        UNDER_WAY_MAX - self.less
+    }
+
     /// Leaves arrived: there is room for others.
     pub fn arrived(&mut self, upload: UploadId, first: u32, count: usize) {
         for leaf in (u64::from(first)..).take(count) {
             self.under_way.remove(&(upload, leaf));
         }
+        self.less = self.less.saturating_sub(1);
     }
 
     /// A source says that it lacks an upload: the next question goes to another one.
@@ -163,7 +178,9 @@ impl Backfill {
                 }
                 let hashes = job.hashes().map(Hash).collect();
                 let ticket = cx.out.read_for(config.volume, job, cx.now + AGAIN_AFTER);
-                self.serving.insert(ticket, Serving { to, upload, first, hashes });
+                // What is not committed a client waits for.
+                let lane = if is_committed { Lane::Background } else { Lane::Payload };
+                self.serving.insert(ticket, Serving { to, lane, upload, first, hashes });
             }
             Err(_) => cx.tell(config, to, lacking),
         }
@@ -179,13 +196,13 @@ impl Backfill {
         cx: &mut Context<'_, D>,
     ) -> bool {
         let Some(serving) = self.serving.remove(&ticket) else { return false };
-        let Serving { to, upload, first, hashes } = serving;
+        let Serving { to, lane, upload, first, hashes } = serving;
         // The version may have been condemned while the disk was read.
         let still = length_of(holding, upload).is_some();
         match result {
             Ok(leaves) if still => {
                 let body = PeerBody::Payload { upload, first, leaves: hashes, relay_to: None, fetched: true };
-                cx.send(config, to, Lane::Background, body, leaves.clone());
+                cx.send(config, to, lane, body, leaves.clone());
             }
             _ => cx.tell(config, to, PeerBody::NoPayload { upload }),
         }

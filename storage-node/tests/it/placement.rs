@@ -169,7 +169,7 @@ impl FakePlacement {
             partly: None,
             retire: self.retire.get(&node).into_iter().flatten().copied().collect(),
             signers: Signers { terms: vec![SignerTerm::founding(self.signatory.public())] },
-            drained: Vec::new(),
+            links: Vec::new(),
             tell: self.tell.get(&node).into_iter().copied().collect(),
             voters: Vec::new(),
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 use trefoil_protocol::ids::{LinkId, UploadId, VersionId};
+use trefoil_protocol::message::traffic::Class;
 use trefoil_transport::{
     AskError, Closed, Endpoint, Lane, Limits, PeerLinks, PeerPath, Plane, ReadFrameError, Receiver,
 };
@@ -74,7 +75,7 @@ async fn a_cut_link_moves_traffic_and_comes_back() {
     // Both lanes begin on link 1.
     cross.links.drain(LinkId::Two);
     for lane in [Lane::Control, UPLOAD] {
-        cross.links.send(lane, numbered(0), Bytes::new()).await.expect("taken");
+        cross.links.send(lane, Class::Control, numbered(0), Bytes::new()).await.expect("taken");
         assert_eq!(cross.number().await, 0);
     }
     cross.links.restore(LinkId::Two);
@@ -86,7 +87,7 @@ async fn a_cut_link_moves_traffic_and_comes_back() {
     let retransmission = tokio::spawn(async move {
         loop {
             for (lane, number) in [(Lane::Control, 1), (UPLOAD, 2)] {
-                sender.send(lane, numbered(number), Bytes::new()).await.expect("taken");
+                sender.send(lane, Class::Control, numbered(number), Bytes::new()).await.expect("taken");
             }
             sleep(Duration::from_millis(50)).await;
         }
@@ -145,7 +146,7 @@ async fn r096_an_old_connection_is_replaced_and_no_message_is_lost() {
                 assert!(expected.remove(&frame.body), "a message that was not sent");
             }
             () = sleep(Duration::from_millis(2)) => {
-                links.send(Lane::Control, numbered(sent), Bytes::new()).await.expect("taken");
+                links.send(Lane::Control, Class::Control, numbered(sent), Bytes::new()).await.expect("taken");
                 expected.insert(numbered(sent));
                 sent += 1;
             }
@@ -196,11 +197,11 @@ async fn a_question_gets_its_answer() {
 async fn a_lane_keeps_its_order_and_a_finished_lane_begins_anew() {
     let mut cross = Cross::new().await;
     for number in 0..1000 {
-        cross.links.send(UPLOAD, numbered(number), Bytes::new()).await.expect("taken");
+        cross.links.send(UPLOAD, Class::Clients, numbered(number), Bytes::new()).await.expect("taken");
         assert_eq!(cross.number().await, number);
     }
     cross.links.finish(UPLOAD);
-    cross.links.send(UPLOAD, numbered(7), Bytes::new()).await.expect("taken");
+    cross.links.send(UPLOAD, Class::Clients, numbered(7), Bytes::new()).await.expect("taken");
     assert_eq!(cross.number().await, 7);
     assert_eq!(cross.links.dropped(), 0);
 }
@@ -212,7 +213,7 @@ async fn a_receiver_that_is_not_read_holds_an_upload_back_and_loses_nothing() {
     let bulk = Bytes::from(vec![9; 1 << 20]);
     let sending = tokio::spawn(async move {
         for number in 0..400 {
-            sender.send(UPLOAD, numbered(number), bulk.clone()).await.expect("taken");
+            sender.send(UPLOAD, Class::Clients, numbered(number), bulk.clone()).await.expect("taken");
         }
     });
     sleep(Duration::from_millis(500)).await;
@@ -236,7 +237,7 @@ async fn a_receiver_that_is_not_read_is_not_taken_for_a_cut_link() {
     let sending = tokio::spawn(async move {
         for _ in 0..30 {
             for lane in &uploads {
-                sender.send(*lane, numbered(1), bulk.clone()).await.expect("taken");
+                sender.send(*lane, Class::Clients, numbered(1), bulk.clone()).await.expect("taken");
             }
         }
     });
@@ -249,4 +250,30 @@ async fn a_receiver_that_is_not_read_is_not_taken_for_a_cut_link() {
     }
     sending.await.expect("all taken");
     assert_eq!(cross.listeners[0].connection_count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_went_over_a_link_is_counted_by_what_it_is_for() {
+    let mut cross = Cross::new().await;
+    cross.links.drain(LinkId::Two);
+    let bulk = Bytes::from(vec![9; 512 << 10]);
+    for number in 0..4 {
+        cross.links.send(UPLOAD, Class::Repair, numbered(number), bulk.clone()).await.expect("taken");
+        cross.number().await;
+    }
+    cross.links.send(Lane::Control, Class::Control, numbered(4), Bytes::new()).await.expect("taken");
+    cross.number().await;
+    // The last message is counted when it was written, perhaps after it arrived.
+    let counted = || cross.links.traffic(LinkId::One);
+    timeout(PATIENCE, async {
+        while counted().repair.frames < 4 || counted().control.frames < 1 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("soon");
+    assert!(counted().repair.bytes >= 4 * bulk.len() as u64);
+    assert_eq!(counted().clients.frames, 0);
+    assert_eq!(cross.links.traffic(LinkId::Two).repair.frames, 0);
+    assert!(cross.links.packets(LinkId::One).0 > 4);
 }
