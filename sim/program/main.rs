@@ -2,6 +2,7 @@
 //! and prints. The answer goes to stdout, progress to stderr.
 
 mod database;
+mod model;
 mod page;
 mod print;
 mod replay;
@@ -160,6 +161,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look at every state of the protocol's model within bounds, or take its guards away.
+    Model {
+        #[command(flatten)]
+        asked: model::Asked,
+    },
     /// Print the fault plan that a seed draws, in the form that scenario files have.
     Plan {
         /// The seed.
@@ -194,6 +200,7 @@ fn main() -> ExitCode {
             report::report(soak.as_deref(), seed, &under, html.as_deref(), json)
         }
         Command::Plan { seed, faults, horizon } => Ok(run::plan(seed, faults, horizon)),
+        Command::Model { asked } => model::model(&asked),
         Command::Check { file } => run::check(&file),
     };
     done.unwrap_or_else(|message| usage_error(&message))

@@ -12,6 +12,7 @@ pub mod disk;
 pub mod faults;
 pub mod history;
 pub mod kernel;
+pub mod model;
 pub mod network;
 pub mod product;
 pub mod random;
