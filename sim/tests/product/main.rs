@@ -23,7 +23,7 @@ fn r119_a_seed_of_the_product_is_one_run() {
 }
 
 #[test]
-fn forty_drawn_clusters_keep_every_promise() {
+fn r033_forty_drawn_clusters_keep_every_promise() {
     for seed in 0..40 {
         let report = swarm::run_seed(seed, &Setting::drawn(seed)).expect("a drawn plan fits");
         assert_eq!(report.violations, [], "seed {seed}");
