@@ -558,13 +558,16 @@ fn forgetful_answer<D: Disk>(outcome: Outcome, desk: &Desk<'_, D>) -> Option<Dec
     (point.epoch == desk.config.epoch).then(|| Decided::of(outcome, desk))
 }
 
-/// What a mutation does to the committed state, or why it does nothing. A refusal that the state
-/// decides is as good as a read, so it needs the lease.
+/// What a mutation does to the committed state, or why it does nothing. Either needs the lease: a refusal that the state
+/// decides is as good as a read, and whoever the control plane has lost acknowledges no more than it may lose.
 fn evaluate<D: Disk>(
     mutation: &Mutation,
     desk: &Desk<'_, D>,
     cx: &mut Context<'_, D>,
 ) -> Result<Draft, Refusal> {
+    if !cx.leased(desk.config) {
+        return Err(Refusal::LeaseExpired);
+    }
     if desk.primary.refuses_writes(desk.config) {
         return Err(Refusal::SingleDc);
     }
@@ -574,14 +577,10 @@ fn evaluate<D: Disk>(
     if desk.primary.may_hide_no_more() && mutation.hides(desk) {
         return Err(cx.busy(desk.config));
     }
-    let decision = match &mutation.intent {
+    match &mutation.intent {
         Intent::Put { request, end, inline } => put(mutation, request, end, inline.clone(), desk, cx),
         Intent::Delete { key, precondition } => delete(mutation, key, *precondition, desk, cx),
         Intent::Undelete { key, name_tag, version } => undelete(mutation, key, *name_tag, *version, desk, cx),
-    };
-    match decision {
-        Err(_) if !cx.leased(desk.config) => Err(Refusal::LeaseExpired),
-        decision => decision,
     }
 }
 
