@@ -16,6 +16,10 @@ const POWER: &str =
 /// What is noted where the simulator would change a clock.
 const CLOCKS: &str = "clocks were left as they are: only the simulator sets them";
 
+/// What is noted where the simulator would tell clients apart by their data centre.
+const CLIENTS: &str =
+    "a drill's clients stand in no data centre: what is expected of those in one of them was not looked at";
+
 /// One thing that is done, as one mark of the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
@@ -54,6 +58,8 @@ impl Playbook {
             ("stopped", file.expect.stopped),
             ("joined_again", file.expect.joined_again),
             ("power_losses", file.expect.power_losses),
+            ("lease_over", file.expect.lease_over),
+            ("declared_in_vain", file.expect.declared_in_vain),
             ("listed", file.expect.listed),
         ] {
             if wanted > 0 {
@@ -81,6 +87,9 @@ impl Playbook {
         }
         timed.sort_by_key(|(at, number, _)| (*at, *number));
         let (mut playbook, mut damage) = (Self::default(), Damage::default());
+        if file.expect.during.iter().any(|span| span.clients.is_some()) {
+            playbook.note(CLIENTS);
+        }
         for (at, number, fault) in timed {
             playbook.add(Duration::from_nanos(at), number, fault, &mut damage)?;
         }
@@ -293,6 +302,7 @@ mod tests {
             ("[[fault]]\nat = \"1s\"\npart = [\"a1\", \"a2\"]", "fault 1 parts two nodes of one"),
             ("[[fault]]\nwhen = \"peering\"\ncut = \"x1\"", "waits for `peering`"),
             ("[expect]\nfatal = 1", "expects `fatal`"),
+            ("[expect]\nlease_over = 1", "expects `lease_over`"),
         ] {
             let failure = playbook(fault).unwrap_err();
             assert!(failure.message.contains(reason), "{failure}");

@@ -7,6 +7,7 @@ mod page;
 mod print;
 mod replay;
 mod report;
+mod rows;
 mod run;
 mod seed_id;
 mod shrink;
@@ -166,6 +167,21 @@ enum Command {
         #[command(flatten)]
         asked: model::Asked,
     },
+    /// Run the decision table: what every scenario of a row expects, and the measured recovery beside its target.
+    Rows {
+        /// The folder of the scenarios.
+        #[arg(long, default_value = "sim/scenarios")]
+        scenarios: PathBuf,
+        /// Only this row.
+        #[arg(long)]
+        row: Option<u8>,
+        /// Under so many seeds of each scenario, at most.
+        #[arg(long, default_value_t = 1)]
+        seeds: u64,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the fault plan that a seed draws, in the form that scenario files have.
     Plan {
         /// The seed.
@@ -199,6 +215,7 @@ fn main() -> ExitCode {
         Command::Report { soak, seed, under, html, json } => {
             report::report(soak.as_deref(), seed, &under, html.as_deref(), json)
         }
+        Command::Rows { scenarios, row, seeds, json } => rows::rows(&scenarios, row, seeds, json),
         Command::Plan { seed, faults, horizon } => Ok(run::plan(seed, faults, horizon)),
         Command::Model { asked } => model::model(&asked),
         Command::Check { file } => run::check(&file),

@@ -18,8 +18,9 @@ volumes = 2
 [load]
 think = "50ms"
 [expect]
-goes_on = ["writes", "reads"]
 rto = "15s"
+rpo = "0"
+during = [{ from = "18s", until = "20s", writes = "yes", reads = "yes" }]
 failed = 0
 [[fault]]
 at = "3s"
@@ -45,8 +46,8 @@ horizon = "12s"
 [load]
 think = "50ms"
 [expect]
-goes_on = ["writes", "reads"]
 rto = "5s"
+during = [{ from = "0s", until = "12s", writes = "yes", reads = "yes" }]
 [[fault]]
 at = "3s"
 cut = "x1"
@@ -134,7 +135,7 @@ horizon = "16s"
 [load]
 think = "50ms"
 [expect]
-goes_on = ["writes", "reads"]
+during = [{ from = "0s", until = "16s", writes = "yes", reads = "yes" }]
 failed = 0
 handovers = 2
 [[operator]]
@@ -243,10 +244,10 @@ volumes = 4
 think = "50ms"
 [expect]
 rto = "30s"
-goes_on = ["writes", "reads"]
+rpo = "0"
+during = [{ from = "0s", until = "55s", writes = "yes", reads = "yes" }]
 failed = 0
 put_out = 1
-never = ["SingleDc"]
 [[fault]]
 at = "10s"
 starve = { node = "a2", for = "30s", stall = "200ms", run = "20ms" }
@@ -283,7 +284,7 @@ fn r047_row_13_a_node_that_stands_still_again_and_again_leaves_the_write_path_an
 fn a_drill_that_cannot_be_run_says_why_and_breaks_nothing() {
     let cluster = Alone::start("no-drills");
     for (name, text, code, reason) in [
-        ("typo", NODE.replace("crash", "crush"), 2, "line 15"),
+        ("typo", NODE.replace("crash", "crush"), 2, "line 16"),
         ("early", format!("{NODE}{ALWAYS}"), 4, "(never)"),
         ("nobody", NODE.replace("\"a2\"", "\"a9\""), 4, "a9, which is none of a1"),
         ("voters", NODE.replace("volumes = 2", "voters = 5"), 4, "needs 5 voters"),

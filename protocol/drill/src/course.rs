@@ -8,6 +8,9 @@ use crate::duration::{MILLISECOND, SECOND};
 /// Who waits longer for an answer has been held up.
 const HELD_UP: u64 = SECOND;
 
+/// In so long a time enough must be answered.
+const RELIEVED: u64 = 5 * SECOND;
+
 /// What an operation does to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -217,6 +220,28 @@ impl Course {
         (begun.count() as u64, answered.count() as u64)
     }
 
+    /// The longest time from a healing until what began in any five seconds was answered to so many of a hundred; none if
+    /// it was not.
+    #[must_use]
+    pub fn longest_relief(&self, percent: u64, horizon: u64) -> Option<u64> {
+        let enough = |from: u64| {
+            let (began, answered) = self.begun_within(from, from + RELIEVED);
+            answered * 100 >= began * percent
+        };
+        let mut longest = 0;
+        for (place, (at, _, heals)) in self.strikes.iter().enumerate() {
+            if !heals || *at >= horizon {
+                continue;
+            }
+            let next = self.strikes.get(place + 1).map_or(horizon, |(next, _, _)| *next).min(horizon);
+            let last = next.checked_sub(RELIEVED).filter(|last| last >= at)?;
+            let mut moments = (0..).map(|second| last - second * SECOND).take_while(|moment| moment >= at);
+            let good = moments.by_ref().take_while(|moment| enough(*moment)).last()?;
+            longest = longest.max(good - at);
+        }
+        Some(longest)
+    }
+
     /// The longest time that an operation took which was begun from one time to another.
     #[must_use]
     pub fn longest_begun_within(&self, from: u64, until: u64) -> u64 {
@@ -259,6 +284,19 @@ mod tests {
         assert_eq!(marks[1].pause_ms, Some(1_500), "it would have been over before");
         assert_eq!(course.longest_return(30 * SECOND), 3 * SECOND);
         assert_eq!(course.longest_return(20 * SECOND), 0, "the clients had stopped");
+    }
+
+    #[test]
+    fn relief_comes_when_enough_is_answered_and_not_before() {
+        let until = |bad: u64| {
+            let end = |began| if (200..bad).contains(&began) { End::Failed } else { End::Answered };
+            course((0..400).map(|began| sample(0, began, began + 1, end(began))).collect())
+        };
+        assert_eq!(until(200).longest_relief(100, 40 * SECOND), Some(0));
+        assert_eq!(until(275).longest_relief(100, 40 * SECOND), Some(8 * SECOND));
+        assert_eq!(until(275).longest_relief(50, 40 * SECOND), Some(5 * SECOND));
+        assert_eq!(until(400).longest_relief(95, 40 * SECOND), None);
+        assert_eq!(until(200).longest_relief(100, 24 * SECOND), None, "there is no time to look at");
     }
 
     #[test]

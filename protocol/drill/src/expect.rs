@@ -1,17 +1,18 @@
 //! What must come of a drill, and whether it did: each expectation beside what was measured.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::course::{Course, End, Kind};
+use crate::course::{Course, End};
 use crate::duration::{Duration, MILLISECOND, SECOND};
-
-/// After a fault that only a healing ends for all, whoever can go on does so after this time.
-const LEASES_END: u64 = 15 * SECOND;
+use crate::span::Span;
 
 /// The longest that a planned change of a primary may keep writers waiting.
 const PAUSE_MAX: u64 = 2 * SECOND;
+
+/// The rule under which one data centre alone acknowledges.
+const ALONE: &str = "SingleDc";
 
 /// From when the recovery time counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,35 @@ pub enum Since {
     Fault,
     /// From each healing: the row of the table waits for an operator.
     Healing,
+    /// From each healing until, of what begins in any five seconds, as much is answered as `goodput` says. For too much
+    /// work: clients that wait a little are served.
+    Relief,
+}
+
+/// What is lost with a data centre in the worst moment of a drill: the table's RPO. In the end nothing may be lost in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rpo {
+    /// Nothing: nothing was acknowledged in one data centre alone.
+    #[serde(rename = "0")]
+    Zero,
+    /// What was acknowledged in one data centre alone, and declared so before.
+    #[serde(rename = "at-risk")]
+    AtRisk,
+    /// Nobody knows, and the control plane says so.
+    #[serde(rename = "unknown")]
+    Unknown,
+}
+
+impl Rpo {
+    /// The word for it in files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zero => "0",
+            Self::AtRisk => "at-risk",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// What must come of a drill, besides that nothing which was acknowledged is lost.
@@ -34,13 +64,12 @@ pub struct Expect {
     /// From when that counts.
     #[serde(skip_serializing_if = "is_default")]
     pub rto_since: Since,
-    /// What goes on: between two faults, once the recovery time is over, some of it is answered. Where that time
-    /// counts from the healing, fifteen seconds after a fault instead: leases have been waited out then.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub goes_on: Vec<Kind>,
-    /// No change is acknowledged from the first of these times to the second.
+    /// What would be lost if the rest were lost too.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub quiet: Option<[Duration; 2]>,
+    pub rpo: Option<Rpo>,
+    /// What clients can do, and when.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub during: Vec<Span>,
     /// At most so many operations end without an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<u64>,
@@ -69,9 +98,10 @@ pub struct Expect {
     pub put_out: u64,
     /// So many lost versions are listed at least, in the simulator.
     pub listed: u64,
-    /// No acknowledgement was given under these rules.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub never: Vec<String>,
+    /// So many times at least a simulated primary answered that its lease is over.
+    pub lease_over: u64,
+    /// So many volumes at least were refused to go on without a data centre that lives, in the simulator.
+    pub declared_in_vain: u64,
     /// No operation that was begun in a part of the time took long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swift: Option<Swift>,
@@ -144,6 +174,14 @@ pub struct Facts {
     pub put_out: u64,
     /// Lost versions that are listed, in the simulator.
     pub listed: u64,
+    /// Volumes of which the control plane said that nobody knows what one data centre alone acknowledged.
+    pub unknown: u64,
+    /// How often a simulated primary answered that its lease is over.
+    pub lease_over: u64,
+    /// Volumes that an operator wanted to go on without a data centre that lives, and that was refused.
+    pub declared_in_vain: u64,
+    /// Which simulated clients stand in which data centre.
+    pub standing: BTreeMap<String, BTreeSet<u32>>,
     /// Requests of simulated clients, each counted once, and retries.
     pub requests: u64,
     /// Of these, those that cost something.
@@ -176,13 +214,9 @@ impl Expect {
             self.recovery(course, facts),
             at_most("RPO: acknowledged changes that are lost", facts.lost, 0),
         ];
-        verdicts.extend(self.goes_on.iter().map(|kind| self.continues(*kind, course, facts)));
-        verdicts.extend(self.quiet.map(|[from, until]| {
-            let what = format!("changes acknowledged from {} to {}", seconds(from.0), seconds(until.0));
-            let heard = course.answered_within(Kind::Writes, from.0, until.0);
-            let given = facts.acknowledged.iter().filter(|at| (from.0..until.0).contains(at)).count();
-            at_most(&what, heard.max(given) as u64, 0)
-        }));
+        verdicts.extend(self.exposure(facts));
+        let spans = self.during.iter();
+        verdicts.extend(spans.flat_map(|span| span.judge(course, &facts.standing, &facts.acknowledged)));
         let failed = course.count(End::Failed);
         if let Some(least) = self.handovers {
             let pause = facts.longest_pause_ms * MILLISECOND;
@@ -204,6 +238,12 @@ impl Expect {
             ("volumes that stopped by name", facts.stopped, self.stopped),
             ("suspect stores that joined again", facts.joined_again, self.joined_again),
             ("processes that ended themselves", facts.fatal, self.fatal),
+            ("answers of primaries that their lease is over", facts.lease_over, self.lease_over),
+            (
+                "volumes whose data centre was declared dead in vain",
+                facts.declared_in_vain,
+                self.declared_in_vain,
+            ),
         ] {
             verdicts.extend((least > 0).then(|| at_least(what, got, least)));
         }
@@ -213,10 +253,6 @@ impl Expect {
             within(&what, course.longest_begun_within(from.0, until.0), most.0)
         }));
         verdicts.extend(self.overload(course, facts));
-        verdicts.extend(self.never.iter().map(|rule| {
-            let given = u64::from(facts.protections.contains(rule));
-            at_most(&format!("acknowledgements under {rule}"), given, 0)
-        }));
         verdicts.extend(self.protections.iter().map(|rule| Verdict {
             what: format!("acknowledged under {rule}"),
             target: "some".to_owned(),
@@ -224,6 +260,20 @@ impl Expect {
             held: facts.protections.contains(rule),
         }));
         verdicts
+    }
+
+    /// What would be lost with the data centre that is left.
+    fn exposure(&self, facts: &Facts) -> Option<Verdict> {
+        let alone = facts.protections.contains(ALONE);
+        let word = |given| if given { "some" } else { "none" }.to_owned();
+        let what = "RPO: acknowledgements that one data centre alone gave".to_owned();
+        Some(match self.rpo? {
+            Rpo::Zero => Verdict { what, target: word(false), measured: word(alone), held: !alone },
+            Rpo::AtRisk => Verdict { what, target: word(true), measured: word(alone), held: alone },
+            Rpo::Unknown => {
+                at_least("RPO: volumes of which is said that what is lost is unknown", facts.unknown, 1)
+            }
+        })
     }
 
     /// What becomes of too much work.
@@ -253,6 +303,10 @@ impl Expect {
                 Some(faults.filter_map(|mark| mark.pause_ms).max().unwrap_or_default())
             }
             Since::Fault => None,
+            Since::Relief => {
+                let percent = self.goodput.map_or(100, |goodput| goodput.percent);
+                course.longest_relief(percent, facts.horizon).map(|time| time.div_ceil(MILLISECOND))
+            }
             Since::Healing => {
                 let served = marks.iter().all(|mark| mark.served_again);
                 served.then(|| course.longest_return(facts.horizon).div_ceil(MILLISECOND))
@@ -264,6 +318,7 @@ impl Expect {
         let what = match self.rto_since {
             Since::Fault => "RTO: the longest time from a fault until all are served",
             Since::Healing => "RTO: the longest time from a healing until all are served",
+            Since::Relief => "RTO: the longest time until what is asked for is answered again",
         };
         let measured = self.rto_ms(course, facts).map(|ms| ms * MILLISECOND);
         let target = self.rto.map(|most| most.0);
@@ -277,26 +332,6 @@ impl Expect {
                 (_, None) => true,
             },
         }
-    }
-
-    /// Between each fault and whatever is done next, the recovery time left out, some of it is answered.
-    fn continues(&self, kind: Kind, course: &Course, facts: &Facts) -> Verdict {
-        let mut silent = Vec::new();
-        for (place, (at, what, heals)) in course.strikes.iter().enumerate() {
-            let until = course.strikes.get(place + 1).map_or(facts.horizon, |(next, _, _)| *next);
-            let recovery = match self.rto_since {
-                Since::Fault => self.rto.map_or(0, |rto| rto.0),
-                Since::Healing => LEASES_END,
-            };
-            let from = at + recovery;
-            if !heals && until >= from + SECOND && course.answered_within(kind, from, until) == 0 {
-                silent.push(what.clone());
-            }
-        }
-        let measured =
-            if silent.is_empty() { "yes".to_owned() } else { format!("not after {}", silent.join(", ")) };
-        let (what, target, held) = (format!("{} go on", kind.name()), "yes".to_owned(), silent.is_empty());
-        Verdict { what, target, measured, held }
     }
 }
 
@@ -323,9 +358,10 @@ fn seconds(nanoseconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Expect, Facts, Goodput, Since};
+    use super::{Expect, Facts, Goodput, Rpo, Since};
     use crate::course::{Course, End, Kind, Sample};
     use crate::duration::{Duration, SECOND};
+    use crate::span::{Served, Span};
 
     fn sample(kind: Kind, began: u64, ended: u64, end: End) -> Sample {
         Sample { client: 0, kind, began: began * SECOND, ended: ended * SECOND, end }
@@ -361,12 +397,22 @@ mod tests {
     }
 
     #[test]
-    fn what_must_go_on_is_missed_where_it_does_not() {
-        let facts = Facts { horizon: 30 * SECOND, ..Facts::default() };
-        let go_on =
-            |kind| Expect { goes_on: vec![kind], rto: Some(Duration(8 * SECOND)), ..Expect::default() };
-        assert_eq!(held(&go_on(Kind::Reads), &facts)[2], (true, "yes".to_owned()));
-        assert_eq!(held(&go_on(Kind::Writes), &facts)[2], (false, "not after a crash".to_owned()));
+    fn what_is_at_risk_is_declared_and_what_is_unknown_is_said() {
+        let rpo = |rpo| Expect { rpo: Some(rpo), ..Expect::default() };
+        let facts = |protections: &[&str], unknown| Facts {
+            protections: protections.iter().map(|&rule| rule.to_owned()).collect(),
+            unknown,
+            ..Facts::default()
+        };
+        for (rule, unknown, holds) in [
+            ("BothDcs", 0, [true, false, false]),
+            ("SingleDc", 0, [false, true, false]),
+            ("SingleDc", 2, [false, true, true]),
+        ] {
+            for (word, holds) in [Rpo::Zero, Rpo::AtRisk, Rpo::Unknown].into_iter().zip(holds) {
+                assert_eq!(held(&rpo(word), &facts(&[rule], unknown))[2].0, holds, "{word:?} under {rule}");
+            }
+        }
     }
 
     #[test]
@@ -383,13 +429,16 @@ mod tests {
     }
 
     #[test]
-    fn silence_loss_and_counts_are_judged() {
-        let quiet = |from: u64, until: u64| Some([Duration(from * SECOND), Duration(until * SECOND)]);
-        let expect = Expect { quiet: quiet(13, 24), answered: 4, ..Expect::default() };
+    fn spans_loss_and_counts_are_judged() {
+        let none = |from: u64, until: u64| {
+            let (from, until) = (Duration(from * SECOND), Duration(until * SECOND));
+            vec![Span { from, until, clients: None, writes: Some(Served::None), reads: None }]
+        };
+        let expect = Expect { during: none(13, 24), answered: 4, ..Expect::default() };
         let facts = Facts { lost: 1, ..Facts::default() };
         let measured: Vec<bool> = held(&expect, &facts).into_iter().map(|(held, _)| held).collect();
         assert_eq!(measured, [true, false, true, false]);
-        let expect = Expect { quiet: quiet(13, 25), ..Expect::default() };
+        let expect = Expect { during: none(13, 25), ..Expect::default() };
         assert!(!held(&expect, &facts)[2].0);
     }
 }

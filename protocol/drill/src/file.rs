@@ -56,6 +56,12 @@ pub enum FileError {
     /// The operator is asked for what nobody can do.
     #[error("{0}")]
     Operator(String),
+    /// It is expected of no time in which clients work.
+    #[error(
+        "`during` number {0} says nothing: `from` is before `until`, `until` is not behind `horizon`, `clients` is \
+         \"a\", \"b\" or \"either\" if given, and `writes` or `reads` is \"yes\", \"some\", \"refused\" or \"none\""
+    )]
+    Span(usize),
     /// An open loop that never begins, or turns back.
     #[error(
         "`load.arrivals` begins at 0s and goes on in order, with at least one arrival a second: here is {0}"
@@ -305,6 +311,9 @@ impl DrillFile {
         if !self.load.does_something() {
             return Err(FileError::Idle);
         }
+        if let Some(place) = self.expect.during.iter().position(|span| !span.says_something(self.horizon)) {
+            return Err(FileError::Span(place + 1));
+        }
         let mut behind = None;
         for arrivals in &self.load.arrivals {
             let follows = behind.map_or(arrivals.from.0 == 0, |before| arrivals.from > before);
@@ -375,7 +384,8 @@ tenants = ["acme"]
 think = "20ms"
 [expect]
 rto = "3s"
-goes_on = ["writes", "reads"]
+rpo = "0"
+during = [{ from = "7s", until = "12s", writes = "yes", reads = "some" }]
 [abort]
 errors = 10
 [[blackout]]
@@ -412,7 +422,15 @@ heal = "all"
                 ["\"fly a\"", "write `failover DC`"],
             ),
             ("name = \"x\"\n[load]\nclient = 3", ["line 3", "unknown field `client`"]),
-            ("name = \"x\"\n[expect]\ngoes_on = [\"write\"]", ["line 3", "`writes`"]),
+            ("name = \"x\"\n[expect]\nrpo = \"1\"", ["line 3", "`at-risk`"]),
+            (
+                "name = \"x\"\n[expect]\nduring = [{ from = \"3s\", until = \"21s\", reads = \"yes\" }]",
+                ["`during` number 1", "behind `horizon`"],
+            ),
+            (
+                "name = \"x\"\n[expect]\nduring = [{ from = \"3s\", until = \"5s\" }]",
+                ["`during` number 1", "`writes` or `reads`"],
+            ),
             ("name = \"x\"\n[[fault]]\nat = \"1s\"\ncutt = \"x1\"", ["line 4", "cutt"]),
             ("name = \"x\"\n\n[[fault]]\nat = \"1s\"", ["fault 1, line 3", "give it an action"]),
             ("name = \"x\"\n[[fault]]\nat = \"30s\"\ncut = \"x1\"", ["30s", "raise `horizon`"]),

@@ -19,6 +19,7 @@ mod picture;
 mod report;
 mod rescue;
 mod scale;
+mod span;
 pub mod timeline;
 
 pub use clock_time::{Blackout, WallTime};
@@ -26,7 +27,7 @@ pub use condition::{Direction, FaultKind, LinkModel, Persistence, SuspendedClock
 pub use course::{Course, End, Kind, Mark, Sample, Second};
 pub use document::{Document, DocumentError, Signature};
 pub use duration::{Duration, MICROSECOND, MILLISECOND, SECOND, Seconds};
-pub use expect::{Expect, Facts, Goodput, Since, Swift, Verdict};
+pub use expect::{Expect, Facts, Goodput, Rpo, Since, Swift, Verdict};
 pub use fault::{
     Action, Crash, CrashKind, DiskChange, Fault, FaultPlan, Garble, ModelChange, OneWay, Pause, PlanError,
     RateChange, Rot, Slow, Starve, Trigger, WallJump,
@@ -36,3 +37,4 @@ pub use operator::{Errand, Operator};
 pub use page::{STYLE, escaped, page, section};
 pub use report::{Counts, Outcome, Place, Report, Told, Verification};
 pub use rescue::{Deed, Rescue};
+pub use span::{Served, Span};

@@ -39,6 +39,15 @@ pub enum Deed {
 }
 
 impl Deed {
+    /// Whether clients may go on after it who could not before.
+    #[must_use]
+    pub fn is_healing(self) -> bool {
+        match self {
+            Self::Backup | Self::Restore | Self::Survive | Self::AcceptLoss | Self::Discard => true,
+            Self::Lose | Self::DeclareDead => false,
+        }
+    }
+
     /// In words, for a report.
     #[must_use]
     pub fn words(self) -> &'static str {

@@ -15,6 +15,7 @@ pub mod oracle;
 pub mod process;
 mod rescue;
 pub mod roster;
+pub mod rows;
 pub mod run;
 pub mod scenario;
 pub mod seen;

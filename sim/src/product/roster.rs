@@ -72,6 +72,12 @@ pub const FIRST_CLIENT: NodeIndex = NodeIndex(11);
 
 const _: () = assert!(FIRST_CLIENT.0 as usize == STORAGE.len() + VOTERS.len());
 
+/// Where a client stands, counted from the first.
+#[must_use]
+pub fn site_of_client(client: u32) -> Site {
+    if client.is_multiple_of(2) { Site::A } else { Site::B }
+}
+
 /// Where the process at this place stands, if it serves.
 #[must_use]
 pub fn site_at(index: NodeIndex) -> Option<Site> {

@@ -25,7 +25,7 @@ use crate::cluster::Cluster;
 use crate::disk::DiskModel;
 use crate::faults::{Action, Budget, Crash, CrashKind, Fault, FaultPlan, Trigger};
 use crate::kernel::{MILLISECOND, SECOND};
-use crate::network::{NodeIndex, Site};
+use crate::network::NodeIndex;
 use crate::random::{Draws, Stream};
 use crate::trace::{Trace, TraceSummary};
 use crate::workload::WorkloadShape;
@@ -210,6 +210,12 @@ pub struct Report {
     pub put_out: u64,
     /// How many lost versions the control plane lists.
     pub listed: u64,
+    /// Volumes of which the control plane said that nobody knows what one data centre alone acknowledged.
+    pub unknown: u64,
+    /// How often a primary answered that its lease is over.
+    pub lease_over: u64,
+    /// Volumes whose data centre lives and was declared dead, and that was refused.
+    pub declared_in_vain: u64,
     /// Requests of the clients, each counted once.
     pub requests: u64,
     /// Retries of theirs that cost something.
@@ -272,6 +278,7 @@ struct Stage<'s> {
     cluster: Cluster<Process>,
     oracle: Oracle,
     rescuer: Rescuer,
+    declared_in_vain: u64,
     whole_after: Option<u64>,
 }
 
@@ -304,12 +311,12 @@ impl<'s> Stage<'s> {
         }
         let oracle = Oracle::new(seed, setting.shape.clone(), setting.serves_within);
         for client in 0..clients(setting) {
-            let site = if client % 2 == 0 { Site::A } else { Site::B };
+            let site = roster::site_of_client(client);
             let name = format!("c{client}");
             cluster.add_node(&name, site, spec(Role::Client(site)), DiskModel::default());
         }
         let rescuer = Rescuer::new(seed, shelves);
-        Self { seed, setting, cluster, oracle, rescuer, whole_after: None }
+        Self { seed, setting, cluster, oracle, rescuer, declared_in_vain: 0, whole_after: None }
     }
 
     fn play(mut self) -> Result<Report, RunError> {
@@ -327,9 +334,15 @@ impl<'s> Stage<'s> {
         let mut operator = Operator::new(&self.setting.operator, began);
         self.oracle.take_answers();
         let mut rescues = self.setting.rescues.iter().peekable();
+        let mut rates = self.setting.shape.arrivals.windows(2).peekable();
         while self.cluster.now() < ends_at && self.goes_on() {
             if let Some(rescue) = rescues.next_if(|rescue| began + rescue.at.0 <= self.cluster.now()) {
                 self.rescue(rescue.deed);
+            }
+            if let Some(rate) = rates.next_if(|rate| began + rate[1].0 <= self.cluster.now()) {
+                let (before, now) = (rate[0].1, rate[1].1);
+                let what = format!("{now} operations a second instead of {before}");
+                self.oracle.note_strike(self.cluster.now(), what, now < before);
             }
             if let Some(request) = operator.turn(self.cluster.now(), self.oracle.take_answers()) {
                 self.operator(request);
@@ -377,7 +390,7 @@ impl<'s> Stage<'s> {
         if !orders.start.is_empty() {
             self.cluster.act(Action::Restart(orders.start), &mut self.oracle);
         }
-        self.oracle.note_strike(self.cluster.now(), deed.words().to_owned(), false);
+        self.oracle.note_strike(self.cluster.now(), deed.words().to_owned(), deed.is_healing());
     }
 
     /// What two operators decide of the volumes: one proposes it, another one approves.
@@ -405,7 +418,9 @@ impl<'s> Stage<'s> {
         self.operator(request);
         self.pass(SLICE);
         let answers = self.oracle.take_answers();
-        if !answers.iter().any(|answer| matches!(answer, AdminAnswer::Refused(_))) {
+        if answers.iter().any(|answer| matches!(answer, AdminAnswer::Refused(_))) {
+            self.declared_in_vain += 1;
+        } else {
             let at_ns = self.cluster.now();
             let sentence = format!("the wrong data centre was declared dead, and heard was {answers:?}");
             let object = "cluster".to_owned();
@@ -661,6 +676,9 @@ impl<'s> Stage<'s> {
             joined_again: self.oracle.joined_again(),
             put_out: self.oracle.put_out(),
             listed: self.oracle.lost_and_listed(),
+            unknown: self.oracle.unknown(),
+            lease_over: self.oracle.lease_over(),
+            declared_in_vain: self.declared_in_vain,
             requests,
             retries,
             disk_queue,
@@ -688,7 +706,8 @@ fn council(setting: &Setting) -> Vec<NodeIndex> {
     roster::voter_places(setting.voters).chain(added).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-fn clients(setting: &Setting) -> u32 {
+/// How many clients there are.
+pub(super) fn clients(setting: &Setting) -> u32 {
     let tenants = u32::try_from(setting.shape.tenants.len()).expect("few tenants");
     tenants * setting.shape.clients_per_tenant
 }

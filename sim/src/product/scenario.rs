@@ -18,6 +18,7 @@
 //! assert_eq!(scenario.seeds().count(), 2);
 //! ```
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use trefoil_drill::{
@@ -26,7 +27,8 @@ use trefoil_drill::{
 };
 use trefoil_protocol::config::SingleDcPolicy;
 
-use super::run::{Report, RunError, SERVES_WITHIN, Setting, run};
+use super::roster;
+use super::run::{Report, RunError, SERVES_WITHIN, Setting, clients, run};
 use crate::checkers::Violation;
 use crate::faults::Duration;
 use crate::kernel::{MILLISECOND, SECOND};
@@ -135,11 +137,25 @@ fn facts_of(report: &Report, setting: &Setting) -> Facts {
         power_losses: report.power_losses,
         put_out: report.put_out,
         listed: report.listed,
+        unknown: report.unknown,
+        lease_over: report.lease_over,
+        declared_in_vain: report.declared_in_vain,
+        standing: standing(setting),
         requests: report.requests,
         retries: report.retries,
         disk_queue: report.disk_queue,
         lost: lost.count() as u64,
     }
+}
+
+/// Which clients stand in which data centre.
+fn standing(setting: &Setting) -> BTreeMap<String, BTreeSet<u32>> {
+    let mut standing = BTreeMap::<String, BTreeSet<u32>>::new();
+    for client in 0..clients(setting) {
+        let dc = roster::dc_of(roster::site_of_client(client));
+        standing.entry(dc.to_string()).or_default().insert(client);
+    }
+    standing
 }
 
 fn setting_of(file: &DrillFile) -> Setting {

@@ -102,6 +102,8 @@ pub enum Seen {
     Ended(u64, Ending),
     /// A storage node lets this answer go to a client, under this configuration.
     Acknowledged(Box<VolumeConfig>, Box<TenantAnswer>),
+    /// A storage node tells a client that its lease is over.
+    LeaseOver,
     /// A storage node sends this to another one.
     Sent(Box<PeerMessage>, Bytes),
     /// A storage node's log grew, shrank or was committed further by this message, of this epoch.

@@ -11,7 +11,7 @@ use trefoil_protocol::ids::{Lsn, VolumeId};
 use trefoil_protocol::leader::{ANSWER_WITHIN, LeaderSearch, SUSPECT_AFTER};
 use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, ControlRequest, News};
 use trefoil_protocol::message::peer::{LogPoint, PeerBody, PeerMessage};
-use trefoil_protocol::message::tenant::{TenantAnswer, TenantResponse};
+use trefoil_protocol::message::tenant::{Refusal, TenantAnswer, TenantResponse};
 use trefoil_protocol::time::BootTime;
 use trefoil_storage_node::{ControlTicket, ControlUnreachable, Effect, Event, NodeCore, RequestId};
 
@@ -298,7 +298,11 @@ impl Storage {
         response: &TenantResponse,
         outputs: &mut Vec<Output<Process>>,
     ) {
-        let Ok(answer) = response else { return };
+        let answer = match response {
+            Ok(answer) => answer,
+            Err(Refusal::LeaseExpired) => return outputs.push(Output::Observe(Seen::LeaseOver)),
+            Err(_) => return,
+        };
         let (mark, answer) = match answer {
             TenantAnswer::Applied(answer) => (mark_of_answer(answer), answer.as_ref()),
             answer => (mark_of_answer(answer), answer),

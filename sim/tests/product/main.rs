@@ -1,5 +1,6 @@
 //! The product in the simulator: what every change must keep.
 
+mod rows;
 mod scenarios;
 
 use trefoil_sim::product::run::{Setting, run};

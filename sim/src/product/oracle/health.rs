@@ -110,6 +110,9 @@ impl Oracle {
             self.put_out.extend(slow.into_iter().map(|store| store.store));
         }
         let Some(state) = newest_state(view) else { return };
+        let unknown =
+            |record: &&VolumeRecord| record.at_risk.as_ref().is_some_and(|account| !account.is_exact());
+        self.unknown.extend(state.volumes.all().filter(unknown).map(|record| record.config.volume));
         for record in state.volumes.all() {
             let by = serving(view, record.config.volume).map(|(name, _)| name);
             self.timeline.look(record.config.volume.0, Reign::of(&record.config, view.now), by);

@@ -113,6 +113,9 @@ pub struct Oracle {
     joined_again: u64,
     /// Stores that were put out because they were slow.
     put_out: BTreeSet<StoreId>,
+    /// Volumes of which the control plane says that nobody knows what one data centre alone acknowledged.
+    unknown: BTreeSet<VolumeId>,
+    lease_over: u64,
     answered: u64,
     longest_wait: u64,
     violations: Vec<Violation>,
@@ -166,6 +169,8 @@ impl Oracle {
             stopped: BTreeSet::new(),
             joined_again: 0,
             put_out: BTreeSet::new(),
+            unknown: BTreeSet::new(),
+            lease_over: 0,
             answered: 0,
             longest_wait: 0,
             violations: Vec::new(),
@@ -284,6 +289,18 @@ impl Oracle {
         self.put_out.len() as u64
     }
 
+    /// How many volumes there were of which the control plane said that nobody knows what one data centre alone acknowledged.
+    #[must_use]
+    pub fn unknown(&self) -> u64 {
+        self.unknown.len() as u64
+    }
+
+    /// How often a primary answered that its lease is over.
+    #[must_use]
+    pub fn lease_over(&self) -> u64 {
+        self.lease_over
+    }
+
     /// Whether this node ended itself because the control plane refuses its store for ever.
     #[must_use]
     pub fn is_refused(&self, node: &str) -> bool {
@@ -345,6 +362,7 @@ impl Driver<Process> for Oracle {
             }
             Seen::Ended(operation, ending) => self.ended(view, node, operation, ending, agenda),
             Seen::Acknowledged(config, answer) => self.acknowledged(view, &config, &answer),
+            Seen::LeaseOver => self.lease_over += 1,
             Seen::Sent(message, bulk) => self.sent(view, node, &message, &bulk),
             Seen::Obeyed(volume, store, epoch) => {
                 let stale = self.epochs.obeyed(volume.0, &store.to_string(), epoch.0, view.now);
