@@ -91,7 +91,7 @@ enum Verb {
     PurgeStatus(PurgeStatusArguments),
     /// Fetch the certificate of a completed delete
     Certificate(CertificateArguments),
-    /// Check a certificate; needs no cluster
+    /// Check a certificate or a list of lost versions; needs no cluster
     VerifyCertificate(VerifyArguments),
     /// The state of the cluster
     Status(StatusArguments),

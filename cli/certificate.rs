@@ -1,4 +1,4 @@
-//! Deletion certificates: fetched from the cluster, and checked without one.
+//! Deletion certificates: fetched from the cluster, and checked without one; so are lists of lost versions.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,8 +9,10 @@ use trefoil_client::{Client, Trust, verify_certificate};
 use trefoil_protocol::deletion::SignedCertificate;
 use trefoil_protocol::ids::VersionId;
 use trefoil_protocol::key::ObjectKey;
+use trefoil_protocol::loss_list::SignedLossList;
 use trefoil_protocol::message::tenant::PurgeStage;
 
+use crate::admin::loss_list;
 use crate::config;
 use crate::data::key;
 use crate::failure::{Failure, Kind, Verdict, at};
@@ -34,7 +36,7 @@ pub(crate) struct CertificateArguments {
 /// Arguments of `verify-certificate`.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArguments {
-    /// The certificate
+    /// The certificate, or the list
     file: PathBuf,
     /// The keys to believe, such as the cluster's trust.toml
     #[arg(long, value_name = "FILE")]
@@ -105,23 +107,26 @@ async fn newest(arguments: &CertificateArguments, client: &Client) -> Verdict<Si
     }
 }
 
-/// Checks a certificate offline.
+/// Checks a certificate, or a list of lost versions, offline.
 pub(crate) fn verify(arguments: &VerifyArguments, format: Format) -> Verdict {
     let trust = Trust::load(&arguments.trust).map_err(Failure::usage)?;
     let bytes = fs::read(&arguments.file).map_err(at(&arguments.file))?;
-    let (checked, said) = match verify_certificate(&bytes, &trust) {
-        Ok(signed) => {
+    let outcome = match SignedLossList::from_bytes(&bytes) {
+        Ok(list) => loss_list::verify(&list, &trust),
+        Err(_) => verify_certificate(&bytes, &trust).map_err(|error| error.to_string()).map(|signed| {
             let signers = signed.signatures.iter().map(|by| by.key.to_string()).collect();
-            (Checked { valid: true, reason: None, signers }, in_words(&signed))
-        }
-        Err(error) => {
-            let reason = error.to_string();
+            (signers, in_words(&signed))
+        }),
+    };
+    let (checked, said) = match outcome {
+        Ok((signers, said)) => (Checked { valid: true, reason: None, signers }, said),
+        Err(reason) => {
             let said = format!("NOT VALID: {reason}");
             (Checked { valid: false, reason: Some(reason), signers: Vec::new() }, said)
         }
     };
     format.answer(&checked, |_| said);
-    if checked.valid { Ok(()) } else { Err(Failure::failed("the certificate does not hold")) }
+    if checked.valid { Ok(()) } else { Err(Failure::failed("the paper does not hold")) }
 }
 
 fn in_words(signed: &SignedCertificate) -> String {

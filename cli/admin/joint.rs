@@ -9,6 +9,7 @@ use trefoil_protocol::message::approval::{JointAction, ProposalState, ProposalVi
 
 use super::connection::{Admin, unexpected};
 use super::loss::ReportArguments;
+use super::loss_list::ListArguments;
 use crate::failure::{Failure, Verdict};
 use crate::output::Format;
 
@@ -28,6 +29,8 @@ pub(crate) enum LossVerb {
     Discard(DiscardArguments),
     /// Show what volumes went on without, as the stores that came back have told
     Report(ReportArguments),
+    /// List the versions that are known to be lost, signed
+    List(ListArguments),
 }
 
 /// Arguments of `loss accept`.
@@ -144,6 +147,7 @@ pub(crate) async fn loss(verb: &LossVerb, admin: &Admin, format: Format) -> Verd
     let (volume, node, reason) = match verb {
         LossVerb::Accept(AcceptArguments { volume, node, reason }) => (*volume, *node, reason),
         LossVerb::Discard(DiscardArguments { volume, node, reason }) => (*volume, *node, reason),
+        LossVerb::List(arguments) => return super::loss_list::list(arguments, admin, format).await,
         LossVerb::Report(arguments) => return super::loss::report(arguments, admin, format).await,
     };
     let volume = VolumeId(volume);

@@ -8,6 +8,7 @@ pub(crate) mod joint;
 mod link;
 mod load;
 pub(crate) mod loss;
+pub(crate) mod loss_list;
 pub(crate) mod node;
 pub(crate) mod operator;
 pub(crate) mod plan;

@@ -30,4 +30,5 @@ pub use failure::{Damage, FailureKind, ReadError, Trouble, WriteError};
 pub use shell::{
     Client, ConnectError, Download, Head, Hidden, Listed, Padding, Page, Pages, Profile, ProfileError,
     PutOptions, Restored, Settings, Source, Spool, Stored, Trust, TrustFileError, verify_certificate,
+    verify_loss_list,
 };

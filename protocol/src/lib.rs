@@ -12,6 +12,7 @@ pub mod key;
 pub mod layout;
 pub mod leader;
 pub mod links;
+pub mod loss_list;
 pub mod message;
 pub mod mutant;
 pub mod pacing;

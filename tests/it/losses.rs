@@ -2,13 +2,15 @@
 //! operators let the other one go on, and when the lost stores come back, what only they have is told before
 //! it is given up.
 
+use std::fs;
+
 use rustix::process::Signal;
 use serde_json::Value;
 use trefoil_client::ReadError;
 
 use crate::cluster::{Alone, Cluster};
 use crate::outside::is_whole;
-use crate::program::Run;
+use crate::program::{Run, run};
 use crate::storing::{content, key};
 
 const A: [&str; 3] = ["a1", "a2", "a3"];
@@ -91,6 +93,23 @@ fn r109_row_16_what_a_lost_data_centre_has_alone_is_told_when_it_returns_and_the
     assert_eq!((&acme["put"], &acme["unknown"]), (&20.into(), &0.into()), "{report}");
     assert!(acme["bytes"].as_u64().unwrap() >= 20 * 5_000 && acme["oldest_ms"].is_u64(), "{acme}");
     assert!(!report.to_string().contains("lost-"), "no name is told");
+    let trust = cluster.path("trust.toml");
+    let trust = trust.to_str().unwrap();
+    let file = cluster.path("lost.list");
+    for loss in of(&report, "losses").iter().filter(|loss| loss["listed"]["put"] != 0) {
+        let list = ["loss", "list", &loss["volume"].to_string(), "-o", file.to_str().unwrap()];
+        let list = cluster.operator(&list).held().json();
+        assert_eq!(list["operators"], serde_json::json!(["admin", "admin-2"]));
+        let put = of(&list, "versions").iter().filter(|version| version["what"] == "put").count();
+        assert_eq!(loss["listed"]["put"], put, "{list}");
+        let verify = ["verify-certificate", file.to_str().unwrap(), "--trust", trust];
+        run(&verify).held();
+        let mut bytes = fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        run(&verify).failed(1, "does not hold");
+    }
     for loss in of(&report, "losses") {
         let volume = loss["volume"].to_string();
         for store in of(loss, "stores") {

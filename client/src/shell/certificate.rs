@@ -1,4 +1,4 @@
-//! Deletion certificates, checked without a cluster: the bytes, and the public keys that must stand
+//! Deletion certificates and lists of lost versions, checked without a cluster: the bytes, and the public keys that must stand
 //! behind them.
 
 use std::path::{Path, PathBuf};
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use trefoil_protocol::deletion::{CertificateError, SignedCertificate, SignerTerm, Signers};
 use trefoil_protocol::ids::InvalidId;
+use trefoil_protocol::loss_list::{LossListError, SignedLossList};
 use trefoil_protocol::time::CpTime;
 
 /// The public keys of the control plane: what a certificate is checked against.
@@ -145,6 +146,20 @@ pub fn verify_certificate(bytes: &[u8], trust: &Trust) -> Result<SignedCertifica
         )));
     }
     Ok(signed)
+}
+
+/// Checks a list of lost versions offline: the signatures, and that the versions are those that were signed.
+///
+/// # Errors
+/// The first thing that does not hold.
+pub fn verify_loss_list(list: &SignedLossList, trust: &Trust) -> Result<(), LossListError> {
+    if list.statement.cluster != trust.cluster {
+        return Err(LossListError::Malformed(format!(
+            "it is of cluster `{}`, the trust file of `{}`",
+            list.statement.cluster, trust.cluster
+        )));
+    }
+    list.verify(&Signers { terms: trust.signers.clone() })
 }
 
 #[cfg(test)]

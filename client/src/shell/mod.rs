@@ -20,7 +20,7 @@ mod tokens;
 mod upload;
 mod write;
 
-pub use certificate::{Trust, TrustFileError, verify_certificate};
+pub use certificate::{Trust, TrustFileError, verify_certificate, verify_loss_list};
 pub use client::{Client, ConnectError, Settings};
 pub use download::{Download, Head};
 pub use listing::{Listed, Page, Pages};

@@ -14,9 +14,9 @@ use trefoil_protocol::message::control::{LinkReport, Renew, VolumeStatistics};
 use trefoil_protocol::message::plan::{Progress, Verb};
 use trefoil_protocol::time::Millis;
 
-use crate::controller::Turn;
 use crate::controller::recruit::{place, up_nodes};
 use crate::controller::stores::Stores;
+use crate::controller::{Turn, joint};
 use crate::custodian::{NAME_KEY_VERSION, new_tenant_key};
 use crate::state::{Command, NewTenant, NewVolume, State, Topology, VolumeRecord, VoterRecord, WrappedKey};
 
@@ -135,9 +135,13 @@ pub(crate) fn weigh(
         AdminRequest::Proposals => {
             Wish::Answer(AdminAnswer::Proposals(state.proposals.all(state.clock.now()).collect()))
         }
-        AdminRequest::Propose { .. } | AdminRequest::Approve { .. } | AdminRequest::Backup { .. } => {
-            unreachable!("taken before")
+        AdminRequest::LostVersions { volume, epoch, after } => {
+            Wish::Answer(joint::lost_versions(state, *volume, *epoch, *after))
         }
+        AdminRequest::Propose { .. }
+        | AdminRequest::Approve { .. }
+        | AdminRequest::LossList { .. }
+        | AdminRequest::Backup { .. } => unreachable!("taken before"),
     }
 }
 

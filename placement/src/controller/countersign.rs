@@ -9,6 +9,8 @@ use trefoil_protocol::deletion::{
     DeletionCertificate, PurgeOrder, SignedCertificate, SignedPurgeOrder, Signers,
 };
 use trefoil_protocol::ids::ConfigIndex;
+use trefoil_protocol::loss_list::{LossStatement, SignedLossStatement};
+use trefoil_protocol::message::admin::AdminAnswer;
 use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, PurgeEvidence};
 use trefoil_protocol::message::voter::{Papers, VoterBody};
 use trefoil_protocol::sign::{Signatory, Signed64};
@@ -63,13 +65,19 @@ impl Countersigning {
         self.sign(turn, request, Papers::Certificates(certificates), needed);
     }
 
+    /// Likewise what a volume went on without, for an operator.
+    pub(crate) fn loss(&mut self, turn: &mut Turn<'_>, request: RequestId, statement: LossStatement) {
+        let needed = turn.state.voters.signers().needed_at(statement.at);
+        self.sign(turn, request, Papers::Loss(statement), needed);
+    }
+
     fn sign(&mut self, turn: &mut Turn<'_>, request: RequestId, papers: Papers, needed: u32) {
         let own = papers.sign(&turn.keyring.expect("who holds no key drafts no paper").signatory);
         if needed <= 1 {
-            return turn.out.answer(request, Answer::Control(signed(papers, vec![own])));
+            return turn.out.answer(request, signed(papers, vec![own]));
         }
         if self.open.len() >= OPEN_MAX {
-            return turn.out.answer(request, not_yet());
+            return turn.out.answer(request, not_yet(&papers));
         }
         self.last += 1;
         let (applied, now) = (turn.state.applied, turn.now);
@@ -84,7 +92,7 @@ impl Countersigning {
         let over: Vec<u64> = self.open.iter().filter(|(_, open)| is_over(open)).map(|(n, _)| *n).collect();
         for number in over {
             if let Some(open) = self.open.remove(&number) {
-                turn.out.answer(open.request, not_yet());
+                turn.out.answer(open.request, not_yet(&open.papers));
             }
         }
         for (number, open) in &mut self.open {
@@ -105,20 +113,28 @@ impl Countersigning {
         }
         let open = self.open.remove(&number).expect("it was just there");
         let answer = signed(open.papers, vec![open.own, signatures]);
-        turn.out.answer(open.request, Answer::Control(answer));
+        turn.out.answer(open.request, answer);
     }
 
     /// The leadership is over.
     pub(crate) fn give_up(self, out: &mut Outbox) {
         for open in self.open.into_values() {
-            let refused = ControlAnswer::Refused(ControlRefusal::NotLeader { leader: None });
-            out.answer(open.request, Answer::Control(refused));
+            let refused = match open.papers {
+                Papers::Loss(_) => Answer::Admin(AdminAnswer::NotLeader { leader: None }),
+                _ => Answer::Control(ControlAnswer::Refused(ControlRefusal::NotLeader { leader: None })),
+            };
+            out.answer(open.request, refused);
         }
     }
 }
 
-fn not_yet() -> Answer {
-    Answer::Control(ControlAnswer::Refused(ControlRefusal::NotYet))
+fn not_yet(papers: &Papers) -> Answer {
+    match papers {
+        Papers::Loss(_) => Answer::Admin(AdminAnswer::Refused(
+            "no second voter with keys signed it: look at `trefoil voter list`, and ask again".to_owned(),
+        )),
+        _ => Answer::Control(ControlAnswer::Refused(ControlRefusal::NotYet)),
+    }
 }
 
 fn ask(turn: &mut Turn<'_>, number: u64, open: &Open) {
@@ -129,18 +145,24 @@ fn ask(turn: &mut Turn<'_>, number: u64, open: &Open) {
 }
 
 /// The papers with what each signer signed, as they go to whoever wanted them.
-fn signed(papers: Papers, by_signer: Vec<Vec<Signed64>>) -> ControlAnswer {
+fn signed(papers: Papers, by_signer: Vec<Vec<Signed64>>) -> Answer {
     let of = |place: usize| -> Vec<Signed64> {
         by_signer.iter().filter_map(|signatures| signatures.get(place).copied()).collect()
     };
     match papers {
-        Papers::Order(order) => ControlAnswer::Order(SignedPurgeOrder { order, signatures: of(0) }),
+        Papers::Loss(statement) => {
+            let signed = SignedLossStatement { statement, signatures: of(0) };
+            Answer::Admin(AdminAnswer::LossList(signed))
+        }
+        Papers::Order(order) => {
+            Answer::Control(ControlAnswer::Order(SignedPurgeOrder { order, signatures: of(0) }))
+        }
         Papers::Certificates(papers) => {
             let signed = papers
                 .into_iter()
                 .enumerate()
                 .map(|(place, certificate)| SignedCertificate { certificate, signatures: of(place) });
-            ControlAnswer::Certificates(signed.collect())
+            Answer::Control(ControlAnswer::Certificates(signed.collect()))
         }
     }
 }
@@ -153,6 +175,7 @@ pub(crate) fn countersign(state: &State, papers: &Papers, signatory: &Signatory)
         Papers::Certificates(certificates) => {
             certificates.iter().all(|certificate| is_earned(state, certificate, &signers, signatory))
         }
+        Papers::Loss(statement) => is_known(state, statement, &signers, signatory),
     };
     is_right.then(|| papers.sign(signatory))
 }
@@ -161,6 +184,14 @@ fn is_issued(state: &State, order: &PurgeOrder, signers: &Signers, signatory: &S
     state.deletions.order(order.volume, order.id) == Some(order)
         && order.generation == state.generation
         && signers.may_sign(&signatory.public(), order.at)
+}
+
+/// Whether this voter would say the same of the loss, and not of a time to come.
+fn is_known(state: &State, statement: &LossStatement, signers: &Signers, signatory: &Signatory) -> bool {
+    let own = state.loss_statement(statement.volume, statement.epoch, statement.at);
+    own.as_ref() == Some(statement)
+        && statement.at <= state.clock.now()
+        && signers.may_sign(&signatory.public(), statement.at)
 }
 
 /// Whether the ledger has the version, and the certificate is the one that this voter would make of
@@ -317,11 +348,33 @@ mod tests {
     fn it_is_asked_again_until_it_is_given_up() {
         let (state, order) = ordered();
         let mut countersigning = Countersigning::default();
+        let papers = Papers::Order(order.clone());
         led(&state, 0, |turn| countersigning.order(turn, RequestId(9), order));
         assert_eq!(led(&state, 100, |turn| countersigning.look(turn)).0.len(), 0);
         assert_eq!(led(&state, 600, |turn| countersigning.look(turn)).0.len(), 1);
         let (_, answers) = led(&state, 10_000, |turn| countersigning.look(turn));
-        assert_eq!(answers, [(RequestId(9), not_yet())]);
+        assert_eq!(answers, [(RequestId(9), not_yet(&papers))]);
+    }
+
+    #[test]
+    fn nobody_signs_a_loss_that_its_own_state_does_not_know() {
+        let (state, _) = ordered();
+        let statement = LossStatement {
+            cluster: "test".to_owned(),
+            tenant: TenantId(1),
+            volume: VolumeId(1),
+            epoch: Epoch(2),
+            accepted_at: CpTime(0),
+            operators: Vec::new(),
+            unknown_since: None,
+            account: None,
+            stores: Vec::new(),
+            count: 0,
+            versions: trefoil_protocol::loss_list::hash_of(&[]),
+            unlisted: 0,
+            at: CpTime(0),
+        };
+        assert_eq!(countersign(&state, &Papers::Loss(statement), &keyring(1).signatory), None);
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! What is proposed to two operators: the words that say what it does and what it costs, so that both
-//! decide on the same.
+//! decide on the same; and the signed list of what was lost by it.
 
-use trefoil_protocol::ids::{OperatorId, StoreId, VolumeId};
+use trefoil_protocol::ids::{Epoch, OperatorId, StoreId, VersionId, VolumeId};
+use trefoil_protocol::message::admin::AdminAnswer;
 use trefoil_protocol::message::approval::JointAction;
-use trefoil_protocol::message::loss::LostStoreView;
+use trefoil_protocol::message::loss::{LOSS_PAGE_MAX, LostStoreView, LostVersion};
 
+use crate::controller::Turn;
+use crate::controller::countersign::Countersigning;
+use crate::event::{Answer, RequestId};
 use crate::state::{Command, ProposalDraft, State, VolumeRecord};
 
 /// A proposal with what both operators are shown.
@@ -16,6 +20,44 @@ pub(crate) fn propose(state: &State, by: OperatorId, action: JointAction, reason
         JointAction::Discard { volume, store } => discard(state, volume, store),
     };
     Command::Propose(ProposalDraft { action, by, reason, shown })
+}
+
+/// Signs what a volume went on without, at once or with the second signature.
+pub(crate) fn sign_loss(
+    turn: &mut Turn<'_>,
+    countersigning: &mut Countersigning,
+    id: RequestId,
+    volume: VolumeId,
+    epoch: Epoch,
+) {
+    let now = turn.state.clock.now();
+    let refused = match (turn.state.loss_statement(volume, epoch, now), turn.keyring) {
+        (Some(statement), Some(_)) => return countersigning.loss(turn, id, statement),
+        // A witness signs nothing.
+        (Some(_), None) => AdminAnswer::NotLeader { leader: None },
+        (None, _) => no_loss(volume, epoch),
+    };
+    turn.out.answer(id, Answer::Admin(refused));
+}
+
+/// A page of the versions that are known to be lost.
+pub(crate) fn lost_versions(
+    state: &State,
+    volume: VolumeId,
+    epoch: Epoch,
+    after: Option<VersionId>,
+) -> AdminAnswer {
+    let Some(loss) = state.volumes.get(volume).and_then(|record| record.loss_of(epoch)) else {
+        return no_loss(volume, epoch);
+    };
+    let mut versions: Vec<LostVersion> = loss.versions(after).take(LOSS_PAGE_MAX + 1).copied().collect();
+    let more = versions.len() > LOSS_PAGE_MAX;
+    versions.truncate(LOSS_PAGE_MAX);
+    AdminAnswer::LostVersions { versions, more }
+}
+
+fn no_loss(volume: VolumeId, epoch: Epoch) -> AdminAnswer {
+    AdminAnswer::Refused(format!("volume {volume} did not go on without a store in epoch {epoch}"))
 }
 
 /// What a store gives up, as it told.

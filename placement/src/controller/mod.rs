@@ -160,6 +160,8 @@ impl Controller {
                 request @ (AdminRequest::Status { .. }
                 | AdminRequest::ListTenants
                 | AdminRequest::Progress
+                | AdminRequest::LossList { .. }
+                | AdminRequest::LostVersions { .. }
                 | AdminRequest::Proposals),
             ) => {
                 self.confirm(turn, Confirming::Look(id, request));
@@ -479,6 +481,9 @@ impl Controller {
     }
 
     fn admin(&mut self, turn: &mut Turn<'_>, id: RequestId, request: &AdminRequest) {
+        if let AdminRequest::LossList { volume, epoch } = request {
+            return joint::sign_loss(turn, &mut self.countersigning, id, *volume, *epoch);
+        }
         let progress = self.progress(turn.state);
         let slow = self.slow_stores(turn.state, turn.now);
         match admin::weigh(turn, &self.reported, Volatile { progress, slow }, request) {

@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{Decode, Encode};
 use trefoil_protocol::ids::{Epoch, Lsn, StoreId, VersionId, VolumeId};
+use trefoil_protocol::loss_list::{LISTED_MAX, LossStatement, hash_of};
+use trefoil_protocol::message::approval::ProposalState;
 use trefoil_protocol::message::loss::{
     Difference, LOSS_STORES_MAX, LossTotals, LossView, LostStoreState, LostStoreView, LostVersion,
 };
 use trefoil_protocol::time::CpTime;
 
+use super::State;
 use super::command::{Outcome, Rejection};
 use super::parting::Parting;
 use super::volumes::{VolumeRecord, Volumes};
-
-/// The most versions that are listed of one volume's loss; what does not fit is counted.
-pub const LISTED_MAX: usize = 1 << 16;
 
 /// The most versions that are listed of all volumes together.
 const LISTED_IN_ALL_MAX: u64 = 1 << 20;
@@ -163,6 +163,11 @@ impl VolumeRecord {
         self.is_estranged(store) && self.loss().is_some_and(|loss| !loss.has_heard(store))
     }
 
+    /// The time that it went on in this epoch.
+    pub fn loss_of(&self, epoch: Epoch) -> Option<&Loss> {
+        self.losses.iter().find(|loss| loss.epoch == epoch)
+    }
+
     /// All that is known of what it went on without, the last time first.
     pub fn loss_views(&self) -> impl Iterator<Item = LossView> {
         let last = self.losses.len().saturating_sub(1);
@@ -225,5 +230,35 @@ impl Volumes {
     /// The volumes of which this store has something alone that it has not told.
     pub fn to_be_told_by(&self, store: StoreId) -> impl Iterator<Item = VolumeId> {
         self.left_by(store).filter(move |record| record.must_tell(store)).map(|record| record.config.volume)
+    }
+}
+
+impl State {
+    /// What can be signed of a volume's loss, as of `at`.
+    pub fn loss_statement(&self, volume: VolumeId, epoch: Epoch, at: CpTime) -> Option<LossStatement> {
+        let record = self.volumes.get(volume)?;
+        let loss = record.loss_of(epoch)?;
+        let view = record.loss_views().find(|view| view.epoch == epoch)?;
+        let proposal = self.proposals.get(loss.proposal, self.clock.now());
+        let operators = proposal.map_or_else(Vec::new, |proposal| match proposal.state {
+            ProposalState::Approved { by, .. } => vec![proposal.by, by],
+            _ => vec![proposal.by],
+        });
+        let versions: Vec<LostVersion> = loss.versions(None).copied().collect();
+        Some(LossStatement {
+            cluster: self.cluster.clone(),
+            tenant: view.tenant,
+            volume,
+            epoch,
+            accepted_at: view.at,
+            operators,
+            unknown_since: view.unknown_since,
+            account: view.account,
+            stores: view.stores,
+            count: versions.len() as u64,
+            versions: hash_of(&versions),
+            unlisted: view.unlisted,
+            at,
+        })
     }
 }

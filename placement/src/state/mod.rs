@@ -33,7 +33,7 @@ pub use command::{
 };
 pub use deletions::{Deletions, LedgerEntry};
 pub use links::Links;
-pub use loss::{LISTED_MAX, Loss};
+pub use loss::Loss;
 pub use parting::Parting;
 pub use plans::{AppliedPlan, Lead, PlanDraft, PlanStep, Plans, Wish};
 pub use proposals::{PROPOSAL_LASTS, ProposalDraft, Proposals};

@@ -2,6 +2,7 @@
 //! before it is known what it is, and what nobody can know is called unknown.
 
 use trefoil_protocol::ids::{Lsn, NodeId, StoreId, VersionId, VolumeId};
+use trefoil_protocol::loss_list::SignedLossList;
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 use trefoil_protocol::message::approval::JointAction;
 use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, ControlRequest};
@@ -144,4 +145,29 @@ fn nobody_tells_for_another_store_or_of_a_volume_that_did_not_part_from_it() {
         assert!(matches!(answer, ControlAnswer::Refused(ControlRefusal::Denied(_))), "{answer:?}");
     }
     assert_eq!(loss(&mut cluster).listed.puts, 0);
+}
+
+#[test]
+fn the_signed_list_says_who_wanted_it_what_is_lost_and_what_is_unknown() {
+    let (mut cluster, lost, _) = parted();
+    let epoch = loss(&mut cluster).epoch;
+    tells(&mut cluster, lost, 7, vec![]);
+    tells(&mut cluster, lost, 7, vec![put(1, 8, 100), put(2, 9, 50)]);
+    let signed = match cluster.admin(AdminRequest::LossList { volume: VOLUME, epoch }) {
+        AdminAnswer::LossList(signed) => signed,
+        other => panic!("{other:?}"),
+    };
+    let versions = match cluster.admin(AdminRequest::LostVersions { volume: VOLUME, epoch, after: None }) {
+        AdminAnswer::LostVersions { versions, more: false } => versions,
+        other => panic!("{other:?}"),
+    };
+    let list = SignedLossList { statement: signed.statement, signatures: signed.signatures, versions };
+    let signers = cluster.state().voters.signers();
+    list.verify(&signers).unwrap();
+    let statement = &list.statement;
+    let names: Vec<&str> = statement.operators.iter().map(|operator| operator.as_str()).collect();
+    assert_eq!((names, statement.count), (vec!["ann", "bob"], 2));
+    assert!(statement.stores.iter().any(|store| store.store == lost && store.heard));
+    let refused = cluster.admin(AdminRequest::LossList { volume: VOLUME, epoch: epoch.next() });
+    assert!(matches!(refused, AdminAnswer::Refused(_)), "{refused:?}");
 }

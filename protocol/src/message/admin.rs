@@ -7,12 +7,13 @@ use minicbor::{Decode, Encode};
 use crate::backup::SignedBackup;
 use crate::config::{NodeEntry, SingleDcPolicy, Stand, TenantEntry, VolumeConfig, VoterEntry};
 use crate::deletion::Signers;
-use crate::ids::{Lsn, NodeId, PrincipalId, StoreId, TenantId, TenantName, VolumeId};
+use crate::ids::{Epoch, Lsn, NodeId, PrincipalId, StoreId, TenantId, TenantName, VersionId, VolumeId};
+use crate::loss_list::SignedLossStatement;
 use crate::message::REASON_MAX;
 use crate::message::approval::{JointAction, PROPOSAL_REASON_MAX, ProposalView};
 use crate::message::control::{LinkPolicy, LinkReport, StoppedVolume, VolumeStatistics};
 use crate::message::load::NodeLoad;
-use crate::message::loss::LossView;
+use crate::message::loss::{LOSS_PAGE_MAX, LossView, LostVersion};
 use crate::message::plan::{PlanView, Progress, Verb};
 use crate::time::{CpTime, Millis};
 
@@ -112,6 +113,29 @@ pub enum AdminRequest {
         #[n(0)]
         offset: u64,
     },
+    /// What a volume went on without, signed; its versions are asked for one page after the other.
+    #[n(13)]
+    LossList {
+        /// The volume.
+        #[n(0)]
+        volume: VolumeId,
+        /// The first epoch after the loss.
+        #[n(1)]
+        epoch: Epoch,
+    },
+    /// Versions that are known to be lost.
+    #[n(14)]
+    LostVersions {
+        /// The volume.
+        #[n(0)]
+        volume: VolumeId,
+        /// The first epoch after the loss.
+        #[n(1)]
+        epoch: Epoch,
+        /// With higher ids than this.
+        #[n(2)]
+        after: Option<VersionId>,
+    },
 }
 
 /// What placement answers.
@@ -174,6 +198,19 @@ pub enum AdminAnswer {
         /// The part; the last one ends where the state does.
         #[cbor(n(2), with = "crate::codec::bytes")]
         part: Bytes,
+    },
+    /// What a volume went on without, but for the versions.
+    #[n(12)]
+    LossList(#[n(0)] SignedLossStatement),
+    /// A page of them.
+    #[n(13)]
+    LostVersions {
+        /// The versions, by their ids.
+        #[cbor(n(0), decode_with = "crate::codec::list::<LOSS_PAGE_MAX, _, _>")]
+        versions: Vec<LostVersion>,
+        /// Whether there are more.
+        #[n(1)]
+        more: bool,
     },
 }
 

@@ -10,6 +10,7 @@ use minicbor::{Decode, Encode};
 use crate::config::VoterEntry;
 use crate::deletion::{DeletionCertificate, PURGE_ITEMS_MAX, PurgeOrder, Signers};
 use crate::ids::{ConfigIndex, Hash, PublicKey, VoterId};
+use crate::loss_list::LossStatement;
 use crate::sign::{Signatory, Signed64};
 
 /// The longest voter message: a snapshot of the whole state.
@@ -102,6 +103,9 @@ pub enum Papers {
     Certificates(
         #[cbor(n(0), decode_with = "crate::codec::list::<PURGE_ITEMS_MAX, _, _>")] Vec<DeletionCertificate>,
     ),
+    /// What a volume went on without.
+    #[n(2)]
+    Loss(#[n(0)] LossStatement),
 }
 
 impl Papers {
@@ -110,6 +114,7 @@ impl Papers {
         match self {
             Self::Order(order) => vec![signatory.sign(order)],
             Self::Certificates(papers) => papers.iter().map(|paper| signatory.sign(paper)).collect(),
+            Self::Loss(statement) => vec![signatory.sign(statement)],
         }
     }
 
@@ -118,6 +123,9 @@ impl Papers {
         match self {
             Self::Order(order) => matches!(signatures, [signature] if signature
                 .verify(order, |key| signers.may_sign(key, order.at))
+                .is_ok()),
+            Self::Loss(statement) => matches!(signatures, [signature] if signature
+                .verify(statement, |key| signers.may_sign(key, statement.at))
                 .is_ok()),
             Self::Certificates(papers) => {
                 papers.len() == signatures.len()

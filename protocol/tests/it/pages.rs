@@ -81,6 +81,7 @@ fn the_limits_are_those_of_the_code() {
         ("HOLDINGS_MAX", trefoil_protocol::message::holdings::HOLDINGS_MAX),
         ("OPEN_ORDERS_MAX", trefoil_protocol::message::holdings::OPEN_ORDERS_MAX),
         ("LOSS_PAGE_MAX", trefoil_protocol::message::loss::LOSS_PAGE_MAX),
+        ("LISTED_MAX", trefoil_protocol::loss_list::LISTED_MAX),
         ("COMPARE_POINTS_MAX", trefoil_protocol::message::loss::COMPARE_POINTS_MAX),
         ("LOSS_STORES_MAX", trefoil_protocol::message::loss::LOSS_STORES_MAX),
         ("PROPOSAL_REASON_MAX", trefoil_protocol::message::approval::PROPOSAL_REASON_MAX),
@@ -111,6 +112,7 @@ fn the_domains_are_those_of_the_code() {
         ("EraseReceipt", EraseReceipt::DOMAIN),
         ("DeletionCertificate", DeletionCertificate::DOMAIN),
         ("BackupStatement", trefoil_protocol::backup::BackupStatement::DOMAIN),
+        ("LossStatement", trefoil_protocol::loss_list::LossStatement::DOMAIN),
     ] {
         assert!(page.contains(&format!("\n| `{paper}` | `{domain}` |")), "{paper}");
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use trefoil_protocol::deletion::{DeletionCertificate, EraseReceipt, PurgeOrder};
 use trefoil_protocol::ids::Lsn;
+use trefoil_protocol::loss_list::LossStatement;
 use trefoil_protocol::message::peer::encode_records;
 use trefoil_protocol::record::{Erasable, Record, RecordBody, RecordPosition};
 use trefoil_protocol::sign::{Signatory, Signed64, Statement};
@@ -64,6 +65,8 @@ fn what_a_signature_covers_never_changes() {
     freeze(PurgeOrder::DOMAIN, order.signed_bytes(), signatory.sign(&order));
     freeze(EraseReceipt::DOMAIN, receipt.signed_bytes(), signatory.sign(&receipt));
     freeze(DeletionCertificate::DOMAIN, certificate.signed_bytes(), signatory.sign(&certificate));
+    let loss = LossStatement::draw(Source::golden());
+    freeze(LossStatement::DOMAIN, loss.signed_bytes(), signatory.sign(&loss));
     compare("signed", &lines);
 }
 

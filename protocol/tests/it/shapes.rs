@@ -9,6 +9,7 @@ use trefoil_protocol::backup::*;
 use trefoil_protocol::config::*;
 use trefoil_protocol::deletion::*;
 use trefoil_protocol::ids::*;
+use trefoil_protocol::loss_list::*;
 use trefoil_protocol::message::{
     admin::*, approval::*, control::*, holdings::*, load::*, loss::*, peer::*, plan::*, tenant::*,
     traffic::*, voter::*,
@@ -165,6 +166,12 @@ structs! {
         tombstone, orders, receipts, stores, exceptions, issued_at, software, signers,
     }
     SignedCertificate { certificate, signatures }
+    LossStatement {
+        cluster, tenant, volume, epoch, accepted_at, operators, unknown_since, account, stores, count, versions,
+        unlisted, at,
+    }
+    SignedLossStatement { statement, signatures }
+    SignedLossList { statement, signatures, versions }
     // Records.
     Cause { token, confirmed_below, request, principal, at }
     Put { upload, root, sealed_length, name_tag, kek_version, replaces, window, cause }
@@ -314,11 +321,13 @@ enums! {
         Status { behind }, CreateTenant { name, volumes, window, first_copy_retention, single_dc }, ListTenants,
         CreatePrincipal { tenant }, FenceStore { store }, Plan { verb }, Apply { number, verb }, CancelPlan, Progress,
         Propose { action, reason }, Approve { number }, Proposals, Backup { offset },
+        LossList { volume, epoch }, LostVersions { volume, epoch, after },
     }
     AdminAnswer {
         Status(value), Tenant(value), Tenants(value), Principal { tenant, principal }, Done, Refused(value),
         NotLeader { leader }, Plan(value), Progress(value),
         Proposal(value), Proposals(value), Backup { head, offset, part },
+        LossList(value), LostVersions { versions, more },
     }
     JointAction { AcceptLoss { volume, epoch, store }, Discard { volume, store } }
     ProposalState { Open, Approved { by, at }, Expired }
@@ -329,7 +338,7 @@ enums! {
     SlowState { Slow, Probation }
     VoterVerb { Add(value), Remove(value), Replace { old, new } }
     VoterBody { Raft(value), Introduce { key, shared }, Retired, Offer(value), AskSign { number, applied, papers }, Signed { number, signatures } }
-    Papers { Order(value), Certificates(value) }
+    Papers { Order(value), Certificates(value), Loss(value) }
     RaftKind { Append, Appended, AskVote, Vote, Snapshot, Heartbeat, Heard, HandOver, AskPreVote, PreVote }
     EntryKind { Command, Membership }
 }
@@ -347,7 +356,7 @@ every! {
     "parts": UploadId Token LinkId Protection SingleDcPolicy MemberState Member Interval VolumeConfig LinkAddress NodeState Duty
         Stand VoterEntry NodeEntry TenantEntry;
     "papers": Signed64 PurgeItem PurgeScope PurgeOrder SignedPurgeOrder SignerTerm Signers EraseReceipt SignedEraseReceipt
-        StoreKeyStatement PurgeException DeletionCertificate SignedCertificate BackupStatement SignedBackup;
+        StoreKeyStatement PurgeException DeletionCertificate SignedCertificate BackupStatement SignedBackup LossStatement SignedLossStatement SignedLossList;
     "record": RecordBody Cause Put Delete Undelete Purging OthersErased Certified Erasable;
     "tenant": TenantRequest TenantCall Precondition TokenUse PutRequest UploadEnd UploadPart Selector Want
         TenantAnswer Copy PutReceipt ObjectView ListEntry PurgeStage PurgeView RouteView TenantKeyGrant
