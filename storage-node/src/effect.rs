@@ -27,6 +27,15 @@ pub enum Lane {
     Background,
 }
 
+/// Where a flush stands among those that wait for a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In front of all others: an epoch waits for it, and no client's work may hold that up.
+    First,
+    /// Behind those that are there.
+    Behind,
+}
+
 /// Why the process must end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fatal {
@@ -169,6 +178,8 @@ pub enum Effect<D: Disk> {
         volume: VolumeId,
         /// The job.
         job: SyncJob<D>,
+        /// When its turn comes.
+        place: Place,
     },
     /// Run a read on a disk thread and report [`crate::Event::Read`].
     Read {
@@ -193,7 +204,7 @@ pub enum Effect<D: Disk> {
         /// The job.
         job: RotationJob<D>,
     },
-    /// Create an empty volume, on a disk thread, and report [`crate::Event::Created`].
+    /// Create an empty volume, on a disk thread, in front of the syncs, and report [`crate::Event::Created`].
     Create {
         /// The volume.
         volume: VolumeId,
@@ -224,8 +235,8 @@ pub enum Effect<D: Disk> {
         /// The job.
         job: ScrubJob<D>,
     },
-    /// Probe the store, on a disk thread, in the queue of the syncs, and report [`crate::Event::Probed`].
-    /// At most one of a node is under way.
+    /// Probe the store, on a disk thread, in front of the syncs that wait, and report
+    /// [`crate::Event::Probed`]. At most one of a node is under way.
     Probe {
         /// The job.
         job: ProbeJob<D>,

@@ -1,6 +1,8 @@
 //! What happens to a storage node: everything the core ever learns arrives as one of these, so that
 //! the shell and the simulator drive the very same code. An event carries facts, never a decision.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use trefoil_engine::{
     BagError, Disk, EraseError, EraseReport, ProbeError, ReadError, Rotated, ScanError, ScrubReport,
@@ -36,6 +38,17 @@ pub struct VerifiedPrincipal {
 /// A request to the control plane that got no answer: no connection, or it broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ControlUnreachable;
+
+/// What a flush cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// How long it waited until a thread took it up.
+    pub waited: Duration,
+    /// How long that thread was at it: its share, if it was done together with others.
+    pub took: Duration,
+    /// Bytes that it made durable.
+    pub bytes: u64,
+}
 
 /// Something happened.
 #[derive(Debug)]
@@ -94,6 +107,8 @@ pub enum Event<D: Disk> {
         ticket: SyncTicket,
         /// How it ended; an error is the end of this node's run.
         result: Result<(), SyncError>,
+        /// What that cost.
+        spent: Spent,
     },
     /// An erase job ended.
     Erased {
@@ -138,7 +153,12 @@ pub enum Event<D: Disk> {
         result: Result<Scrubbed, ScanError>,
     },
     /// Probes of the store are done.
-    Probed(Result<Vec<Hash>, ProbeError>),
+    Probed {
+        /// What was read back.
+        result: Result<Vec<Hash>, ProbeError>,
+        /// What that cost.
+        spent: Spent,
+    },
     /// How the links to the other data centres look now; only told on, for status.
     Links(Vec<LinkReport>),
     /// A read job ended.

@@ -27,10 +27,11 @@ mod timings;
 pub mod view;
 pub mod volume;
 mod wakeups;
+mod work_rate;
 mod yielding;
 
-pub use effect::{Effect, Fatal, Lane, Notice};
-pub use event::{ControlTicket, ControlUnreachable, Event, ReadTicket, RequestId, VerifiedPrincipal};
+pub use effect::{Effect, Fatal, Lane, Notice, Place};
+pub use event::{ControlTicket, ControlUnreachable, Event, ReadTicket, RequestId, Spent, VerifiedPrincipal};
 pub use node::{NodeCore, StartError};
 pub use pace::Pace;
 pub use scrubbing::ScrubState;

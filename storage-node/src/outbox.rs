@@ -20,8 +20,9 @@ use crate::event::{ControlTicket, ReadTicket, RequestId};
 use crate::flushes::Flushes;
 use crate::lease::Lease;
 use crate::pace::Pace;
-use crate::read_queue::{ReadQueue, Turn};
+use crate::read_queue::{ReadQueue, Reader, Turn};
 use crate::view::View;
+use crate::work_rate::WorkRate;
 use crate::yielding::Yielding;
 
 /// Who this node is, in this run.
@@ -53,8 +54,10 @@ pub struct Context<'c, D: Disk> {
     pub(crate) admission: &'c Admission,
     /// Who gets its disk.
     pub(crate) yielding: &'c mut Yielding,
-    /// How its disk gets on.
+    /// How its disk gets on,
     pub(crate) flushes: Flushes,
+    /// and how much it has to do.
+    pub(crate) work_rate: &'c WorkRate,
     /// Where effects go.
     pub out: &'c mut Outbox<D>,
 }
@@ -145,8 +148,14 @@ impl<D: Disk> Outbox<D> {
 
     /// Reads payload for a volume, which hears the outcome, or that nobody listened any more when its turn
     /// came.
-    pub fn read_for(&mut self, volume: VolumeId, job: ReadJob<D>, until: BootTime) -> ReadTicket {
-        self.reads.add(volume, job, until)
+    pub fn read_for(
+        &mut self,
+        volume: VolumeId,
+        job: ReadJob<D>,
+        reader: Reader,
+        until: BootTime,
+    ) -> ReadTicket {
+        self.reads.add(volume, job, reader, until)
     }
 
     /// Who reads, once.
@@ -255,6 +264,15 @@ impl<D: Disk> Context<'_, D> {
             let (store, incarnation) = (self.identity.store, self.identity.incarnation);
             let message = PeerMessage { store, incarnation, body: PeerBody::NotYet, ..*heard };
             self.out.push(Effect::SendPeer { to: from, lane: Lane::Log, message, bulk: Vec::new() });
+        }
+    }
+
+    /// The volume's primary waits for what the disk has not made durable yet: it hears that this store is there,
+    /// if the disk has too much to do and gets on with it. A disk that is slow or stuck is no excuse.
+    pub fn get_on(&mut self, config: &VolumeConfig) {
+        let is_excused = self.work_rate.is_crowded(self.now) && self.flushes.move_on(self.now);
+        if let Some(primary) = config.primary.filter(|_| is_excused) {
+            self.tell(config, primary, PeerBody::NotYet);
         }
     }
 

@@ -1,7 +1,11 @@
 //! Probes: every other second a node asks its own store and those of a few others to do a small piece of
-//! work, which takes the way of a record: the peers' connection, the loop of the other node, the queue of
-//! its flushes, its disk and back. A node that renews its lease on time and does its work a hundred times
-//! too slowly shows here and nowhere else.
+//! work, which takes the way of a record: the peers' connection, the loop of the other node, its disk threads,
+//! its disk and back. A node that renews its lease on time and does its work a hundred times too slowly shows
+//! here and nowhere else.
+//!
+//! An answer says how long the disk threads had the probe: that is taken off, because it tells how much there
+//! is to do. How well the disk does it is told by all of its work ([`crate::work_rate`]); a probe that does
+//! not come back tells of a disk that does nothing.
 //!
 //! It measures only; nobody is put out by it.
 
@@ -17,9 +21,11 @@ use trefoil_protocol::message::peer::{PROBE_BYTES_MAX, PeerBody, PeerMessage};
 use trefoil_protocol::time::BootTime;
 
 use crate::effect::{Effect, Lane};
+use crate::event::Spent;
 use crate::outbox::{Identity, Outbox};
 use crate::timings::Timings;
 use crate::view::View;
+use crate::work_rate::WorkRate;
 
 /// How often each store in question is probed.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
@@ -43,11 +49,12 @@ struct Open {
     hash: Hash,
 }
 
-/// Work that somebody asked this store for.
+/// Work that somebody asked this store for, and when that was.
 #[derive(Clone, Debug)]
 struct Asked {
     by: NodeId,
     number: u64,
+    at: BootTime,
 }
 
 /// The probes of a node, both ways.
@@ -58,8 +65,10 @@ pub(crate) struct Probing {
     last_number: u64,
     next: BootTime,
     /// Pages that wait for the disk, at most one for each who asks.
-    waiting: BTreeMap<NodeId, (u64, Bytes)>,
+    waiting: BTreeMap<NodeId, (Asked, Bytes)>,
     at_work: Vec<Asked>,
+    /// Since when.
+    at_work_since: BootTime,
 }
 
 impl Probing {
@@ -83,11 +92,11 @@ impl Probing {
             let hash = Hash(*blake3::hash(&page).as_bytes());
             self.open.insert(number, Open { store: target, sent: now, hash });
             match node == me.node {
-                true => drop(self.waiting.insert(node, (number, page))),
+                true => drop(self.waiting.insert(node, (Asked { by: node, number, at: now }, page))),
                 false => out.push(message(me, node, PeerBody::Probe { number }, vec![page])),
             }
         }
-        self.work(store, out);
+        self.work(store, now, out);
     }
 
     /// Another node says something about no volume.
@@ -102,10 +111,12 @@ impl Probing {
     ) {
         match said {
             PeerBody::Probe { number } if bulk.len() <= PROBE_BYTES_MAX => {
-                self.waiting.insert(from, (number, bulk));
-                self.work(store, out);
+                self.waiting.insert(from, (Asked { by: from, number, at: now }, bulk));
+                self.work(store, now, out);
             }
-            PeerBody::Probed { number, hash } => self.answered(number, hash, now),
+            PeerBody::Probed { number, hash, disk_us } => {
+                self.answered(number, hash, Duration::from_micros(disk_us.into()), now);
+            }
             _ => {}
         }
     }
@@ -114,6 +125,7 @@ impl Probing {
     pub(crate) fn worked<D: Disk>(
         &mut self,
         result: Result<Vec<Hash>, ProbeError>,
+        spent: Spent,
         me: &Identity,
         store: &Store<D>,
         now: BootTime,
@@ -122,18 +134,21 @@ impl Probing {
         let asked = std::mem::take(&mut self.at_work);
         match result {
             Ok(hashes) => {
-                for (Asked { by, number }, hash) in asked.into_iter().zip(hashes) {
-                    match by == me.node {
-                        true => self.answered(number, hash, now),
-                        false => out.push(message(me, by, PeerBody::Probed { number, hash }, Vec::new())),
+                for (Asked { by, number, at }, hash) in asked.into_iter().zip(hashes) {
+                    let at_disk = self.at_work_since.since(at) + spent.waited + spent.took;
+                    if by == me.node {
+                        self.answered(number, hash, at_disk, now);
+                        continue;
                     }
+                    let disk_us = u32::try_from(at_disk.as_micros()).unwrap_or(u32::MAX);
+                    out.push(message(me, by, PeerBody::Probed { number, hash, disk_us }, Vec::new()));
                 }
             }
             // Whoever asked sees no answer, which is what it is there to see.
             Err(ProbeError::Disk(_)) => {}
             Err(ProbeError::Sync(error)) => return out.fail_store(error),
         }
-        self.work(store, out);
+        self.work(store, now, out);
     }
 
     /// A member acknowledged a record of a volume that this node leads.
@@ -141,13 +156,18 @@ impl Probing {
         self.timings.acknowledged(store, took, now);
     }
 
-    /// What to tell the control plane.
-    pub(crate) fn report(&mut self, now: BootTime) -> Vec<StoreTiming> {
+    /// What to tell the control plane, of the own store also how long its disk takes for its work.
+    pub(crate) fn report(&mut self, own: StoreId, rate: &WorkRate, now: BootTime) -> Vec<StoreTiming> {
         let mut overdue: BTreeMap<StoreId, Vec<Duration>> = BTreeMap::new();
         for open in self.open.values().filter(|open| now.since(open.sent) >= OVERDUE) {
             overdue.entry(open.store).or_default().push(now.since(open.sent));
         }
-        self.timings.report(&overdue, now)
+        let mut timings = self.timings.report(&overdue, now);
+        if let Some(timing) = timings.iter_mut().find(|timing| timing.store == own) {
+            timing.flush_us = rate.micros(now);
+            timing.crowded = rate.is_crowded(now);
+        }
+        timings
     }
 
     /// When to look again.
@@ -156,10 +176,10 @@ impl Probing {
     }
 
     /// A wrong hash is no answer.
-    fn answered(&mut self, number: u64, hash: Hash, now: BootTime) {
+    fn answered(&mut self, number: u64, hash: Hash, at_disk: Duration, now: BootTime) {
         if self.open.get(&number).is_some_and(|open| open.hash == hash) {
             let open = self.open.remove(&number).expect("it was found");
-            self.timings.probed(open.store, now.since(open.sent), now);
+            self.timings.probed(open.store, now.since(open.sent).saturating_sub(at_disk), now);
         }
     }
 
@@ -175,13 +195,13 @@ impl Probing {
     }
 
     /// One flush at a time, for everybody who waits.
-    fn work<D: Disk>(&mut self, store: &Store<D>, out: &mut Outbox<D>) {
+    fn work<D: Disk>(&mut self, store: &Store<D>, now: BootTime, out: &mut Outbox<D>) {
         if !self.at_work.is_empty() || self.waiting.is_empty() {
             return;
         }
         let waiting = std::mem::take(&mut self.waiting);
-        self.at_work = waiting.iter().map(|(by, (number, _))| Asked { by: *by, number: *number }).collect();
-        let pages = waiting.into_values().map(|(_, page)| page).collect();
+        let (asked, pages) = waiting.into_values().unzip();
+        (self.at_work, self.at_work_since) = (asked, now);
         out.push(Effect::Probe { job: store.probe_job(pages) });
     }
 }

@@ -85,6 +85,8 @@ impl Timings {
                 store: *store,
                 probe_us,
                 ack_us,
+                flush_us: None,
+                crowded: false,
             })
         };
         self.stores.iter().filter_map(timing).take(TIMINGS_MAX).collect()

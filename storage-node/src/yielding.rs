@@ -9,7 +9,7 @@ use std::time::Duration;
 use trefoil_protocol::time::BootTime;
 
 /// An operation weighs as much as so many bytes.
-const OPERATION: u64 = 64 << 10;
+pub(crate) const OPERATION: u64 = 64 << 10;
 /// Clients' work earns one part in four of its weight: then it is four fifths of all.
 const EARNED: (i64, i64) = (1, 4);
 /// And what is overdue, all of its weight.
@@ -18,6 +18,8 @@ const EARNED_OVERDUE: (i64, i64) = (1, 1);
 const SAVED_MAX: i64 = 4 << 20;
 /// Clients have work until they had none for this long.
 const LULL: Duration = Duration::from_millis(100);
+/// Clients or not, there is no lull while flushes wait this long for their turn: what an epoch needs waits, too.
+const BACKLOG: Duration = Duration::from_millis(500);
 /// Who was put off comes back after this long.
 pub(crate) const AGAIN_AFTER: Duration = Duration::from_millis(50);
 
@@ -36,11 +38,17 @@ impl Work {
         Self { operations: 1, bytes }
     }
 
-    fn weight(self) -> i64 {
-        i64::try_from(self.operations * OPERATION + self.bytes).unwrap_or(i64::MAX)
+    /// In bytes.
+    pub(crate) fn weight(self) -> u64 {
+        self.operations * OPERATION + self.bytes
     }
 
-    fn add(&mut self, other: Self) {
+    fn debt(self) -> i64 {
+        i64::try_from(self.weight()).unwrap_or(i64::MAX)
+    }
+
+    /// And this too.
+    pub(crate) fn add(&mut self, other: Self) {
         self.operations += other.operations;
         self.bytes += other.bytes;
     }
@@ -67,6 +75,8 @@ pub(crate) struct Yielding {
     /// Up to when they have earned it.
     earned_until: BootTime,
     clients_at: Option<BootTime>,
+    /// When a flush ended that had waited long for its turn.
+    backlog_at: Option<BootTime>,
     /// In this run: of clients, and of all that nobody waits for, and how much of that by force.
     clients: Work,
     yielded: Work,
@@ -94,11 +104,22 @@ impl Yielding {
 
     /// Something was done that a client waits for.
     pub(crate) fn clients_did(&mut self, work: Work, now: BootTime) {
-        let earned = |(part, whole): (i64, i64)| work.weight() / whole * part;
+        let earned = |(part, whole): (i64, i64)| work.debt() / whole * part;
         self.patient = (self.patient + earned(EARNED)).min(SAVED_MAX);
         self.overdue = (self.overdue + earned(EARNED_OVERDUE)).min(SAVED_MAX);
         self.clients.add(work);
         self.clients_at = Some(now);
+    }
+
+    /// A flush that ended had waited so long for its turn.
+    pub(crate) fn flushes_wait(&mut self, waited: Duration, now: BootTime) {
+        self.backlog_at = (waited >= BACKLOG).then_some(now);
+    }
+
+    /// Whether nobody else needs the disk.
+    fn is_lull(&self, now: BootTime) -> bool {
+        let long_ago = |at: Option<BootTime>, lull| at.is_none_or(|at| now.since(at) >= lull);
+        long_ago(self.clients_at, LULL) && long_ago(self.backlog_at, BACKLOG)
     }
 
     /// Lets work be done that nobody waits for, or puts it off.
@@ -108,7 +129,7 @@ impl Yielding {
             Claim::Patient => self.patient,
             Claim::Overdue => self.patient.max(self.overdue),
         };
-        let is_lull = self.clients_at.is_none_or(|at| now.since(at) >= LULL);
+        let is_lull = self.is_lull(now);
         if !is_lull && saved <= 0 {
             self.put_off += 1;
             return false;
@@ -118,8 +139,8 @@ impl Yielding {
                 self.forced.add(work);
             }
             // What one of them did, the other does not do as well.
-            self.patient -= work.weight();
-            self.overdue -= work.weight();
+            self.patient -= work.debt();
+            self.overdue -= work.debt();
         }
         self.yielded.add(work);
         true
@@ -198,5 +219,20 @@ mod tests {
         assert!(yielding.take(Work::one(1 << 30), Claim::Patient, at(2)), "what was saved is used");
         assert!(!yielding.take(Work::one(1), Claim::Patient, at(3)));
         assert!(yielding.take(Work::one(1), Claim::Patient, at(101)));
+    }
+
+    #[test]
+    fn r050_repair_makes_no_queue_that_epochs_wait_behind() {
+        let mut yielding = Yielding::with_floor(1 << 20);
+        assert!(yielding.take(Work::one(1 << 30), Claim::Patient, at(1_000)), "there is nobody else");
+        yielding.flushes_wait(Duration::from_secs(3), at(2_000));
+        let done = (2_000..2_500)
+            .filter(|at_millis| yielding.take(Work::one(1 << 20), Claim::Patient, at(*at_millis)));
+        let done = done.count();
+        assert!((1..=3).contains(&done), "{done} MiB: its floor and no more, although no client has work");
+        assert!(yielding.take(Work::one(1 << 30), Claim::Patient, at(2_500)));
+        yielding.flushes_wait(Duration::from_secs(3), at(2_600));
+        yielding.flushes_wait(Duration::from_millis(3), at(2_700));
+        assert!(yielding.take(Work::one(1 << 30), Claim::Patient, at(2_700)), "the queue is gone");
     }
 }

@@ -191,14 +191,16 @@ impl Choice<'_> {
         }
     }
 
-    /// Recruits first where a data centre lacks copies, else anywhere.
+    /// Recruits first where a data centre lacks copies, else anywhere. A data centre without any gets one even
+    /// if there are enough elsewhere: the volume would acknowledge in one alone.
     fn filled(&self, mut members: Vec<Member>, fitness: &Fitness<'_>) -> Result<Vec<Member>, NoRecruit> {
         let shape = shape(self.topology, self.record.home, &members);
         let mut exhausted = BTreeSet::new();
-        while members.len() < COPIES {
+        let in_one = |members: &[Member]| count_dcs(members.iter().map(|member| member.dc)) < 2;
+        while members.len() < COPIES || members.len() < MEMBERS_MAX && in_one(&members) {
             let open: Vec<(DcId, usize)> =
                 shape.iter().filter(|(dc, _)| !exhausted.contains(dc)).copied().collect();
-            let anywhere = || open.first().map(|(dc, _)| *dc);
+            let anywhere = || open.first().filter(|_| members.len() < COPIES).map(|(dc, _)| *dc);
             let Some(dc) = neediest(&open, &members).or_else(anywhere) else { break };
             match recruit(self.topology, self.record, &members, dc, fitness) {
                 Ok(entry) => members.push(Topology::member(entry, MemberState::CatchingUp)),

@@ -2,8 +2,9 @@
 //! with like, the same measure on the same kind of way. A store counts as slow when most of those who
 //! measured it say so for a while; it is on probation from then on until it was well for longer.
 //!
-//! Where all have much to do, nobody is slow: whoever has most is not worse than the others, and to take work
-//! from it would give them more. So like is compared with like only where the usual is fast.
+//! Whoever has too much to do is not slow: to take its work away would give the others more. How long work
+//! takes there, seen from without, tells how much waits, so it is judged by nothing but how long its disk takes
+//! for a piece of work once it begins. And like is compared with like only where the usual is fast.
 //!
 //! It judges only. What follows is decided where configurations are chosen; nothing here may look at a
 //! volume.
@@ -37,6 +38,8 @@ const MANY: usize = 64;
 enum Measure {
     Probe,
     Ack,
+    /// An operation of the disk, by its own node's word.
+    Flush,
 }
 
 /// On what kind of way: from which data centre to which, or none, where a node measured its own store.
@@ -96,7 +99,7 @@ impl Health {
         self.told.retain(|_, (at, _)| now.since(*at) <= WORD_AGE_MAX);
         let sights = self.sights(&there);
         let before = (self.put_out(), self.slow_ways.len());
-        let complaints = Complaints::of(&sights, caution);
+        let complaints = Complaints::of(&sights, self.crowded(&there), caution);
         // A store that is not there is judged by its silence, and comes back as it was.
         for (store, doubt) in &mut self.stores {
             if !there.contains_key(store) {
@@ -154,7 +157,17 @@ impl Health {
         out.map(|(store, doubt)| (*store, doubt.slow_since.is_some())).collect()
     }
 
+    /// Stores that have more to do than they can, by their own word.
+    fn crowded(&self, there: &BTreeMap<StoreId, &NodeEntry>) -> BTreeSet<StoreId> {
+        let own = |entry: &&NodeEntry| {
+            let (_, timings) = self.told.get(&entry.node)?;
+            timings.iter().find(|timing| timing.store == entry.store)
+        };
+        there.values().filter_map(own).filter(|own| own.crowded).map(|own| own.store).collect()
+    }
+
     fn sights(&self, there: &BTreeMap<StoreId, &NodeEntry>) -> Vec<Sight> {
+        let crowded = self.crowded(there);
         let mut sights = Vec::new();
         let observers = there.values().filter_map(|entry| Some((entry, self.told.get(&entry.node)?)));
         for (by, (_, timings)) in observers {
@@ -167,8 +180,13 @@ impl Health {
                     store: timing.store,
                     micros,
                 };
-                sights.extend(timing.probe_us.map(|micros| sight(Measure::Probe, micros)));
-                sights.extend(timing.ack_us.map(|micros| sight(Measure::Ack, micros)));
+                if by.node == of.node {
+                    sights.extend(timing.flush_us.map(|micros| sight(Measure::Flush, micros)));
+                }
+                if !crowded.contains(&timing.store) {
+                    sights.extend(timing.probe_us.map(|micros| sight(Measure::Probe, micros)));
+                    sights.extend(timing.ack_us.map(|micros| sight(Measure::Ack, micros)));
+                }
             }
         }
         sights
@@ -178,7 +196,7 @@ impl Health {
         let Some(votes) = complaints.stores.get(&store).filter(|votes| votes.are_enough()) else {
             return;
         };
-        let slow = votes.against >= VOTES_LEAST && 2 * votes.against > votes.cast();
+        let slow = votes.disk_is_slow || votes.against >= VOTES_LEAST && 2 * votes.against > votes.cast();
         let fresh = Doubt { slow_since: None, good_since: None, put_out_at: None, micros: 0, usual: 0 };
         let doubt = self.stores.entry(store).or_insert(fresh);
         if !slow {
@@ -220,6 +238,8 @@ impl Health {
 struct Votes {
     against: usize,
     for_it: usize,
+    /// Its own node's word on the disk, which nobody else sees.
+    disk_is_slow: bool,
     /// The worst that anybody measured, and what is usual there.
     worst: (u32, u32),
 }
@@ -230,7 +250,7 @@ impl Votes {
     }
 
     fn are_enough(&self) -> bool {
-        self.cast() >= VOTES_LEAST
+        self.disk_is_slow || self.cast() >= VOTES_LEAST
     }
 }
 
@@ -245,7 +265,7 @@ struct Complaints {
 }
 
 impl Complaints {
-    fn of(sights: &[Sight], caution: &Caution) -> Self {
+    fn of(sights: &[Sight], mut crowd: BTreeSet<StoreId>, caution: &Caution) -> Self {
         let mut ways: BTreeMap<Way, Vec<Sight>> = BTreeMap::new();
         for sight in sights {
             ways.entry(sight.way).or_default().push(*sight);
@@ -253,8 +273,8 @@ impl Complaints {
         for sights in ways.values_mut() {
             sights.sort_unstable_by_key(|sight| (sight.micros, sight.by, sight.of));
         }
-        let mut crowd = BTreeSet::new();
         let mut opinions: BTreeMap<(StoreId, NodeId), Option<(u32, u32)>> = BTreeMap::new();
+        let mut slow_disks = BTreeMap::new();
         for sight in sights {
             let Some(usual) = usual(&ways[&sight.way], sight.of) else { continue };
             if u64::from(usual) > floor_of(sight, caution) {
@@ -262,6 +282,10 @@ impl Complaints {
                 continue;
             }
             let slow = is_slow(sight, usual, caution).then_some((sight.micros, usual));
+            if sight.way.0 == Measure::Flush {
+                slow_disks.extend(slow.map(|figures| (sight.store, figures)));
+                continue;
+            }
             let opinion = opinions.entry((sight.store, sight.by)).or_default();
             *opinion = (*opinion).max(slow);
         }
@@ -279,6 +303,11 @@ impl Complaints {
                 }
                 None => votes.for_it += 1,
             }
+        }
+        for (store, figures) in slow_disks {
+            let votes = complaints.stores.entry(store).or_default();
+            votes.disk_is_slow = true;
+            votes.worst = votes.worst.max(figures);
         }
         let is_judged = |store: &StoreId| complaints.stores.get(store).is_some_and(Votes::are_enough);
         complaints.in_a_crowd.retain(|store| !is_judged(store));
@@ -307,7 +336,7 @@ fn is_slow(sight: &Sight, usual: u32, caution: &Caution) -> bool {
 /// How much longer than usual is slow at least, in microseconds.
 fn floor_of(sight: &Sight, caution: &Caution) -> u64 {
     let floor = match sight.way.0 {
-        Measure::Probe => caution.slow_floor,
+        Measure::Probe | Measure::Flush => caution.slow_floor,
         Measure::Ack => caution.slow_floor * ACK_FLOORS,
     };
     u64::try_from(floor.as_micros()).unwrap_or(u64::MAX)

@@ -21,7 +21,13 @@ fn measure(cluster: &mut Cluster, slow: impl Fn(&str, &str) -> bool) {
         let timing = |of: &&str| {
             let usual = if by[..1] == of[..1] { FAST } else { FAR };
             let took = usual + if slow(by, of) { SLOW } else { 0 };
-            StoreTiming { store: store(of), probe_us: Some(took), ack_us: None }
+            StoreTiming {
+                store: store(of),
+                probe_us: Some(took),
+                ack_us: None,
+                flush_us: None,
+                crowded: false,
+            }
         };
         cluster.timings.insert(node(by), NODES.iter().map(timing).collect());
     }
@@ -173,7 +179,13 @@ fn r049_where_all_have_much_to_do_the_one_with_most_is_not_slow() {
     for by in NODES {
         let timing = |of: &&str| {
             let took = if *of == most { 3 * SLOW } else { 100_000 };
-            StoreTiming { store: store(of), probe_us: Some(took), ack_us: None }
+            StoreTiming {
+                store: store(of),
+                probe_us: Some(took),
+                ack_us: None,
+                flush_us: None,
+                crowded: false,
+            }
         };
         cluster.timings.insert(node(by), NODES.iter().map(timing).collect());
     }
@@ -183,4 +195,56 @@ fn r049_where_all_have_much_to_do_the_one_with_most_is_not_slow() {
     measure(&mut cluster, |_, of| of == most);
     cluster.run(15_000);
     assert_eq!(slow_stores(&mut cluster).len(), 1);
+}
+
+/// Every node says how long its own disk takes for a piece of work; everybody finds `crowded` slow, which has
+/// more to do than it can.
+fn crowd(cluster: &mut Cluster, crowded: &str, disk: impl Fn(&str) -> u32) {
+    measure(cluster, |_, of| of == crowded);
+    for by in NODES {
+        let timings = cluster.timings.get_mut(&node(by)).expect("it measured");
+        let own = timings.iter_mut().find(|timing| timing.store == store(by)).expect("itself, too");
+        (own.flush_us, own.crowded) = (Some(disk(by)), by == crowded);
+    }
+}
+
+#[test]
+fn r049_a_store_that_has_too_much_to_do_is_judged_by_its_disk_alone() {
+    let mut cluster = healthy();
+    let (most, epoch) = (cluster.neighbour(), cluster.config().epoch);
+    crowd(&mut cluster, &most, |by| if by == most { 4 * FAST } else { FAST });
+    cluster.run(60_000);
+    assert_eq!((cluster.config().epoch, slow_stores(&mut cluster)), (epoch, Vec::new()));
+    crowd(&mut cluster, &most, |by| if by == most { SLOW } else { FAST });
+    cluster.run(15_000);
+    assert_eq!(slow_stores(&mut cluster).len(), 1, "a slow disk is slow, whatever it has to do");
+}
+
+#[test]
+fn r047_a_slow_disk_needs_no_second_witness() {
+    let mut cluster = healthy();
+    let slow = cluster.neighbour();
+    measure(&mut cluster, |_, _| false);
+    for by in NODES {
+        let timings = cluster.timings.get_mut(&node(by)).expect("it measured");
+        let own = timings.iter_mut().find(|timing| timing.store == store(by)).expect("itself, too");
+        own.flush_us = Some(if by == slow { SLOW } else { FAST });
+    }
+    cluster.run(15_000);
+    assert_eq!(slow_stores(&mut cluster).len(), 1);
+}
+
+#[test]
+fn a_data_centre_without_a_member_gets_one_although_there_are_three_elsewhere() {
+    let mut cluster = healthy();
+    let (slow, remote) = (cluster.neighbour(), cluster.remote());
+    measure(&mut cluster, |_, of| of == slow);
+    cluster.run_until(30_000, |c| c.config().members.len() == 4);
+    cluster.run_until(5_000, |c| c.config().activated);
+    let (epoch, stores) = (cluster.config().epoch, vec![store(&remote)]);
+    cluster.report(ControlRequest::Lagging { volume: VOLUME, epoch, stores });
+    assert!(cluster.config().epoch > epoch && cluster.config().member(node(&remote)).is_none());
+    let config = cluster.config();
+    let there = config.members.iter().filter(|member| member.node.as_str()[..1] == remote[..1]);
+    assert_eq!((there.count(), cluster.protection()), (1, Protection::BothDcs));
 }

@@ -91,12 +91,18 @@ pub struct StoreTiming {
     /// The store; the node's own one too.
     #[n(0)]
     pub store: StoreId,
-    /// Microseconds from a probe to its answer.
+    /// Microseconds from a probe to its answer, without those at the disk.
     #[n(1)]
     pub probe_us: Option<u32>,
     /// Microseconds from a record to its acknowledgement, of volumes that the node leads.
     #[n(2)]
     pub ack_us: Option<u32>,
+    /// Of the own store: microseconds that its disk takes for an operation or 64 KiB, once it begins.
+    #[n(3)]
+    pub flush_us: Option<u32>,
+    /// Of the own store: it has more to do than it can, so that work waits; the other times say nothing of it.
+    #[n(4)]
+    pub crowded: bool,
 }
 
 /// How a store is, in its own words, for `status`.

@@ -241,9 +241,12 @@ pub enum PeerBody {
         /// blake3 of what was read back.
         #[n(1)]
         hash: Hash,
+        /// How many microseconds it waited for the disk and was there.
+        #[n(2)]
+        disk_us: u32,
     },
-    /// Store to primary: I am here and do not have this epoch yet. I was not told of it, or my disk still makes
-    /// it durable, behind others.
+    /// Store to primary: I am here, and what you wait for is not there yet. I was not told of this epoch, or my disk
+    /// still makes it or your records durable, behind others.
     #[n(18)]
     NotYet,
     /// A store that the volume went on without to the primary: what of this do you have?

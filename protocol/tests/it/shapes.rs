@@ -208,7 +208,7 @@ structs! {
     // The control plane.
     Register { node, dc, rack, store, store_key, capacity, addresses, last_incarnation, pid }
     Renew { store, incarnation, applied, sent, volumes, links, timings, condition }
-    StoreTiming { store, probe_us, ack_us }
+    StoreTiming { store, probe_us, ack_us, flush_us, crowded }
     LinkReport { link, healthy, silent, slow, rtt_us, packets, lost, traffic }
     LinkPolicy { link, drained, repair_limit }
     Traffic { frames, bytes }
@@ -296,7 +296,7 @@ enums! {
         Payload { upload, first, leaves, relay_to, fetched }, FetchPayload { upload, first, count },
         NoPayload { upload }, Peer, Report(value), FetchLog { after }, Log { previous, count, last },
         Erase { order, items, purging }, Erased { receipts }, Orphans { uploads },
-        Bag(value), BagTurn { number }, Probe { number }, Probed { number, hash }, NotYet, Compare(value), Compared(value),
+        Bag(value), BagTurn { number }, Probe { number }, Probed { number, hash, disk_us }, NotYet, Compare(value), Compared(value),
     }
     ControlRequest {
         Register(value), Renew(value), Watch { applied, partly }, Ready { volume, epoch, committed }, Lagging { volume, epoch, stores },

@@ -12,7 +12,8 @@ mod strike;
 use std::fmt;
 
 pub use node::Node;
-pub use program::{Agenda, Boot, Driver, Input, Output, Program, TimerId, View};
+use node::{Begun, Working};
+pub use program::{Agenda, Boot, Driver, Input, Output, Program, Threads, TimerId, View};
 pub use strike::UnknownName;
 
 use crate::clock::Clock;
@@ -25,13 +26,40 @@ use strike::Strikes;
 
 /// Something that happens at a moment of true time.
 pub(crate) enum Happening<P: Program> {
-    Arrival { passage: Passage, message: P::Message },
-    Timer { node: NodeIndex, timer: TimerId, at_boot: u64 },
-    Work { node: NodeIndex, incarnation: u64, number: u64 },
-    Command { node: NodeIndex, command: P::Command },
-    Fault { number: usize },
-    Resume { node: NodeIndex, incarnation: u64 },
-    Stall { node: NodeIndex, incarnation: u64 },
+    Arrival {
+        passage: Passage,
+        message: P::Message,
+    },
+    Timer {
+        node: NodeIndex,
+        timer: TimerId,
+        at_boot: u64,
+    },
+    Work {
+        node: NodeIndex,
+        incarnation: u64,
+        number: u64,
+    },
+    /// Its disk can take the next job.
+    DiskFree {
+        node: NodeIndex,
+        incarnation: u64,
+    },
+    Command {
+        node: NodeIndex,
+        command: P::Command,
+    },
+    Fault {
+        number: usize,
+    },
+    Resume {
+        node: NodeIndex,
+        incarnation: u64,
+    },
+    Stall {
+        node: NodeIndex,
+        incarnation: u64,
+    },
 }
 
 impl<P: Program> Happening<P> {
@@ -40,7 +68,7 @@ impl<P: Program> Happening<P> {
         match self {
             Self::Arrival { passage, .. } => Some(passage.to),
             Self::Timer { node, .. } | Self::Work { node, .. } | Self::Command { node, .. } => Some(*node),
-            Self::Fault { .. } | Self::Resume { .. } | Self::Stall { .. } => None,
+            Self::Fault { .. } | Self::Resume { .. } | Self::Stall { .. } | Self::DiskFree { .. } => None,
         }
     }
 }
@@ -54,6 +82,7 @@ impl<P: Program> fmt::Debug for Happening<P> {
             }
             Self::Timer { node, timer, .. } => write!(formatter, "{} timer {}", node.0, timer.0),
             Self::Work { node, number, .. } => write!(formatter, "{} disk job {number}", node.0),
+            Self::DiskFree { node, .. } => write!(formatter, "{} disk free", node.0),
             Self::Command { node, command } => write!(formatter, "{} command {command:?}", node.0),
             Self::Fault { number } => write!(formatter, "fault {number}"),
             Self::Resume { node, .. } => write!(formatter, "{} resumes", node.0),
@@ -82,6 +111,7 @@ impl<P: Program> Traced for Happening<P> {
             Self::Fault { number } => words(5, NodeIndex(0), *number as u64),
             Self::Resume { node, incarnation } => words(6, *node, *incarnation),
             Self::Stall { node, incarnation } => words(7, *node, *incarnation),
+            Self::DiskFree { node, incarnation } => words(8, *node, *incarnation),
         }
     }
 }
@@ -233,8 +263,14 @@ impl<P: Program> Cluster<P> {
                 // Work of a dead process was broken off by its crash.
                 let machine = self.node_mut(node);
                 let current = machine.incarnation() == incarnation;
-                if let Some(job) = machine.working.remove(&number).filter(|_| current) {
-                    self.step(node, Input::Done(P::run(job)), driver);
+                let done = machine.working.remove(&number).filter(|_| current);
+                if let Some(Working { job, waited, took, .. }) = done {
+                    self.step(node, Input::Done { done: P::run(job), waited, took }, driver);
+                }
+            }
+            Happening::DiskFree { node, incarnation } => {
+                if self.node_mut(node).incarnation() == incarnation {
+                    self.begin_work(node);
                 }
             }
             Happening::Command { node, command } => self.step(node, Input::Command(command), driver),
@@ -346,15 +382,26 @@ impl<P: Program> Cluster<P> {
             }
             Output::Work(job) => {
                 let now = self.kernel.now();
-                let node = self.node_mut(index);
-                let incarnation = node.incarnation();
-                let (number, at) = node.begin_work(job, now);
-                let happening = Happening::Work { node: index, incarnation, number };
-                self.kernel.schedule(at, origin_of(index), happening);
+                self.node_mut(index).give_work(job, now);
+                self.begin_work(index);
             }
             Output::Exit => self.stop(index, CrashKind::Process, driver),
             Output::Observe(seen) => self.report(index, seen, driver),
             Output::Mark(mark) => self.mark(index, mark),
+        }
+    }
+
+    /// Lets a disk take what it can take now.
+    fn begin_work(&mut self, index: NodeIndex) {
+        let now = self.kernel.now();
+        let incarnation = self.node_mut(index).incarnation();
+        while let Some(Begun { number, done_at, free_at }) = self.node_mut(index).begin_work(now) {
+            let happening = Happening::Work { node: index, incarnation, number };
+            self.kernel.schedule(done_at, origin_of(index), happening);
+            if free_at > now {
+                let happening = Happening::DiskFree { node: index, incarnation };
+                self.kernel.schedule(free_at, origin_of(index), happening);
+            }
         }
     }
 

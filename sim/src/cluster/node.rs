@@ -1,10 +1,10 @@
 //! One simulated machine: its clocks, its disk, and the process on it, if one runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use super::Happening;
-use super::program::{Boot, Program, TimerId};
+use super::program::{Boot, Program, Threads, TimerId};
 use crate::clock::{Clock, SuspendedClock};
 use crate::disk::SimDisk;
 use crate::faults::CrashKind;
@@ -26,6 +26,71 @@ pub(super) struct Starvation {
     pub(super) draws: Draws,
 }
 
+/// A job that a disk thread has.
+#[derive(Debug)]
+pub(super) struct Working<P: Program> {
+    pub(super) job: P::Job,
+    given_at: u64,
+    /// How long it waited until its turn came.
+    pub(super) waited: u64,
+    /// How long it is done from then on.
+    pub(super) took: u64,
+}
+
+/// A job whose turn has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Begun {
+    pub(super) number: u64,
+    pub(super) done_at: u64,
+    /// When the device takes the next one.
+    pub(super) free_at: u64,
+}
+
+/// Jobs that wait for the device, by the threads that have them.
+#[derive(Debug, Default)]
+struct Queues {
+    first: VecDeque<u64>,
+    flushes: VecDeque<u64>,
+    reads: VecDeque<u64>,
+    idle: VecDeque<u64>,
+    /// The last flush was one of those in front: one of the others goes next.
+    was_first: bool,
+    turn: usize,
+}
+
+impl Queues {
+    fn add(&mut self, number: u64, threads: Threads) {
+        match threads {
+            Threads::FlushFirst => self.first.push_back(number),
+            Threads::Flush => self.flushes.push_back(number),
+            Threads::Read => self.reads.push_back(number),
+            Threads::Idle => self.idle.push_back(number),
+        }
+    }
+
+    /// Each kind of threads in turn, those that have nothing passed over.
+    fn next(&mut self) -> Option<u64> {
+        for _ in 0..3 {
+            self.turn = (self.turn + 1) % 3;
+            let next = match self.turn {
+                0 => self.reads.pop_front(),
+                1 => self.next_flush(),
+                _ => self.idle.pop_front(),
+            };
+            if next.is_some() {
+                return next;
+            }
+        }
+        None
+    }
+
+    /// Those in front, and after each one of the others.
+    fn next_flush(&mut self) -> Option<u64> {
+        self.was_first = !self.first.is_empty() && (!self.was_first || self.flushes.is_empty());
+        if self.was_first { self.first.pop_front() } else { self.flushes.pop_front() }
+    }
+}
+
 /// A machine of the cluster.
 pub struct Node<P: Program> {
     name: String,
@@ -42,12 +107,13 @@ pub struct Node<P: Program> {
     still_until: u64,
     starved: Option<Starvation>,
     next_work: u64,
-    /// Until when its disk is at the jobs that were given to it.
+    /// Until when its disk is at the job that it took last.
     busy_until: u64,
+    queues: Queues,
     /// The most jobs that its disk threads ever had at once.
     longest_queue: usize,
     /// What its disk threads are at; a crash breaks it off at any step.
-    pub(super) working: BTreeMap<u64, P::Job>,
+    pub(super) working: BTreeMap<u64, Working<P>>,
     pub(super) held: Vec<Happening<P>>,
     pub(super) timers: BTreeMap<TimerId, EventId>,
 }
@@ -80,6 +146,7 @@ impl<P: Program> Node<P> {
             starved: None,
             next_work: 0,
             busy_until: 0,
+            queues: Queues::default(),
             longest_queue: 0,
             working: BTreeMap::new(),
             held: Vec::new(),
@@ -163,7 +230,7 @@ impl<P: Program> Node<P> {
         self.resume(now);
         self.starved = None;
         self.break_off_work(seed);
-        self.busy_until = 0;
+        (self.busy_until, self.queues) = (0, Queues::default());
         self.disk = match how {
             CrashKind::Power => self.disk.crash(),
             CrashKind::Process => self.disk.kill_process(),
@@ -176,7 +243,7 @@ impl<P: Program> Node<P> {
     fn break_off_work(&mut self, seed: u64) {
         let entity = u64::from(self.index.0) << 32 | self.incarnation;
         let mut draws = Draws::new(seed, Stream::BrokenWork, entity);
-        for job in std::mem::take(&mut self.working).into_values() {
+        for Working { job, .. } in std::mem::take(&mut self.working).into_values() {
             self.disk.allow_steps(draws.below(BROKEN_OFF_AFTER));
             // Nobody is left to hear what came of it.
             drop(P::run(job));
@@ -200,14 +267,25 @@ impl<P: Program> Node<P> {
         self.disk = self.disk.blank();
     }
 
-    /// A disk thread begins; the number names what it does, and comes with the time at which it is done: behind
-    /// everything that the disk was given before.
-    pub(super) fn begin_work(&mut self, job: P::Job, now: u64) -> (u64, u64) {
-        self.busy_until = self.busy_until.max(now) + self.disk.work_duration(P::reads(&job));
+    /// The disk threads are given a job.
+    pub(super) fn give_work(&mut self, job: P::Job, now: u64) {
         self.next_work += 1;
-        self.working.insert(self.next_work, job);
+        self.queues.add(self.next_work, P::threads(&job));
+        self.working.insert(self.next_work, Working { job, given_at: now, waited: 0, took: 0 });
         self.longest_queue = self.longest_queue.max(self.working.len());
-        (self.next_work, self.busy_until + self.disk.sync_duration())
+    }
+
+    /// The device takes the next job, if it is free and there is one.
+    pub(super) fn begin_work(&mut self, now: u64) -> Option<Begun> {
+        if self.busy_until > now {
+            return None;
+        }
+        let number = self.queues.next()?;
+        let working = self.working.get_mut(&number).expect("what waits was given");
+        self.busy_until = now + self.disk.work_duration(P::bytes(&working.job));
+        let done_at = self.busy_until + self.disk.sync_duration();
+        (working.waited, working.took) = (now - working.given_at, done_at - now);
+        Some(Begun { number, done_at, free_at: self.busy_until })
     }
 
     /// The most jobs that its disk threads ever had at once.

@@ -32,6 +32,19 @@ pub struct Boot {
     pub now: NodeTime,
 }
 
+/// Which threads do a job. The device serves those that have something for it in turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Threads {
+    /// Somebody waits for something to be durable.
+    Flush,
+    /// The same, in front of all others.
+    FlushFirst,
+    /// Somebody wants to read.
+    Read,
+    /// Nobody waits.
+    Idle,
+}
+
 /// A state machine that runs on a node: a storage node, a placement voter, a client.
 pub trait Program: Sized {
     /// What a node of this kind is configured with; it survives every crash.
@@ -53,8 +66,14 @@ pub trait Program: Sized {
     /// Runs work for the disk thread, on the disk and nothing else.
     fn run(job: Self::Job) -> Self::Done;
 
-    /// How many bytes a job reads, for disks that do so many in a second.
-    fn reads(job: &Self::Job) -> u64 {
+    /// Who does a job, for disks that do so much in a second.
+    fn threads(job: &Self::Job) -> Threads {
+        let _ = job;
+        Threads::Flush
+    }
+
+    /// How many bytes a job reads or makes durable, for disks that do so many in a second.
+    fn bytes(job: &Self::Job) -> u64 {
         let _ = job;
         0
     }
@@ -79,8 +98,15 @@ pub enum Input<P: Program> {
     },
     /// A timer is due.
     Timer(TimerId),
-    /// The disk thread has finished.
-    Done(P::Done),
+    /// A disk thread has finished.
+    Done {
+        /// What came of it.
+        done: P::Done,
+        /// How long the job waited until its turn came, in true time.
+        waited: u64,
+        /// How long it was done from then on.
+        took: u64,
+    },
     /// The driver asks for something.
     Command(P::Command),
 }

@@ -85,8 +85,6 @@ struct State {
     /// Bytes that rotted after they were written: inode and offset.
     rotten: Vec<(u64, u64)>,
     slowdown: u64,
-    /// Bytes that were written since the last job was counted.
-    written: u64,
     used: u64,
     landmarks: Landmarks,
     lied: bool,
@@ -222,7 +220,7 @@ impl SimDisk {
         state.slowdown <= slowdown_max && !state.faults.iter().any(for_good)
     }
 
-    /// Makes syncs take this many times as long.
+    /// Makes syncs, and whatever a disk of a given speed does, take this many times as long.
     pub fn slow_down(&self, times: u64) {
         self.lock().slowdown = times.max(1);
     }
@@ -275,14 +273,14 @@ impl SimDisk {
         drawn.saturating_mul(state.slowdown)
     }
 
-    /// How long the device itself is at a job that reads so much and makes durable what was written before.
+    /// How long the device itself is at a job that reads or writes so many bytes.
     #[must_use]
-    pub fn work_duration(&self, reads: u64) -> u64 {
-        let mut state = self.lock();
-        let bytes = reads + std::mem::take(&mut state.written);
+    pub fn work_duration(&self, bytes: u64) -> u64 {
+        let state = self.lock();
         let model = &state.model;
         let per = |amount: u64, speed: u64| (amount * SECOND).checked_div(speed).unwrap_or(0);
-        per(1, model.operations_per_second) + per(bytes, model.bytes_per_second)
+        let usual = per(1, model.operations_per_second) + per(bytes, model.bytes_per_second);
+        usual.saturating_mul(state.slowdown)
     }
 
     /// Whether a power loss now would leave this range of this file exactly as it reads.
@@ -473,7 +471,6 @@ impl State {
             garbled: Vec::new(),
             rotten: Vec::new(),
             slowdown: 1,
-            written: 0,
             used: 0,
             landmarks: Landmarks::default(),
             lied: false,
@@ -656,7 +653,6 @@ impl DiskFile for SimFile {
             at += part.len() as u64;
         }
         state.lied |= misdirected;
-        state.written += length;
         if !misdirected {
             state.landmarks.note(self.inode, offset, parts);
         }

@@ -14,7 +14,7 @@ use trefoil_placement::{Beginning, Caution, Placement, Settings};
 use trefoil_protocol::ids::{Hash, NodeId, StoreId, VolumeId};
 use trefoil_protocol::time::BootTime;
 use trefoil_protocol::tree::LEAF_LEN;
-use trefoil_storage_node::{NodeCore, NodeSettings, Pace, ReadTicket, StartError};
+use trefoil_storage_node::{NodeCore, NodeSettings, Pace, Place, ReadTicket, Spent, StartError};
 
 use super::client::Client;
 use super::control::{Control, Shelf};
@@ -23,7 +23,7 @@ use super::roster;
 use super::seen::{Command, Seen};
 use super::storage::{self, Storage};
 use crate::clock::NodeTime;
-use crate::cluster::{Boot, Input, Output, Program};
+use crate::cluster::{Boot, Input, Output, Program, Threads};
 use crate::disk::SimDisk;
 use crate::network::{NodeIndex, Site};
 use crate::random::Draws;
@@ -96,7 +96,7 @@ pub enum Role {
 #[derive(Debug)]
 pub enum Job {
     /// Make a volume's log durable.
-    Sync(VolumeId, SyncJob<SimDisk>),
+    Sync(VolumeId, SyncJob<SimDisk>, Place),
     /// Read leaves.
     Read(ReadTicket, ReadJob<SimDisk>),
     /// Overwrite what was purged.
@@ -118,8 +118,8 @@ pub enum Job {
 /// What became of it.
 #[derive(Debug)]
 pub enum Done {
-    /// The log is durable, or the store is suspect.
-    Synced(VolumeId, SyncTicket, Result<(), SyncError>),
+    /// The log is durable, or the store is suspect; with the bytes that were written.
+    Synced(VolumeId, SyncTicket, Result<(), SyncError>, u64),
     /// The leaves.
     Read(ReadTicket, Result<Vec<bytes::Bytes>, ReadError>),
     /// What was overwritten.
@@ -134,8 +134,8 @@ pub enum Done {
     Scrubbed(VolumeId, Result<Scrubbed, ScanError>),
     /// What was read.
     Verified(VolumeId, Result<ScrubReport, VerifyError>),
-    /// What was read back.
-    Probed(Result<Vec<Hash>, ProbeError>),
+    /// What was read back, with the bytes that were written.
+    Probed(Result<Vec<Hash>, ProbeError>, u64),
 }
 
 /// A process.
@@ -206,8 +206,19 @@ impl Program for Process {
         storage::run(job)
     }
 
-    fn reads(job: &Job) -> u64 {
+    fn threads(job: &Job) -> Threads {
         match job {
+            Job::Sync(_, _, Place::Behind) => Threads::Flush,
+            Job::Sync(_, _, Place::First) | Job::Create(..) | Job::Probe(_) => Threads::FlushFirst,
+            Job::Read(..) | Job::Verify(..) => Threads::Read,
+            Job::Erase(..) | Job::Rotate(..) | Job::Wipe(..) | Job::Scrub(..) => Threads::Idle,
+        }
+    }
+
+    fn bytes(job: &Job) -> u64 {
+        match job {
+            Job::Sync(_, job, _) => job.bytes(),
+            Job::Probe(job) => job.bytes(),
             Job::Read(_, job) => job.hashes().count() as u64 * LEAF_LEN,
             Job::Scrub(_, job) => job.bytes_max(),
             _ => 0,
@@ -221,7 +232,10 @@ impl Program for Process {
                 Input::Started => storage.started(now, outputs),
                 Input::Message { from, link, message } => storage.message(now, from, link, message, outputs),
                 Input::Timer(_) => storage.timer(now, outputs),
-                Input::Done(done) => storage.done(now, done, outputs),
+                Input::Done { done, waited, took } => {
+                    let [waited, took] = [waited, took].map(Duration::from_nanos);
+                    storage.done(now, done, Spent { waited, took, bytes: 0 }, outputs);
+                }
                 Input::Command(_) => {}
             },
             Kind::Placement(placement) => match input {
@@ -230,13 +244,13 @@ impl Program for Process {
                     placement.message(now, from, link, message, outputs);
                 }
                 Input::Command(Command::Admin(request)) => placement.operator(now, request, outputs),
-                Input::Command(_) | Input::Done(_) => {}
+                Input::Command(_) | Input::Done { .. } => {}
             },
             Kind::Client(client) => match input {
                 Input::Message { from, message, .. } => client.message(now, from, message, outputs),
                 Input::Timer(_) => client.wake(now, outputs),
                 Input::Command(command) => client.command(now, command, outputs),
-                Input::Started | Input::Done(_) => {}
+                Input::Started | Input::Done { .. } => {}
             },
             Kind::Nothing => {}
             Kind::Stillborn(reason) => {

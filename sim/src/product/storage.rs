@@ -13,7 +13,7 @@ use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, ControlR
 use trefoil_protocol::message::peer::{LogPoint, PeerBody, PeerMessage};
 use trefoil_protocol::message::tenant::{Refusal, TenantAnswer, TenantResponse};
 use trefoil_protocol::time::BootTime;
-use trefoil_storage_node::{ControlTicket, ControlUnreachable, Effect, Event, NodeCore, RequestId};
+use trefoil_storage_node::{ControlTicket, ControlUnreachable, Effect, Event, NodeCore, RequestId, Spent};
 
 use super::links::Links;
 use super::message::{Frame, Message};
@@ -124,9 +124,17 @@ impl Storage {
         self.leader.current() != before
     }
 
-    pub(super) fn done(&mut self, now: BootTime, done: Done, outputs: &mut Vec<Output<Process>>) {
+    pub(super) fn done(
+        &mut self,
+        now: BootTime,
+        done: Done,
+        spent: Spent,
+        outputs: &mut Vec<Output<Process>>,
+    ) {
         let event = match done {
-            Done::Synced(volume, ticket, result) => Event::Synced { volume, ticket, result },
+            Done::Synced(volume, ticket, result, bytes) => {
+                Event::Synced { volume, ticket, result, spent: Spent { bytes, ..spent } }
+            }
             Done::Read(ticket, result) => Event::Read { ticket, result },
             Done::Erased(volume, result) => Event::Erased { volume, result },
             Done::Rotated(volume, result) => Event::Rotated { volume, result },
@@ -134,7 +142,7 @@ impl Storage {
             Done::Wiped(volume, result) => Event::Wiped { volume, result },
             Done::Scrubbed(volume, result) => Event::Scrubbed { volume, result },
             Done::Verified(volume, result) => Event::Verified { volume, result },
-            Done::Probed(result) => Event::Probed(result),
+            Done::Probed(result, bytes) => Event::Probed { result, spent: Spent { bytes, ..spent } },
         };
         self.feed(now, event, outputs);
         self.settle(now, outputs);
@@ -247,7 +255,7 @@ impl Storage {
                 let (to, link) = self.way_to(voter);
                 outputs.push(Output::Send { to, link, size: message.size(), message });
             }
-            Effect::Sync { volume, job } => outputs.push(Output::Work(Job::Sync(volume, job))),
+            Effect::Sync { volume, job, place } => outputs.push(Output::Work(Job::Sync(volume, job, place))),
             Effect::Read { ticket, job } => outputs.push(Output::Work(Job::Read(ticket, job))),
             Effect::Erase { volume, job } => outputs.push(Output::Work(Job::Erase(volume, job))),
             Effect::Rotate { volume, job } => {
@@ -393,9 +401,9 @@ fn mark_of_request(request: &ControlRequest) -> Option<&'static str> {
 /// Runs disk work, as a disk thread would.
 pub(super) fn run(job: Job) -> Done {
     match job {
-        Job::Sync(volume, job) => {
-            let ticket = job.ticket();
-            Done::Synced(volume, ticket, job.run())
+        Job::Sync(volume, job, _) => {
+            let (ticket, bytes) = (job.ticket(), job.bytes());
+            Done::Synced(volume, ticket, job.run(), bytes)
         }
         Job::Read(ticket, job) => Done::Read(ticket, job.run()),
         Job::Erase(volume, job) => Done::Erased(volume, job.run()),
@@ -404,6 +412,9 @@ pub(super) fn run(job: Job) -> Done {
         Job::Wipe(volume, job) => Done::Wiped(volume, job.run()),
         Job::Scrub(volume, job) => Done::Scrubbed(volume, job.run()),
         Job::Verify(volume, job) => Done::Verified(volume, job.run()),
-        Job::Probe(job) => Done::Probed(job.run()),
+        Job::Probe(job) => {
+            let bytes = job.bytes();
+            Done::Probed(job.run(), bytes)
+        }
     }
 }

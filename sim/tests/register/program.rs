@@ -179,7 +179,7 @@ impl Program for Register {
             Input::Message { from, message, .. } => self.message(now, from, message, outputs),
             Input::Timer(RESEND) => self.resend(now, outputs),
             Input::Timer(_) => self.give_up(outputs),
-            Input::Done(sync) => self.synced(&sync, outputs),
+            Input::Done { done, .. } => self.synced(&done, outputs),
             Input::Command(command) => self.command(now, command, outputs),
         }
     }

@@ -58,7 +58,7 @@ impl<D: Disk> CreateJob<D> {
     /// Creates several volumes of one store at once; the outcomes are in the order of the jobs.
     pub fn run_all(jobs: Vec<Self>) -> Vec<Result<(), StoreError>> {
         let Some(health) = jobs.first().map(|job| job.health.clone()) else { return Vec::new() };
-        let mut together = Unsynced { files: Vec::new(), directories: Vec::new() };
+        let mut together = Unsynced { files: Vec::new(), directories: Vec::new(), bytes: 0 };
         let mut outcomes = Vec::new();
         for job in jobs {
             match job.prepare() {
@@ -77,13 +77,13 @@ impl<D: Disk> CreateJob<D> {
     fn prepare(self) -> Result<Unsynced<D::File>, StoreError> {
         let path = format!("{}/{VOLUME_FILE}", self.directory);
         if TwoSlots::<D, VolumeState>::open(&self.disk, &self.health, &path).is_ok() {
-            return Ok(Unsynced { files: Vec::new(), directories: Vec::new() });
+            return Ok(Unsynced { files: Vec::new(), directories: Vec::new(), bytes: 0 });
         }
         self.disk.create_directory(&self.directory)?;
         let superblock = TwoSlots::prepare(&self.disk, &self.health, &path, self.state)?;
         // The superblock, then its name, then the directory's: a crash before leaves no volume.
         let directories = vec![self.directory, VOLUMES.to_owned()];
-        Ok(Unsynced { files: vec![superblock.file().clone()], directories })
+        Ok(Unsynced { files: vec![superblock.file().clone()], directories, bytes: 0 })
     }
 }
 

@@ -39,6 +39,11 @@ impl<D: Disk> Store<D> {
 }
 
 impl<D: Disk> ProbeJob<D> {
+    /// Bytes that it makes durable.
+    pub fn bytes(&self) -> u64 {
+        self.pages.iter().map(|page| page.len() as u64).sum()
+    }
+
     /// Writes, syncs, drops what is cached and reads back; answers the hash of each page as it was read.
     /// The file's name is not made durable: a crash that loses it loses nothing.
     pub fn run(self) -> Result<Vec<Hash>, ProbeError> {

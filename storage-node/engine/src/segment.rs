@@ -96,6 +96,8 @@ pub(crate) struct Segments<D: Disk> {
     head: Option<Head>,
     end: Position,
     dirty: BTreeSet<u64>,
+    /// Bytes of frames staged since the last sync was begun.
+    staged: u64,
     health: Health<D>,
     names_changed: bool,
     /// The last segment has no durable name yet: nothing that may have to be erased is written to it.
@@ -111,6 +113,8 @@ pub(crate) struct Segments<D: Disk> {
 pub(crate) struct Unsynced<F> {
     pub(crate) files: Vec<F>,
     pub(crate) directories: Vec<String>,
+    /// Bytes of frames.
+    pub(crate) bytes: u64,
 }
 
 impl<F> Unsynced<F> {
@@ -118,6 +122,7 @@ impl<F> Unsynced<F> {
     pub(crate) fn with(mut self, other: Unsynced<F>) -> Self {
         self.files.extend(other.files);
         self.directories.extend(other.directories);
+        self.bytes += other.bytes;
         self
     }
 }
@@ -150,6 +155,7 @@ impl<D: Disk> Segments<D> {
             head: None,
             end: Position::default(),
             dirty: BTreeSet::new(),
+            staged: 0,
             health: health.clone(),
             names_changed: false,
             unnamed: false,
@@ -207,7 +213,9 @@ impl<D: Disk> Segments<D> {
         room: Room,
     ) -> Result<Header, DiskError> {
         let length: usize = HEADER_LENGTH + parts.iter().map(|part| part.len()).sum::<usize>();
-        let head = self.head_for(frame::padded(length as u64), stamp, room)?;
+        let padded = frame::padded(length as u64);
+        let head = self.head_for(padded, stamp, room)?;
+        self.staged += padded;
         self.write(head, stamp, content, parts)
     }
 
@@ -237,6 +245,7 @@ impl<D: Disk> Segments<D> {
         Some(Unsynced {
             files: files.map(|segment| segment.file.clone()).chain(self.beside.take()).collect(),
             directories: renamed.then(|| self.directory.clone()).into_iter().collect(),
+            bytes: std::mem::take(&mut self.staged),
         })
     }
 

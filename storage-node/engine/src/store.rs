@@ -354,7 +354,7 @@ impl<D: Disk> Volume<D> {
         // the other slot is written.
         let slots = volumes.iter().filter_map(|volume| volume.superblock.as_ref());
         let staged = slots.filter(|slots| slots.is_staged()).map(|slots| slots.file().clone()).collect();
-        let slots = Unsynced { files: staged, directories: Vec::new() };
+        let slots = Unsynced { files: staged, directories: Vec::new(), bytes: 0 };
         let unsynced = jobs.into_iter().fold(slots, |all, job| all.with(job.unsynced));
         health.sync_together(&unsynced.files, &unsynced.directories)?;
         let mut proofs = Vec::new();

@@ -24,6 +24,11 @@ impl<D: Disk> SyncJob<D> {
         self.ticket
     }
 
+    /// Bytes that it makes durable.
+    pub fn bytes(&self) -> u64 {
+        self.unsynced.bytes
+    }
+
     /// Syncs. After an error the store is poisoned and marked suspect: the caller acknowledges
     /// nothing more and exits.
     ///

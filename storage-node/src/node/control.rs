@@ -50,7 +50,11 @@ impl<D: Disk> NodeCore<D> {
                 load,
             }
         };
-        let told = Told { look, timings: || self.probing.report(now), condition };
+        let told = Told {
+            look,
+            timings: || self.probing.report(self.identity.store, &self.work_rate, now),
+            condition,
+        };
         self.session.ask(&self.identity, known, told, now, &mut self.out);
     }
 

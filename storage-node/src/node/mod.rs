@@ -34,6 +34,7 @@ use crate::view::View;
 use crate::volume::holding::Holding;
 use crate::volume::replica::Replica;
 use crate::wakeups::Wakeups;
+use crate::work_rate::WorkRate;
 use crate::yielding::{Work, Yielding};
 
 mod clients;
@@ -108,6 +109,7 @@ pub struct NodeCore<D: Disk> {
     admission: Admission,
     yielding: Yielding,
     flushes: Flushes,
+    work_rate: WorkRate,
     out: Outbox<D>,
     last_step: BootTime,
 }
@@ -165,6 +167,7 @@ impl<D: Disk> NodeCore<D> {
             admission: Admission::default(),
             yielding: Yielding::with_floor(repair_floor),
             flushes: Flushes::default(),
+            work_rate: WorkRate::default(),
             out: Outbox::new(entropy),
             last_step: now,
         })
@@ -238,7 +241,11 @@ impl<D: Disk> NodeCore<D> {
             Event::Gone { request } => self.gone(request, now),
             Event::Control { ticket, answer } => self.control(ticket, answer, now),
             Event::ControlSilent => self.session.ask_again(),
-            Event::Synced { volume, ticket, result } => self.synced(volume, ticket, &result, now),
+            Event::Synced { volume, ticket, result, spent } => {
+                self.work_rate.flushed(spent, now);
+                self.yielding.flushes_wait(spent.waited, now);
+                self.synced(volume, ticket, &result, now);
+            }
             Event::Erased { volume, result } => {
                 self.with_volume(volume, now, |replica, cx| replica.erased(&result, cx));
             }
@@ -248,8 +255,9 @@ impl<D: Disk> NodeCore<D> {
             Event::Created { volume, result } => self.created(volume, result, now),
             Event::Wiped { volume, result } => self.wiped(volume, result, now),
             Event::Links(links) => self.session.links(links),
-            Event::Probed(result) => {
-                self.probing.worked(result, &self.identity, &self.store, now, &mut self.out);
+            Event::Probed { result, spent } => {
+                self.work_rate.flushed(spent, now);
+                self.probing.worked(result, spent, &self.identity, &self.store, now, &mut self.out);
             }
             Event::Read { ticket, result } => {
                 if let Some(volume) = self.out.reader(ticket) {
@@ -357,6 +365,7 @@ impl<D: Disk> NodeCore<D> {
             lease: &self.lease,
             pace: self.session.pace(),
             flushes: self.flushes,
+            work_rate: &self.work_rate,
             admission: &self.admission,
             yielding: &mut self.yielding,
             out: &mut self.out,

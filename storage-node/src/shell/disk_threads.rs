@@ -2,11 +2,13 @@
 //! their own, so that a read never waits behind a flush, and neither behind the overwriting of large
 //! objects; each outcome goes back to the core as an event.
 //!
-//! When many volumes wait for a sync, one thread takes all of them and they share it.
+//! When many volumes wait for a sync, one thread takes all of them and they share it. What an epoch waits
+//! for, and probes, stand in front: no client's work holds them up.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 use trefoil_engine::disk::file::FileDisk;
@@ -16,7 +18,8 @@ use trefoil_engine::{
 use trefoil_protocol::ids::VolumeId;
 
 use super::Event;
-use crate::event::ReadTicket;
+use crate::effect::Place;
+use crate::event::{ReadTicket, Spent};
 
 /// Flushes of different volumes run side by side.
 const SYNC_THREADS: usize = 2;
@@ -29,6 +32,12 @@ const READ_THREADS: usize = 2;
 const TOGETHER_FROM: usize = 32;
 /// The most that share one sync: the outcomes of the others should not wait for ever.
 const TOGETHER_MAX: usize = 1024;
+
+/// A job that waits for a thread.
+struct Queued {
+    job: Job,
+    since: Instant,
+}
 
 enum Job {
     Sync(VolumeId, SyncJob<FileDisk>),
@@ -60,18 +69,18 @@ impl DiskThreads {
     }
 
     /// Queues a flush.
-    pub(super) fn sync(&self, volume: VolumeId, job: SyncJob<FileDisk>) {
-        self.syncs.add(Job::Sync(volume, job));
+    pub(super) fn sync(&self, volume: VolumeId, job: SyncJob<FileDisk>, place: Place) {
+        self.syncs.add_at(place, Job::Sync(volume, job));
     }
 
-    /// Queues the creation of a volume.
+    /// Queues the creation of a volume, in front of the flushes that wait.
     pub(super) fn create(&self, volume: VolumeId, job: CreateJob<FileDisk>) {
-        self.syncs.add(Job::Create(volume, job));
+        self.syncs.add_at(Place::First, Job::Create(volume, job));
     }
 
-    /// Queues a probe of the store behind the flushes that wait.
+    /// Queues a probe of the store, in front of the flushes that wait.
     pub(super) fn probe(&self, job: ProbeJob<FileDisk>) {
-        self.syncs.add(Job::Probe(job));
+        self.syncs.add_at(Place::First, Job::Probe(job));
     }
 
     /// Queues a read.
@@ -122,7 +131,16 @@ impl Pool {
     }
 
     fn add(&self, job: Job) {
-        self.0.lock().jobs.push_back(job);
+        self.add_at(Place::Behind, job);
+    }
+
+    fn add_at(&self, place: Place, job: Job) {
+        let queued = Queued { job, since: Instant::now() };
+        let mut waiting = self.0.lock();
+        match place {
+            Place::First => waiting.first.push_back(queued),
+            Place::Behind => waiting.behind.push_back(queued),
+        }
         self.0.changed.notify_one();
     }
 }
@@ -142,8 +160,23 @@ struct Queue {
 
 #[derive(Default)]
 struct Waiting {
-    jobs: VecDeque<Job>,
+    first: VecDeque<Queued>,
+    behind: VecDeque<Queued>,
+    /// The last job was one of those in front: one of the others goes next.
+    was_first: bool,
     is_closed: bool,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.behind.is_empty()
+    }
+
+    /// Those in front, and after each one of the others, so that nobody waits for ever.
+    fn queue(&mut self) -> &mut VecDeque<Queued> {
+        self.was_first = !self.first.is_empty() && (!self.was_first || self.behind.is_empty());
+        if self.was_first { &mut self.first } else { &mut self.behind }
+    }
 }
 
 impl Queue {
@@ -152,17 +185,18 @@ impl Queue {
     }
 
     /// The next job, or many if many wait; none once the queue is closed and empty.
-    fn next(&self) -> Vec<Job> {
+    fn next(&self) -> Vec<Queued> {
         let mut waiting = self.lock();
-        while waiting.jobs.is_empty() && !waiting.is_closed {
+        while waiting.is_empty() && !waiting.is_closed {
             waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
-        let shares = matches!(waiting.jobs.front(), Some(Job::Sync(..) | Job::Create(..)));
-        let count = match waiting.jobs.len() {
+        let jobs = waiting.queue();
+        let shares = matches!(jobs.front().map(|next| &next.job), Some(Job::Sync(..) | Job::Create(..)));
+        let count = match jobs.len() {
             many @ TOGETHER_FROM.. if shares => many.min(TOGETHER_MAX),
             any => any.min(1),
         };
-        waiting.jobs.drain(..count).collect()
+        jobs.drain(..count).collect()
     }
 }
 
@@ -181,14 +215,14 @@ fn work(queue: &Queue, events: &UnboundedSender<Event>) {
 }
 
 /// Syncs and creations share their syncs; everything else is done one by one.
-fn run(jobs: Vec<Job>) -> Vec<Event> {
-    let (mut syncs, mut tickets, mut creations, mut created) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+fn run(jobs: Vec<Queued>) -> Vec<Event> {
+    let (mut syncs, mut asked, mut creations, mut created) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut events = Vec::new();
-    for job in jobs {
+    for Queued { job, since } in jobs {
+        let waited = since.elapsed();
         match job {
             Job::Sync(volume, job) => {
-                tickets.push((volume, job.ticket()));
+                asked.push(Asked { volume, ticket: job.ticket(), waited, bytes: job.bytes() });
                 syncs.push(job);
             }
             Job::Create(volume, job) => {
@@ -200,22 +234,36 @@ fn run(jobs: Vec<Job>) -> Vec<Event> {
             Job::Rotate(volume, job) => events.push(Event::Rotated { volume, result: job.run() }),
             Job::Wipe(volume, job) => events.push(Event::Wiped { volume, result: job.run() }),
             Job::Scrub(volume, job) => events.push(Event::Scrubbed { volume, result: job.run() }),
-            Job::Probe(job) => events.push(Event::Probed(job.run())),
+            Job::Probe(job) => {
+                let (began, bytes) = (Instant::now(), job.bytes());
+                let result = job.run();
+                let spent = Spent { waited, took: began.elapsed(), bytes };
+                events.push(Event::Probed { result, spent });
+            }
             Job::Verify(volume, job) => events.push(Event::Verified { volume, result: job.run() }),
         }
     }
-    events.extend(synced(&tickets, syncs));
+    events.extend(synced(asked, syncs));
     let created = created.into_iter().zip(CreateJob::run_all(creations));
     events.extend(created.map(|(volume, result)| Event::Created { volume, result }));
     events
 }
 
-fn synced(tickets: &[(VolumeId, SyncTicket)], jobs: Vec<SyncJob<FileDisk>>) -> Vec<Event> {
+/// A flush that is done together with others.
+struct Asked {
+    volume: VolumeId,
+    ticket: SyncTicket,
+    waited: Duration,
+    bytes: u64,
+}
+
+fn synced(asked: Vec<Asked>, jobs: Vec<SyncJob<FileDisk>>) -> Vec<Event> {
+    let began = Instant::now();
     let result = SyncJob::run_all(jobs);
-    let synced = |(volume, ticket): &(VolumeId, SyncTicket)| Event::Synced {
-        volume: *volume,
-        ticket: *ticket,
-        result: result.clone(),
+    let took = began.elapsed() / u32::try_from(asked.len().max(1)).expect("at most so many share one");
+    let synced = |Asked { volume, ticket, waited, bytes }| {
+        let spent = Spent { waited, took, bytes };
+        Event::Synced { volume, ticket, result: result.clone(), spent }
     };
-    tickets.iter().map(synced).collect()
+    asked.into_iter().map(synced).collect()
 }

@@ -19,6 +19,7 @@ use super::holding::{Holding, Unpaid};
 use crate::effect::Lane;
 use crate::event::ReadTicket;
 use crate::outbox::Context;
+use crate::read_queue::Reader;
 use crate::yielding::{Claim, Work};
 
 /// The stream of a put gets this long to bring the bytes before they are fetched.
@@ -31,6 +32,8 @@ const UNDER_WAY_MIN: usize = 4;
 const REQUEST_LEAVES: usize = 16;
 /// A request that brought nothing is asked again, of the next source.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// Payload that came so lately is on its way.
+const GETS_ON: Duration = Duration::from_secs(2);
 /// How often what is missing is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -43,6 +46,7 @@ pub struct Backfill {
     turn: usize,
     was_refused: bool,
     looked_at: BootTime,
+    arrived_at: BootTime,
     serving: BTreeMap<ReadTicket, Serving>,
 }
 
@@ -140,11 +144,17 @@ impl Backfill {
     }
 
     /// Leaves arrived: there is room for others.
-    pub fn arrived(&mut self, upload: UploadId, first: u32, count: usize) {
+    pub fn arrived(&mut self, upload: UploadId, first: u32, count: usize, now: BootTime) {
+        self.arrived_at = now;
         for leaf in (u64::from(first)..).take(count) {
             self.under_way.remove(&(upload, leaf));
         }
         self.less = self.less.saturating_sub(1);
+    }
+
+    /// Whether payload comes in.
+    pub fn gets_on(&self, now: BootTime) -> bool {
+        now.since(self.arrived_at) < GETS_ON
     }
 
     /// A source says that it lacks an upload: the next question goes to another one.
@@ -177,7 +187,8 @@ impl Backfill {
                     return;
                 }
                 let hashes = job.hashes().map(Hash).collect();
-                let ticket = cx.out.read_for(config.volume, job, cx.now + AGAIN_AFTER);
+                let reader = if is_committed { Reader::Nobody } else { Reader::Member };
+                let ticket = cx.out.read_for(config.volume, job, reader, cx.now + AGAIN_AFTER);
                 // What is not committed a client waits for.
                 let lane = if is_committed { Lane::Background } else { Lane::Payload };
                 self.serving.insert(ticket, Serving { to, lane, upload, first, hashes });

@@ -110,7 +110,7 @@ impl<D: Disk> Replica<D> {
             }
             PeerBody::FetchLog { after } => self.serve_log(from, after, cx),
             PeerBody::Payload { upload, first, leaves, relay_to, .. } => {
-                self.backfill.arrived(upload, first, leaves.len());
+                self.backfill.arrived(upload, first, leaves.len(), cx.now);
                 let sent = SentLeaves { upload, first, hashes: leaves, bulk, relay_to };
                 if take_sent(sent, &mut self.holding, &self.config, cx) == Err(Refusal::Full) {
                     self.had_no_room();
@@ -195,6 +195,15 @@ impl<D: Disk> Replica<D> {
     ) {
         let Role::Member(member) = &mut self.role else { return };
         let Ok(records) = decode_records(bulk, count) else { return };
+        let is_here = |record: &Record| self.holding.point(record.lsn()).is_some();
+        if let Some(last) = records.last().filter(|last| is_here(last)).map(Record::lsn) {
+            // That it is sent again says that the primary waits for long.
+            let staged = last > self.holding.log().durable_lsn();
+            let unpaid = last > self.holding.acknowledgeable(committed);
+            if staged || unpaid && self.backfill.gets_on(cx.now) {
+                cx.get_on(&self.config);
+            }
+        }
         let outcome = member.append(&mut self.holding, &self.config, previous, committed, records, cx);
         self.followed(outcome, cx);
     }

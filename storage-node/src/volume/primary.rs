@@ -68,6 +68,8 @@ struct Follower {
     told_at: BootTime,
     /// When it last made progress, or began to have something to do.
     progress_at: BootTime,
+    /// When it last said that it is there and its disk gets on.
+    there_at: BootTime,
     /// When records were last sent again for lack of progress.
     resent_at: BootTime,
     gap: Option<(LogPoint, BootTime)>,
@@ -110,6 +112,7 @@ impl Primary {
             told: Lsn::ZERO,
             told_at: BootTime(now.0.saturating_sub(HEARTBEAT_EVERY.as_nanos() as u64)),
             progress_at: now,
+            there_at: now,
             resent_at: now,
             gap: None,
             timed: None,
@@ -243,10 +246,11 @@ impl Primary {
         }
     }
 
-    /// A store is there and was not told yet of this epoch: it does not lag.
+    /// A store is there and was not told yet of this epoch, or its disk gets on with what came before: it
+    /// does not lag.
     pub fn not_yet(&mut self, store: StoreId, now: BootTime) {
         if let Some(follower) = self.followers.get_mut(&store) {
-            follower.progress_at = now;
+            follower.there_at = now;
         }
     }
 
@@ -350,11 +354,15 @@ impl Primary {
         cx: &mut Context<'_, D>,
     ) -> Result<(), trefoil_engine::RecordReadError> {
         let last = holding.last().lsn;
+        let complete = |dc: DcId| config.in_sync().any(|member| member.dc == dc);
         for follower in self.followers.values_mut() {
+            // Nothing is acknowledged without it, so clients wait for whatever it is sent.
+            let is_waited_for = config.protection != Protection::SingleDc && !complete(follower.member.dc);
             follower.rewind_if_stuck(last, cx.now);
             follower.put_off_at = None;
             while follower.next <= last && follower.next.0 <= follower.base.0 + WINDOW_RECORDS {
                 if follower.is_far_behind(last)
+                    && !is_waited_for
                     && !cx.yielding.take(Work::one(MESSAGE_BYTES as u64), claim, cx.now)
                 {
                     follower.put_off(cx.now);
@@ -505,7 +513,11 @@ impl Follower {
     }
 
     fn is_lagging(&self, last: Lsn, now: BootTime) -> bool {
-        self.durable < last && now.since(self.progress_at) >= LAGGING_AFTER
+        self.durable < last && self.is_silent(now)
+    }
+
+    fn is_silent(&self, now: BootTime) -> bool {
+        now.since(self.progress_at.max(self.there_at)) >= LAGGING_AFTER
     }
 
     /// Whether it was called complete before the payload of the last records of that epoch reached it:
@@ -515,7 +527,7 @@ impl Follower {
     }
 
     fn is_behind_with_payload(&self, now: BootTime) -> bool {
-        self.owes_payload() && now.since(self.progress_at) >= LAGGING_AFTER
+        self.owes_payload() && self.is_silent(now)
     }
 
     /// Whether what it is sent next is so old that nobody waits for it.

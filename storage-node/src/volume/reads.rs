@@ -28,6 +28,7 @@ use super::primary::Primary;
 use crate::effect::Effect;
 use crate::event::{ReadTicket, RequestId};
 use crate::outbox::Context;
+use crate::read_queue::Reader;
 
 /// Leaves read at once.
 const CHUNK_LEAVES: u64 = 16;
@@ -207,7 +208,7 @@ impl Reads {
         }
         match holding.log().read_plan(download.upload, download.length, first..first + now) {
             Ok(job) => {
-                let ticket = cx.out.read_for(config.volume, job, cx.now + download.within);
+                let ticket = cx.out.read_for(config.volume, job, Reader::Client, cx.now + download.within);
                 self.reading.insert(ticket, (request, first, now, proof));
             }
             Err(_) => self.abort(request, cx),

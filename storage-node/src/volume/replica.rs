@@ -38,7 +38,7 @@ use super::rotation::{Rotation, wanted_at};
 use super::telling::Telling;
 use super::turns::Turns;
 use super::uploads::Uploads;
-use crate::effect::{Effect, Notice};
+use crate::effect::{Effect, Notice, Place};
 use crate::event::{ControlTicket, ReadTicket};
 use crate::outbox::Context;
 use crate::pace::Pace;
@@ -417,7 +417,10 @@ impl<D: Disk> Replica<D> {
 
     fn sync(&mut self, cx: &mut Context<'_, D>) {
         if let Some(job) = self.holding.sync_job() {
-            cx.out.push(Effect::Sync { volume: self.config.volume, job });
+            // Until it is durable, nobody is answered under this epoch.
+            let promised = self.holding.has_promised(self.config.epoch);
+            let place = if promised { Place::Behind } else { Place::First };
+            cx.out.push(Effect::Sync { volume: self.config.volume, job, place });
         }
     }
 

@@ -24,7 +24,7 @@ use trefoil_protocol::time::{BootTime, Millis};
 use trefoil_protocol::tree::LEAF_LEN;
 use trefoil_storage_node::{
     ControlTicket, ControlUnreachable, Effect, Event, Fatal, NodeCore, NodeSettings, Notice, Pace,
-    ReadTicket, RequestId, VerifiedPrincipal,
+    ReadTicket, RequestId, Spent, VerifiedPrincipal,
 };
 
 use crate::placement::FakePlacement;
@@ -408,7 +408,7 @@ impl Cluster {
                 }
                 let ticket = job.ticket();
                 let result = job.run();
-                self.step(node, Event::Synced { volume, ticket, result });
+                self.step(node, Event::Synced { volume, ticket, result, spent: Spent::default() });
             }
             Delivery::Read(node, life, ticket, job) => {
                 if self.is_alive(node, life) {
@@ -427,7 +427,7 @@ impl Cluster {
                 let machine = self.machines.get_mut(&node).expect("a machine");
                 match machine.syncs_held {
                     true => machine.held_probes.push(job),
-                    false => self.step(node, Event::Probed(job.run())),
+                    false => self.step(node, Event::Probed { result: job.run(), spent: Spent::default() }),
                 }
             }
             Delivery::Create(node, life, volume, job) => {
@@ -537,7 +537,7 @@ impl Cluster {
             Effect::Control { ticket, request } => {
                 self.schedule(HOP, Delivery::Control(from, life, ticket, request));
             }
-            Effect::Sync { volume, job } => self.schedule(HOP, Delivery::Sync(from, life, volume, job)),
+            Effect::Sync { volume, job, .. } => self.schedule(HOP, Delivery::Sync(from, life, volume, job)),
             Effect::Read { ticket, job } => self.schedule(HOP, Delivery::Read(from, life, ticket, job)),
             Effect::Erase { volume, job } => self.schedule(HOP, Delivery::Erase(from, life, volume, job)),
             Effect::Probe { job } => self.schedule(HOP, Delivery::Probe(from, life, job)),
