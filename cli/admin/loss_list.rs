@@ -79,7 +79,7 @@ pub(crate) async fn list(arguments: &ListArguments, admin: &Admin, format: Forma
         None => {
             let status = admin.status().await?;
             let last = status.losses.iter().filter(|loss| loss.volume == volume).map(|loss| loss.epoch).max();
-            last.ok_or_else(|| Failure::not_found(format!("volume {volume} went on without no store")))?
+            last.ok_or_else(|| Failure::not_found(format!("volume {volume} never went on without a store")))?
         }
     };
     let list = fetch(admin, volume, epoch).await?;
