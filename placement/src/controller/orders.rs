@@ -49,9 +49,8 @@ pub(crate) fn draft_order(
         return denied("a claimed window is shorter than the tenant's");
     }
     if scope == PurgeScope::FirstCopy {
-        let others = PurgeScope::Others;
-        if !claims.iter().all(|claim| state.deletions.was_ordered_by(config.volume, others, claim.deleted_at))
-        {
+        let first = state.deletions.first_order(config.volume, PurgeScope::Others);
+        if first.is_none_or(|at| claims.iter().any(|claim| claim.deleted_at < at)) {
             return denied("the first copy goes last: the others were not ordered to be erased before");
         }
     }

@@ -84,11 +84,11 @@ impl Deletions {
         }
     }
 
-    /// Whether anything of `volume` was ordered in this `scope` at this time or before. Orders stand by their numbers;
-    /// after a restore the times of earlier ones may be later ones.
-    pub fn was_ordered_by(&self, volume: VolumeId, scope: PurgeScope, at: CpTime) -> bool {
-        let ordered = |order: &PurgeOrder| order.scope == scope && order.at <= at;
-        self.volumes.get(&volume).is_some_and(|ledger| ledger.orders.values().any(ordered))
+    /// The earliest time of an order of `scope` for `volume`. Orders stand by their numbers; after a restore the
+    /// times of earlier ones may be later ones.
+    pub fn first_order(&self, volume: VolumeId, scope: PurgeScope) -> Option<CpTime> {
+        let ledger = self.volumes.get(&volume)?;
+        ledger.orders.values().filter(|order| order.scope == scope).map(|order| order.at).min()
     }
 
     /// What the ledger says of a version.

@@ -15,19 +15,18 @@ const FAST: u32 = 3_000;
 const FAR: u32 = 30_000;
 const SLOW: u32 = 400_000;
 
+/// What a probe of a store took, and nothing else of it.
+fn probed(of: &str, took: u32) -> StoreTiming {
+    StoreTiming { store: store(of), probe_us: Some(took), ack_us: None, flush_us: None, crowded: false }
+}
+
 /// Every node measures every store; what `by` finds of `of` is `slow(by, of)` longer than it should be.
 fn measure(cluster: &mut Cluster, slow: impl Fn(&str, &str) -> bool) {
     for by in NODES {
         let timing = |of: &&str| {
             let usual = if by[..1] == of[..1] { FAST } else { FAR };
             let took = usual + if slow(by, of) { SLOW } else { 0 };
-            StoreTiming {
-                store: store(of),
-                probe_us: Some(took),
-                ack_us: None,
-                flush_us: None,
-                crowded: false,
-            }
+            probed(of, took)
         };
         cluster.timings.insert(node(by), NODES.iter().map(timing).collect());
     }
@@ -179,13 +178,7 @@ fn r049_where_all_have_much_to_do_the_one_with_most_is_not_slow() {
     for by in NODES {
         let timing = |of: &&str| {
             let took = if *of == most { 3 * SLOW } else { 100_000 };
-            StoreTiming {
-                store: store(of),
-                probe_us: Some(took),
-                ack_us: None,
-                flush_us: None,
-                crowded: false,
-            }
+            probed(of, took)
         };
         cluster.timings.insert(node(by), NODES.iter().map(timing).collect());
     }

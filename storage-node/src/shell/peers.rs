@@ -296,8 +296,9 @@ fn report_of(links: &PeerLinks, link: LinkId) -> LinkReport {
 fn class_of(lane: Lane, body: &PeerBody) -> Class {
     match lane {
         Lane::Background => Class::Repair,
-        _ if body.is_for_clients() => Class::Clients,
-        Lane::Log | Lane::Payload => Class::Control,
+        Lane::Payload => Class::Clients,
+        Lane::Log if body.is_for_clients() => Class::Clients,
+        Lane::Log => Class::Control,
     }
 }
 
@@ -320,7 +321,10 @@ async fn send_payload(
     backlog: Rc<Backlog>,
 ) {
     while let Some(Waiting { not_before, class, body, bulk }) = waiting.recv().await {
-        sleep_until(not_before).await;
+        // A timer has milliseconds: what may go at once must not wait for one.
+        if Instant::now() < not_before {
+            sleep_until(not_before).await;
+        }
         let bytes = bulk.len();
         if LinkId::ALL.into_iter().any(|link| links.health(link).up) {
             match timeout(PAYLOAD_TIME_MAX, links.send(queue, class, body, bulk)).await {

@@ -82,12 +82,11 @@ impl Backfill {
     ) {
         let now = cx.now;
         let before = self.under_way.len();
-        let may = self.may_be_under_way();
         self.under_way.retain(|_, asked| now.since(*asked) < AGAIN_AFTER);
         // Whoever said no was passed over already: twice on, and of two sources one is never asked.
         if self.under_way.len() < before && !std::mem::take(&mut self.was_refused) {
             self.turn += 1;
-            self.less = UNDER_WAY_MAX - (may / 2).max(UNDER_WAY_MIN);
+            self.less = UNDER_WAY_MAX - (self.may_be_under_way() / 2).max(UNDER_WAY_MIN);
         }
         let may = self.may_be_under_way();
         let mut sources = sources(config, cx.identity.node);
