@@ -10,7 +10,7 @@ use trefoil_client::{Client, Profile, Settings};
 
 use crate::admin::backup::BackupArguments;
 use crate::admin::connection::Admin;
-use crate::admin::joint::{ApproveArguments, LossVerb};
+use crate::admin::joint::{ApprovalsArguments, ApproveArguments, LossVerb};
 use crate::admin::node::NodeVerb;
 use crate::admin::operator::OperatorVerb;
 use crate::admin::plan::{DcVerb, LinkVerb, PlanFlags, PlanVerb};
@@ -122,7 +122,7 @@ enum Verb {
     #[command(subcommand)]
     Operator(OperatorVerb),
     /// What was proposed to a second operator, and who approved it
-    Approvals,
+    Approvals(ApprovalsArguments),
     /// Approve what another operator proposed: it is done at once
     Approve(ApproveArguments),
     /// Write the control plane's state to a file, to restore it from
@@ -255,7 +255,7 @@ impl Verb {
             }
             Self::Backup(arguments) => admin::backup::run(&arguments, &shared.admin()?, format).await,
             Self::Restore(verb) => restore::run(&verb, &shared.profile()?, format).await,
-            Self::Approvals => admin::joint::list(&shared.admin()?, format).await,
+            Self::Approvals(arguments) => admin::joint::list(&arguments, &shared.admin()?, format).await,
             Self::Approve(arguments) => admin::joint::approve(&arguments, &shared.admin()?, format).await,
             Self::Loss(verb) => admin::joint::loss(&verb, &shared.admin()?, format).await,
             Self::Bench(verb) => bench::run(&verb, &shared.client().await?, format).await,

@@ -20,6 +20,14 @@ pub(crate) struct ApproveArguments {
     number: u64,
 }
 
+/// Arguments of `approvals`.
+#[derive(Debug, Args)]
+pub(crate) struct ApprovalsArguments {
+    /// Show what was refused instead: who wanted to go on against the rules, or to approve alone
+    #[arg(long)]
+    refused: bool,
+}
+
 /// The verbs of `loss`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum LossVerb {
@@ -116,7 +124,8 @@ impl ProposalText {
     }
 }
 
-fn words(action: &JointAction) -> String {
+/// An action as the verb that proposes it.
+pub(super) fn words(action: &JointAction) -> String {
     match action {
         JointAction::AcceptLoss { volume, .. } => format!("loss accept {volume}"),
         JointAction::Discard { volume, .. } => format!("loss discard {volume}"),
@@ -124,7 +133,10 @@ fn words(action: &JointAction) -> String {
 }
 
 /// `trefoil approvals`.
-pub(crate) async fn list(admin: &Admin, format: Format) -> Verdict {
+pub(crate) async fn list(arguments: &ApprovalsArguments, admin: &Admin, format: Format) -> Verdict {
+    if arguments.refused {
+        return super::refused::list(admin, format).await;
+    }
     let proposals = match admin.ask(AdminRequest::Proposals).await? {
         AdminAnswer::Proposals(proposals) => proposals,
         other => return Err(unexpected(&other)),

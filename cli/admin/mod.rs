@@ -13,6 +13,7 @@ pub(crate) mod node;
 pub(crate) mod operator;
 pub(crate) mod plan;
 pub(crate) mod principal;
+pub(crate) mod refused;
 mod slow;
 pub(crate) mod status;
 pub(crate) mod store;

@@ -18,6 +18,7 @@ use super::connection::Admin;
 use super::link::LinkView;
 use super::loss::LossLine;
 use super::plan::ProgressView;
+use super::refused::{self, RefusedLine};
 use super::slow::SlowLine;
 use super::tenant::Policy;
 use super::unanswered;
@@ -78,6 +79,8 @@ pub(crate) struct StatusView {
     pub(crate) lost: Vec<LossLine>,
     /// What is stopped on a store until somebody has looked.
     pub(crate) stopped: Vec<StoppedLine>,
+    /// Overrides that were refused in the last 24 hours, the newest last.
+    pub(crate) refused: Vec<RefusedLine>,
     /// The plan that was applied last, while something of it is left.
     pub(crate) plan: Option<ProgressView>,
 }
@@ -197,6 +200,7 @@ impl StatusView {
             sought: status.sought.iter().map(sought_line).collect(),
             lost: LossLine::all(status).into_iter().filter(|loss| loss.open).collect(),
             stopped,
+            refused: status.refused.iter().map(RefusedLine::of).collect(),
             plan: status.progress.as_ref().filter(|plan| plan.left > 0).map(ProgressView::of),
         }
     }
@@ -277,6 +281,7 @@ impl StatusView {
     fn risks(&self) -> String {
         let stopped = self.stopped.iter().take(STOPPED_SHOWN).map(StoppedLine::text);
         let stopped = unanswered::text(&self.unanswered).into_iter().chain(stopped);
+        let stopped = refused::newest(&self.refused).map(RefusedLine::text).chain(stopped);
         let at_risk = stopped.chain(self.at_risk.iter().map(AtRiskLine::text));
         at_risk
             .chain(self.plan.iter().map(ProgressView::text))
@@ -512,6 +517,7 @@ mod tests {
             sought: vec![],
             stores: vec![],
             losses: vec![],
+            refused: vec![],
         }
     }
 

@@ -8,7 +8,7 @@ use trefoil_client::{Client, Profile, PutOptions, ReadError, WriteError};
 use trefoil_drill::{Document, Place, Report, Signature, WallTime};
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::{Precondition, Refusal};
-use trefoil_transport::paper;
+use trefoil_transport::{Identity, paper};
 
 use crate::failure::{Failure, Kind, Verdict};
 
@@ -74,11 +74,16 @@ pub(crate) async fn end(client: &Client) -> Verdict {
 
 /// Who an operator is, by the certificate that will vouch for the report.
 pub(crate) fn who(operator: &Profile) -> Verdict<String> {
+    Ok(identity(operator)?.to_string())
+}
+
+/// Who shows the certificate of a profile, if the cluster believes it now.
+pub(crate) fn identity(operator: &Profile) -> Verdict<Identity> {
     let word = b"trefoil/v1/drill-preflight\0";
     let trust = operator.trust_store().map_err(Failure::usage)?;
     let signed = paper::sign(&operator.certificate, &operator.key, word).map_err(Failure::usage)?;
     let identity = paper::verify(&signed, &trust, Duration::from_secs(now().0), word);
-    Ok(identity.map_err(|error| Failure::usage(format!("the operator's profile: {error}")))?.to_string())
+    identity.map_err(|error| Failure::usage(format!("the operator's profile: {error}")))
 }
 
 /// Signs a report as the operator of a profile.

@@ -1,13 +1,9 @@
 //! `trefoil restore begin`: nothing begins while a voter answers that would be left out, and every attempt
 //! stands beside the log before anything is done.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout};
 use trefoil_client::Profile;
 use trefoil_placement::Refounding;
@@ -18,34 +14,25 @@ use trefoil_protocol::time::lease;
 use trefoil_transport::{DialError, Endpoint, Limits, Plane, local_address_for};
 
 use super::paper::{Paper, Wanted};
+use super::record::{Record, refused_before};
 use super::scene::Scene;
 use super::{BeginArguments, tell};
-use crate::drill::keep::now;
-use crate::failure::{Failure, Verdict, at};
+use crate::failure::{Failure, Kind, Verdict};
 use crate::output::{self, Format};
 
 /// How long a voter that is thought dead has for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-/// The file in the data folder in which every attempt is written down.
-const RECORD_FILE: &str = "restores.jsonl";
-
 /// Begins the log, if the paper is about what there is here.
 pub(super) async fn begin(arguments: &BeginArguments, profile: &Profile, format: Format) -> Verdict {
     let paper = Paper::read(&arguments.paper)?;
     let scene = Scene::open(&arguments.place)?;
-    let wanted = &paper.wanted;
-    if *wanted != scene.wanted(wanted.begins, wanted.given_up.clone(), wanted.reason.clone(), wanted.proposed)
-    {
-        return Err(Failure::refused(
-            "the paper is about another state or other voters than there are here: propose it anew",
-        ));
-    }
     let record = Record::open(&scene, &paper, profile)?;
     record.write("asked for")?;
     let outcome = carry_out(&paper, scene, profile).await;
     match &outcome {
         Ok(()) => record.write("begun")?,
+        Err(failure) if failure.kind == Kind::Refused => record.refuse(failure, profile).await?,
         Err(failure) => record.write(&failure.message)?,
     }
     outcome?;
@@ -53,6 +40,13 @@ pub(super) async fn begin(arguments: &BeginArguments, profile: &Profile, format:
 }
 
 async fn carry_out(paper: &Paper, scene: Scene, profile: &Profile) -> Verdict {
+    let wanted = &paper.wanted;
+    if *wanted != scene.wanted(wanted.begins, wanted.given_up.clone(), wanted.reason.clone(), wanted.proposed)
+    {
+        return Err(Failure::refused(
+            "the paper is about another state or other voters than there are here: propose it anew",
+        ));
+    }
     paper.check_time()?;
     let signers = paper.signers(profile)?;
     if signers.len() < 2 {
@@ -67,6 +61,7 @@ async fn carry_out(paper: &Paper, scene: Scene, profile: &Profile) -> Verdict {
         voters: scene.voters,
         generation: Some(paper.wanted.begins),
         given_up: given_up(&paper.wanted)?,
+        refused: refused_before(&scene.settings.data)?,
     };
     refound(&scene.settings, &refounding, scene.saved).map_err(Failure::failed)
 }
@@ -110,38 +105,4 @@ fn caller(remote: SocketAddr, profile: &Profile) -> Verdict<Endpoint> {
 async fn answers(caller: &Endpoint, remote: SocketAddr) -> bool {
     let connected = timeout(ANSWER_WITHIN, caller.connect(remote, Plane::Admin, None)).await;
     matches!(connected, Ok(Ok(_) | Err(DialError::Refused { .. })))
-}
-
-/// The attempts that stand beside the log, also those that were refused.
-struct Record<'p> {
-    path: PathBuf,
-    signed_by: Vec<String>,
-    paper: &'p Paper,
-}
-
-/// One line of it.
-#[derive(Serialize)]
-struct Attempt<'p> {
-    at: u64,
-    outcome: &'p str,
-    signed_by: &'p [String],
-    paper: &'p Paper,
-}
-
-impl<'p> Record<'p> {
-    /// Beside the log that is to begin; its folder is made if the disk is new.
-    fn open(scene: &Scene, paper: &'p Paper, profile: &Profile) -> Verdict<Self> {
-        let data = &scene.settings.data;
-        fs::create_dir_all(data).map_err(at(data))?;
-        Ok(Self { path: data.join(RECORD_FILE), signed_by: paper.signers(profile)?, paper })
-    }
-
-    fn write(&self, outcome: &str) -> Verdict {
-        let attempt = Attempt { at: now().0, outcome, signed_by: &self.signed_by, paper: self.paper };
-        let mut line = serde_json::to_vec(&attempt).expect("plain fields");
-        line.push(b'\n');
-        let mut file =
-            OpenOptions::new().append(true).create(true).open(&self.path).map_err(at(&self.path))?;
-        file.write_all(&line).and_then(|()| file.sync_all()).map_err(at(&self.path))
-    }
 }

@@ -15,6 +15,7 @@ use crate::output::Format;
 
 mod begin;
 mod paper;
+mod record;
 mod scene;
 
 use begin::begin;

@@ -7,14 +7,23 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use trefoil_client::Profile;
+use trefoil_protocol::ids::OperatorId;
 use trefoil_transport::{Identity, paper};
 
 use crate::config;
-use crate::drill::keep::{from_hex, now, to_hex};
+use crate::drill::keep::{from_hex, identity, now, to_hex};
 use crate::failure::{Failure, Kind, Verdict, at};
 
 /// A paper is no good after this long.
 const PAPER_LASTS: Duration = Duration::from_secs(3600);
+
+/// Whose profile this is, by its certificate.
+pub(super) fn operator(profile: &Profile) -> Verdict<OperatorId> {
+    match identity(profile)? {
+        Identity::Operator(operator) => Ok(operator),
+        other => Err(Failure::usage(format!("{other} is no operator"))),
+    }
+}
 
 /// What both operators sign.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

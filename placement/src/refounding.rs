@@ -13,7 +13,7 @@ use crate::log::Founding;
 use crate::log_store::{LogStore, LogStoreError, StoredLog};
 use crate::placement::{Envelope, restore};
 use crate::raft_log::{begin_at, proposals};
-use crate::state::{State, first_of};
+use crate::state::{RefusalDraft, State, first_of};
 
 /// Why no log can be begun from a state.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +54,8 @@ pub struct Refounding {
     pub generation: Option<u64>,
     /// Data centres whose stores nobody waits for: what they may have acknowledged alone is given up.
     pub given_up: Vec<DcId>,
+    /// Attempts to begin that were refused before: those who ask what begins now learn of them, too.
+    pub refused: Vec<RefusalDraft>,
 }
 
 impl Refounding {
@@ -70,7 +72,9 @@ impl Refounding {
         if generation <= known || generation > u64::from(u32::MAX) {
             return Err(RefoundError::Generation { known });
         }
-        Ok(saved.restored(&self.voters, generation, &self.given_up))
+        let mut state = saved.restored(&self.voters, generation, &self.given_up);
+        state.remember_refusals(&self.refused);
+        Ok(state)
     }
 
     /// Begins the log, in place of any that was there.

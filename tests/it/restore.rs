@@ -135,7 +135,7 @@ fn r041_row_19_no_voter_goes_on_alone_while_another_one_answers() {
     // The witness is there: whoever thinks that it is gone is wrong.
     cluster.operator(&begin).failed(4, "w1");
     let record = fs::read_to_string(cluster.data("p-a1").join("restores.jsonl")).unwrap();
-    assert!(record.contains("answers"), "{record}");
+    assert!(record.contains("answers") && record.contains("\"refused\":true"), "{record}");
 
     cluster.signal("w1", Signal::KILL);
     cluster.wait_for_end("w1");
@@ -144,6 +144,21 @@ fn r041_row_19_no_voter_goes_on_alone_while_another_one_answers() {
     assert!(began.elapsed() >= Duration::from_secs(7), "every lease was waited out");
     cluster.restart("p-a1");
     cluster.wait_for("every volume", is_whole);
+    // Whoever asks what goes on learns that it was tried too early, and that one operator alone tries more.
+    let volume = cluster.status().unwrap()["volumes"][0]["id"].to_string();
+    let accept = ["loss", "accept", &volume, "--node", "b1", "--reason", "A is gone"];
+    cluster.second(&accept).failed(4, "is not down");
+    let status = cluster.status().unwrap();
+    let refused = status["refused"].as_array().unwrap();
+    let told = |place: usize, word: &str| refused[place][word].as_str().unwrap();
+    assert_eq!((refused.len(), told(0, "by"), told(1, "by")), (2, "admin", "admin-2"));
+    assert_eq!(told(0, "what"), "restore begin, generation 2 without p-b1, w1");
+    assert!(told(0, "why").contains("voter w1") && told(0, "reason") == "B and W are gone", "{refused:?}");
+    assert_eq!(told(1, "what"), format!("loss accept {volume}"));
+    let shown = run(&["--profile", &cluster.text("admin.toml"), "status"]).held();
+    assert!(shown.text().contains("ALERT override refused: admin-2 at "), "{}", shown.text());
+    let kept = cluster.operator(&["approvals", "--refused"]).held().json();
+    assert_eq!(kept.as_array().unwrap(), refused);
     cluster.block_on(ledger.nothing_is_lost(&cluster.client("acme")));
     // The others come back: they are told that they keep nothing any more, and end.
     for server in ["p-b1", "w1"] {

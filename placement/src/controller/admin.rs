@@ -135,12 +135,16 @@ pub(crate) fn weigh(
         AdminRequest::Proposals => {
             Wish::Answer(AdminAnswer::Proposals(state.proposals.all(state.clock.now()).collect()))
         }
+        AdminRequest::Refusals => {
+            Wish::Answer(AdminAnswer::Refusals(state.refusals.all().cloned().collect()))
+        }
         AdminRequest::LostVersions { volume, epoch, after } => {
             Wish::Answer(joint::lost_versions(state, *volume, *epoch, *after))
         }
         AdminRequest::Propose { .. }
         | AdminRequest::Approve { .. }
         | AdminRequest::LossList { .. }
+        | AdminRequest::BeginRefused { .. }
         | AdminRequest::Backup { .. } => unreachable!("taken before"),
     }
 }
@@ -170,6 +174,7 @@ fn status(turn: &Turn<'_>, reported: &Reported, volatile: Volatile, behind: Volu
         sought: state.sought().take(STATUS_VOLUMES_MAX).collect(),
         stores: reported.stores.all(turn.now),
         losses: records.iter().flat_map(|record| record.loss_views()).collect(),
+        refused: state.refusals.news(state.clock.now()).cloned().collect(),
     }
 }
 

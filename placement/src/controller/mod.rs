@@ -35,6 +35,7 @@ use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, SlowStore};
 use trefoil_protocol::message::control::{
     ControlAnswer, ControlRefusal, ControlRequest, PurgeClaim, PurgeEvidence, Renew,
 };
+use trefoil_protocol::message::refused::Override;
 use trefoil_protocol::message::tenant::{Refusal, RouteView, TenantAnswer, TenantCall, TenantRequest};
 use trefoil_protocol::sign::Signed64;
 use trefoil_protocol::time::BootTime;
@@ -57,7 +58,7 @@ use crate::controller::watch::{Told, Watches, news};
 use crate::custodian::{Entropy, Keyring, new_tenant_key};
 use crate::event::{Answer, Request, RequestId};
 use crate::log::PeerProgress;
-use crate::state::{Command, State, TenantRecord, VolumeRecord, WrappedKey};
+use crate::state::{Command, RefusalDraft, State, TenantRecord, VolumeRecord, WrappedKey};
 
 /// The most requests that may wait for commits at once.
 const WAITING_MAX: usize = 4096;
@@ -162,7 +163,8 @@ impl Controller {
                 | AdminRequest::Progress
                 | AdminRequest::LossList { .. }
                 | AdminRequest::LostVersions { .. }
-                | AdminRequest::Proposals),
+                | AdminRequest::Proposals
+                | AdminRequest::Refusals),
             ) => {
                 self.confirm(turn, Confirming::Look(id, request));
             }
@@ -172,6 +174,11 @@ impl Controller {
             Request::Admin(_, AdminRequest::Backup { offset }) => {
                 let answer = self.backup.part(turn, offset);
                 turn.out.answer(id, Answer::Admin(answer));
+            }
+            Request::Admin(by, AdminRequest::BeginRefused { begins, without, reason, why }) => {
+                let what = Override::Begin { begins, without };
+                let draft = RefusalDraft { by, what, reason, why };
+                turn.out.propose(Command::NoteRefused(draft), Waiting::Admin(id));
             }
             Request::Admin(by, AdminRequest::Approve { number }) => {
                 turn.out.propose(Command::Approve(number, by), Waiting::Admin(id));

@@ -18,6 +18,7 @@ use trefoil_protocol::time::{CpTime, Millis};
 
 use super::plans::PlanDraft;
 use super::proposals::ProposalDraft;
+use super::refusals::RefusalDraft;
 use super::voters::VoterStep;
 
 /// A change of the replicated state.
@@ -100,6 +101,9 @@ pub enum Command {
     /// A store that a volume went on without tells what it has alone.
     #[n(24)]
     Differs(#[n(0)] Difference),
+    /// An operator wanted to begin the log anew beside this one, and was refused.
+    #[n(25)]
+    NoteRefused(#[n(0)] RefusalDraft),
 }
 
 /// A tenant to be made.

@@ -13,6 +13,7 @@ mod loss;
 mod parting;
 mod plans;
 mod proposals;
+mod refusals;
 mod search;
 mod tenants;
 mod topology;
@@ -37,6 +38,7 @@ pub use loss::Loss;
 pub use parting::Parting;
 pub use plans::{AppliedPlan, Lead, PlanDraft, PlanStep, Plans, Wish};
 pub use proposals::{PROPOSAL_LASTS, ProposalDraft, Proposals};
+pub use refusals::{REFUSAL_IS_NEWS_FOR, RefusalDraft, Refusals};
 pub use search::{Search, Sought, first_of};
 pub use tenants::{NONCE_BLOCK, NONCE_BLOCKS_MAX, TenantRecord, Tenants};
 pub use topology::{NodeRecord, StoreRecord, Topology};
@@ -85,6 +87,9 @@ pub struct State {
     /// Who has spoken since a restore.
     #[n(12)]
     pub search: Search,
+    /// What operators wanted against the rules.
+    #[n(13)]
+    pub refusals: Refusals,
 }
 
 impl State {
@@ -104,6 +109,7 @@ impl State {
             plans: Plans::default(),
             proposals: Proposals::default(),
             search: Search::default(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -174,6 +180,7 @@ impl State {
             Command::Replayed(volume, epoch) => self.volumes.replayed(index, *volume, *epoch)?,
             Command::Differs(page) => return self.volumes.hear_difference(page),
             Command::Approve(number, by) => return self.approve(index, *number, *by),
+            Command::NoteRefused(draft) => self.refused(draft),
         }
         Ok(Outcome::Done)
     }

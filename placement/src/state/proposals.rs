@@ -86,7 +86,7 @@ impl Proposals {
         self.last
     }
 
-    /// The action that `by` may approve now; `None` if that very operator has approved it before.
+    /// What `by` may approve by the rules of proposals; `None` if that very operator has approved it before.
     fn approvable(&self, number: u64, by: OperatorId, now: CpTime) -> Result<Option<JointAction>, Rejection> {
         let proposal = self.get(number, now).ok_or(Rejection::Unknown("proposal"))?;
         match proposal.state {
@@ -112,7 +112,10 @@ fn as_of(proposal: &ProposalView, now: CpTime) -> ProposalView {
 
 impl State {
     pub(super) fn propose(&mut self, draft: &ProposalDraft) -> Result<Outcome, Rejection> {
-        self.check_joint(&draft.action)?;
+        if let Err(why) = self.check_joint(&draft.action) {
+            self.refused_to_propose(draft, &why);
+            return Err(why);
+        }
         Ok(Outcome::Proposal(self.proposals.enter(draft, self.clock.now())))
     }
 
@@ -124,12 +127,25 @@ impl State {
         by: OperatorId,
     ) -> Result<Outcome, Rejection> {
         let now = self.clock.now();
-        if let Some(action) = self.proposals.approvable(number, by, now)? {
-            self.check_joint(&action)?;
-            self.carry_out(index, number, &action);
-            self.proposals.approved(number, by, now);
+        match self.approvable(number, by, now) {
+            Ok(Some(action)) => {
+                self.carry_out(index, number, &action);
+                self.proposals.approved(number, by, now);
+            }
+            Ok(None) => {}
+            Err(why) => {
+                self.refused_to_approve(number, by, &why);
+                return Err(why);
+            }
         }
         Ok(Outcome::Proposal(number))
+    }
+
+    /// What `by` may approve now; `None` if that very operator has approved it before.
+    fn approvable(&self, number: u64, by: OperatorId, now: CpTime) -> Result<Option<JointAction>, Rejection> {
+        let action = self.proposals.approvable(number, by, now)?;
+        action.iter().try_for_each(|action| self.check_joint(action))?;
+        Ok(action)
     }
 
     fn check_joint(&self, action: &JointAction) -> Result<(), Rejection> {

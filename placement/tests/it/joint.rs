@@ -7,6 +7,8 @@ use trefoil_protocol::config::{MemberState, Protection};
 use trefoil_protocol::ids::VolumeId;
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 use trefoil_protocol::message::approval::{JointAction, ProposalState, ProposalView};
+use trefoil_protocol::message::refused::{Override, RefusedOverride};
+use trefoil_protocol::time::CpTime;
 
 use crate::cluster::{Cluster, node, store};
 
@@ -31,6 +33,22 @@ impl Cluster {
     fn refusal(&mut self, name: &str, request: AdminRequest) -> String {
         match self.operator(name, request) {
             AdminAnswer::Refused(reason) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What the state of the cluster tells of refused overrides.
+    fn told(&mut self) -> Vec<RefusedOverride> {
+        match self.operator("dan", AdminRequest::Status { behind: VolumeId(0) }) {
+            AdminAnswer::Status(status) => status.refused,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// All that are kept.
+    fn refusals(&mut self) -> Vec<RefusedOverride> {
+        match self.operator("dan", AdminRequest::Refusals) {
+            AdminAnswer::Refusals(refused) => refused,
             other => panic!("{other:?}"),
         }
     }
@@ -120,6 +138,43 @@ fn no_loss_is_accepted_while_somebody_has_everything() {
     cluster.restart(returning.as_str());
     let refused = cluster.refusal("bob", AdminRequest::Approve { number: open.number });
     assert!(refused.contains("complete store that is up") || refused.contains("changed"), "{refused}");
+    let action = open.action;
+    let wanted: Vec<Override> = cluster.refusals().into_iter().map(|refused| refused.what).collect();
+    assert!(matches!(wanted[0], Override::Propose(JointAction::AcceptLoss { volume: VOLUME, .. })));
+    assert_eq!(wanted[1..], [Override::Approve { number: open.number, action: Some(action) }]);
+}
+
+#[test]
+fn r041_row_19_who_was_refused_what_and_why_is_told_and_kept() {
+    let mut cluster = Cluster::with_volume();
+    let next = cluster.others().pop().unwrap();
+    let request = cluster.accept(&next);
+    let AdminRequest::Propose { action, .. } = request.clone() else { panic!() };
+    let why = cluster.refusal("ann", request.clone());
+    cluster.run(5_000);
+    cluster.refusal("ann", request);
+    let number = 7;
+    let unknown = cluster.refusal("bob", AdminRequest::Approve { number });
+    let begin = AdminRequest::BeginRefused {
+        begins: 2,
+        without: vec![node("w1")],
+        reason: "W is gone".to_owned(),
+        why: "voter w1 answers".to_owned(),
+    };
+    assert_eq!(cluster.operator("cal", begin), AdminAnswer::Done);
+    let told = cluster.told();
+    let short: Vec<_> =
+        told.iter().map(|line| (line.by.as_str(), &line.what, &line.why, line.times)).collect();
+    let alone = Override::Begin { begins: 2, without: vec![node("w1")] };
+    let expected = [
+        ("ann", &Override::Propose(action), &why, 2),
+        ("bob", &Override::Approve { number, action: None }, &unknown, 1),
+        ("cal", &alone, &"voter w1 answers".to_owned(), 1),
+    ];
+    assert_eq!(short, expected, "a repeat is one line with a number");
+    assert_eq!(told[0].reason, "A burnt down");
+    assert!(told[0].at >= CpTime(5_000) && told.is_sorted_by_key(|line| line.at));
+    assert_eq!(cluster.refusals(), told);
 }
 
 #[test]

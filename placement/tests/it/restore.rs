@@ -3,7 +3,7 @@
 //! everybody has spoken who could have led it later.
 
 use trefoil_placement::log_store::{LogStore, MemoryLogStore};
-use trefoil_placement::state::State;
+use trefoil_placement::state::{RefusalDraft, State};
 use trefoil_placement::{RefoundError, Refounding, last_known};
 use trefoil_protocol::backup::SignedBackup;
 use trefoil_protocol::config::{MemberState, Protection};
@@ -12,13 +12,15 @@ use trefoil_protocol::ids::{Epoch, Incarnation, NodeId, VolumeId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 use trefoil_protocol::message::control::{ControlAnswer, ControlRefusal, ControlRequest};
 use trefoil_protocol::message::holdings::{GENERATION_STEP, Holdings, VolumeHolding};
+use trefoil_protocol::message::refused::Override;
 
 use crate::cluster::{Cluster, entropy, keyring, node, voter};
 
 const VOLUME: VolumeId = VolumeId(1);
 
 fn refounding(generation: Option<u64>) -> Refounding {
-    Refounding { cluster: "test".to_owned(), voters: vec![voter("p-a1")], generation, given_up: Vec::new() }
+    let (cluster, voters) = ("test".to_owned(), vec![voter("p-a1")]);
+    Refounding { cluster, voters, generation, given_up: Vec::new(), refused: Vec::new() }
 }
 
 impl Cluster {
@@ -198,8 +200,13 @@ fn r041_a_data_centre_that_is_given_up_is_not_waited_for_and_what_it_may_know_is
     let gone = cluster.remote();
     cluster.nodes.values_mut().for_each(|node| node.renews = false);
     let mut store = MemoryLogStore::default();
-    let given_up = Refounding { given_up: vec!["b".parse().unwrap()], ..refounding(None) };
-    given_up.begin(saved, &mut store, entropy().as_mut()).unwrap();
+    let what = Override::Begin { begins: 2, without: Vec::new() };
+    let (by, reason, why) = ("ann".parse().unwrap(), "B is gone".to_owned(), "it answers".to_owned());
+    let refused = RefusalDraft { by, what, reason, why };
+    let (given_up, refused) = (vec!["b".parse().unwrap()], vec![refused.clone(), refused]);
+    let given_up = Refounding { given_up, refused, ..refounding(None) };
+    let begun = given_up.begin(saved, &mut store, entropy().as_mut()).unwrap();
+    assert_eq!(begun.refusals.all().map(|kept| kept.times).collect::<Vec<_>>(), [1], "it is told once");
     cluster.placement = None;
     cluster.open(store);
     for name in ["a1", "a2", "a3"] {

@@ -100,7 +100,8 @@ pub struct Expect {
     pub listed: u64,
     /// So many times at least a simulated primary answered that its lease is over.
     pub lease_over: u64,
-    /// So many volumes at least were refused to go on without a data centre that lives, in the simulator.
+    /// So many volumes at least were refused to go on without a data centre that lives, and operators are told
+    /// that somebody tried; in the simulator.
     pub declared_in_vain: u64,
     /// No operation that was begun in a part of the time took long.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -240,7 +241,7 @@ impl Expect {
             ("processes that ended themselves", facts.fatal, self.fatal),
             ("answers of primaries that their lease is over", facts.lease_over, self.lease_over),
             (
-                "volumes whose data centre was declared dead in vain",
+                "volumes whose data centre was declared dead in vain, and told so",
                 facts.declared_in_vain,
                 self.declared_in_vain,
             ),

@@ -15,6 +15,7 @@ use crate::message::control::{LinkPolicy, LinkReport, StoppedVolume, VolumeStati
 use crate::message::load::NodeLoad;
 use crate::message::loss::{LOSS_PAGE_MAX, LossView, LostVersion};
 use crate::message::plan::{PlanView, Progress, Verb};
+use crate::message::refused::{RefusedOverride, WITHOUT_MAX};
 use crate::time::{CpTime, Millis};
 
 /// What an operator asks.
@@ -136,6 +137,25 @@ pub enum AdminRequest {
         #[n(2)]
         after: Option<VersionId>,
     },
+    /// Tells that this operator wanted to begin the control plane's log anew beside this one, and was refused.
+    #[n(15)]
+    BeginRefused {
+        /// The restore generation that it would have been.
+        #[n(0)]
+        begins: u64,
+        /// The voters that would have been left out.
+        #[cbor(n(1), decode_with = "crate::codec::list::<WITHOUT_MAX, _, _>")]
+        without: Vec<NodeId>,
+        /// What for, in the operator's words.
+        #[cbor(n(2), decode_with = "crate::codec::text::<PROPOSAL_REASON_MAX, _>")]
+        reason: String,
+        /// Why it was refused.
+        #[cbor(n(3), decode_with = "crate::codec::text::<REASON_MAX, _>")]
+        why: String,
+    },
+    /// Overrides that were refused.
+    #[n(16)]
+    Refusals,
 }
 
 /// What placement answers.
@@ -212,6 +232,9 @@ pub enum AdminAnswer {
         #[n(1)]
         more: bool,
     },
+    /// All refused overrides that are kept, the oldest first.
+    #[n(14)]
+    Refusals(#[n(0)] Vec<RefusedOverride>),
 }
 
 /// The most bytes of a backup in one answer.
@@ -388,6 +411,9 @@ pub struct ClusterStatus {
     /// What volumes went on without.
     #[n(17)]
     pub losses: Vec<LossView>,
+    /// Overrides that were refused lately, the newest last.
+    #[n(18)]
+    pub refused: Vec<RefusedOverride>,
 }
 
 /// How a node's store is, as it said last.

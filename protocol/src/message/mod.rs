@@ -1,7 +1,7 @@
 //! What is said on the wire, by plane: tenants to nodes ([`tenant`]), nodes to each other
 //! ([`peer`]), nodes to the control plane ([`control`], [`holdings`], [`loss`]), its voters to each other
 //! ([`voter`]), operators to the control plane ([`admin`],
-//! [`plan`], [`approval`]).
+//! [`plan`], [`approval`], [`refused`]).
 //!
 //! A message is a CBOR body in a frame; bulk bytes (sealed payload, encoded records) ride behind the
 //! body uncopied. Nobody believes a tenant or a node id in a message: both come from the
@@ -15,6 +15,7 @@ pub mod load;
 pub mod loss;
 pub mod peer;
 pub mod plan;
+pub mod refused;
 mod rules;
 pub mod tenant;
 pub mod traffic;

@@ -11,8 +11,8 @@ use trefoil_protocol::deletion::*;
 use trefoil_protocol::ids::*;
 use trefoil_protocol::loss_list::*;
 use trefoil_protocol::message::{
-    admin::*, approval::*, control::*, holdings::*, load::*, loss::*, peer::*, plan::*, tenant::*,
-    traffic::*, voter::*,
+    admin::*, approval::*, control::*, holdings::*, load::*, loss::*, peer::*, plan::*, refused::*,
+    tenant::*, traffic::*, voter::*,
 };
 use trefoil_protocol::record::*;
 use trefoil_protocol::sign::Signed64;
@@ -240,13 +240,14 @@ structs! {
     SignedBackup { statement, signature }
     AtRiskView { volume, opened, since, last, objects, bytes, hidden, exact }
     DebtView { volume, since }
-    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts, voters, link_policies, progress, more, slow, signers, sought, stores, losses }
+    ClusterStatus { now, nodes, tenants, volumes, statistics, certified, links, at_risk, debts, voters, link_policies, progress, more, slow, signers, sought, stores, losses, refused }
     SlowStore { node, store, state, since, took_us, usual_us }
     StepView { volume, home, lead, leave, join, objects, bytes }
     PlanView { number, made_from, verb, steps, risks, cannot, expected, undo }
     Progress { number, verb, volumes, left, handovers, longest_pause, waiting }
     VoterStatus { entry, leads, reachable, matched, stand }
     ProposalView { number, action, by, at, expires, reason, shown, state }
+    RefusedOverride { at, by, what, reason, why, times }
     // Between voters.
     VoterPiece { last }
     VoterMessage { to, log, to_log, body, founding }
@@ -322,13 +323,15 @@ enums! {
         CreatePrincipal { tenant }, FenceStore { store }, Plan { verb }, Apply { number, verb }, CancelPlan, Progress,
         Propose { action, reason }, Approve { number }, Proposals, Backup { offset },
         LossList { volume, epoch }, LostVersions { volume, epoch, after },
+        BeginRefused { begins, without, reason, why }, Refusals,
     }
     AdminAnswer {
         Status(value), Tenant(value), Tenants(value), Principal { tenant, principal }, Done, Refused(value),
         NotLeader { leader }, Plan(value), Progress(value),
         Proposal(value), Proposals(value), Backup { head, offset, part },
-        LossList(value), LostVersions { versions, more },
+        LossList(value), LostVersions { versions, more }, Refusals(value),
     }
+    Override { Propose(value), Approve { number, action }, Begin { begins, without } }
     JointAction { AcceptLoss { volume, epoch, store }, Discard { volume, store } }
     ProposalState { Open, Approved { by, at }, Expired }
     Verb {
@@ -366,6 +369,6 @@ every! {
         Note Noted PurgeEvidence PurgeClaim
         ControlAnswer News ControlRefusal Holdings VolumeHolding Difference LostVersion LostKind;
     "admin": AdminRequest AdminAnswer Verb VoterVerb PlanView StepView Progress AtRiskView DebtView SlowState SlowStore ClusterStatus StoreView VoterStatus
-        JointAction ProposalState ProposalView SearchView LossView LostStoreView LostStoreState LossTotals;
+        JointAction ProposalState ProposalView Override RefusedOverride SearchView LossView LostStoreView LostStoreState LossTotals;
     "voter": VoterPiece VoterMessage VoterBody Papers RaftMessage RaftKind LogEntry EntryKind LogSnapshot;
 }

@@ -4,7 +4,9 @@
 use trefoil_drill::Deed;
 use trefoil_placement::state::{State, VolumeRecord};
 use trefoil_protocol::config::{NodeEntry, NodeState};
+use trefoil_protocol::message::admin::ClusterStatus;
 use trefoil_protocol::message::approval::JointAction;
+use trefoil_protocol::message::refused::Override;
 
 /// What they want done.
 pub(super) fn wanted(deed: Deed, state: &State) -> Vec<JointAction> {
@@ -47,4 +49,15 @@ fn elsewhere(record: &VolumeRecord) -> Option<JointAction> {
     let held = config.ever_held.iter().find(|store| config.member_of_store(**store).is_none());
     let store = other.map(|member| member.store).or(held.copied())?;
     Some(JointAction::AcceptLoss { volume: config.volume, epoch: config.epoch, store })
+}
+
+/// Whether the state as operators are told it says that this was wanted, why, and that it was refused.
+pub(super) fn tells_of(status: &ClusterStatus, action: JointAction) -> bool {
+    let wanted = Override::Propose(action);
+    status.refused.iter().any(|refused| {
+        refused.what == wanted
+            && !refused.reason.is_empty()
+            && !refused.why.is_empty()
+            && refused.at <= status.now
+    })
 }

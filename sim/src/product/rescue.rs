@@ -94,7 +94,8 @@ impl Rescuer {
     }
 
     fn begin(&mut self, place: usize, saved: State, voters: Vec<VoterEntry>, given_up: Vec<DcId>) {
-        let refounding = Refounding { cluster: saved.cluster.clone(), voters, generation: None, given_up };
+        let (cluster, refused) = (saved.cluster.clone(), Vec::new());
+        let refounding = Refounding { cluster, voters, generation: None, given_up, refused };
         let mut entropy = |bytes: &mut [u8]| fill(&mut self.draws, bytes);
         let begun = refounding.begin(saved, &mut self.shelves[place].clone(), &mut entropy);
         begun.expect("a state of this cluster");

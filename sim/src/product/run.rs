@@ -399,7 +399,7 @@ impl<'s> Stage<'s> {
         for action in wanted.unwrap_or_default() {
             let reason = deed.words().to_owned();
             if deed == Deed::DeclareDead {
-                self.must_be_refused(AdminRequest::Propose { action, reason });
+                self.must_be_refused_and_told(action, reason);
                 continue;
             }
             if let JointAction::AcceptLoss { volume, .. } = action {
@@ -412,13 +412,18 @@ impl<'s> Stage<'s> {
         }
     }
 
-    /// What an operator wants and nobody may do.
-    fn must_be_refused(&mut self, request: AdminRequest) {
+    /// What an operator wants and nobody may do: whoever asks for the state afterwards learns of it.
+    fn must_be_refused_and_told(&mut self, action: JointAction, reason: String) {
         self.oracle.take_answers();
-        self.operator(request);
-        self.pass(SLICE);
+        for request in
+            [AdminRequest::Propose { action, reason }, AdminRequest::Status { behind: VolumeId(0) }]
+        {
+            self.operator(request);
+            self.pass(SLICE);
+        }
         let answers = self.oracle.take_answers();
-        if answers.iter().any(|answer| matches!(answer, AdminAnswer::Refused(_))) {
+        let refused = answers.iter().any(|answer| matches!(answer, AdminAnswer::Refused(_)));
+        if refused && self.oracle.status().is_some_and(|status| losses::tells_of(status, action)) {
             self.declared_in_vain += 1;
         } else {
             let at_ns = self.cluster.now();
