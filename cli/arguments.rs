@@ -197,6 +197,10 @@ impl Shared {
     async fn client(&self) -> Verdict<Client> {
         data::connect(self.profile()?, Settings { deadline: self.deadline }).await
     }
+
+    async fn reader(&self) -> Verdict<Client> {
+        data::connect_to_read(self.profile()?, Settings { deadline: self.deadline }).await
+    }
 }
 
 impl Verb {
@@ -222,6 +226,9 @@ impl Verb {
                 // What is wrong here is told before anybody is asked.
                 let what = data::put::What::of(&arguments)?;
                 data::put::run(what, &arguments, &shared.client().await?, format).await
+            }
+            Self::Get(arguments) if arguments.is_lenient() => {
+                data::get::run(&arguments, &shared.reader().await?, format).await
             }
             Self::Get(arguments) => data::get::run(&arguments, &shared.client().await?, format).await,
             Self::Head(arguments) => data::get::head(&arguments, &shared.client().await?, format).await,

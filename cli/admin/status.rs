@@ -490,6 +490,7 @@ mod tests {
             single_dc: SingleDcPolicy::Allow,
             handover: None,
             replays: false,
+            stale_reads: Default::default(),
         };
         ClusterStatus {
             now: CpTime(0),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
-use trefoil_protocol::config::{SingleDcPolicy, TenantEntry};
+use trefoil_protocol::config::{SingleDcPolicy, StaleReads, TenantEntry};
 use trefoil_protocol::ids::TenantName;
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 
@@ -43,6 +43,10 @@ pub(crate) struct CreateArguments {
     /// refuses writes
     #[arg(long, default_value = "available")]
     protection: Policy,
+    /// Whether exact versions can be read, marked, from replicas that have lost the control plane: they may be
+    /// deleted by then
+    #[arg(long, default_value = "refuse")]
+    stale_reads: StalePolicy,
     /// Show what would be made and make nothing
     #[arg(long)]
     plan: bool,
@@ -72,6 +76,29 @@ impl Policy {
     }
 }
 
+/// What a tenant wants of reads of versions that may be deleted by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StalePolicy {
+    Refuse,
+    Allow,
+}
+
+impl StalePolicy {
+    fn name(policy: StaleReads) -> &'static str {
+        match policy {
+            StaleReads::Refuse => "refuse",
+            StaleReads::Allow => "allow",
+        }
+    }
+
+    fn meant(self) -> StaleReads {
+        match self {
+            Self::Refuse => StaleReads::Refuse,
+            Self::Allow => StaleReads::Allow,
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct TenantView {
     name: String,
@@ -81,6 +108,7 @@ struct TenantView {
     delete_window: String,
     first_copy_retention: String,
     protection: &'static str,
+    stale_reads: &'static str,
 }
 
 impl TenantView {
@@ -92,6 +120,7 @@ impl TenantView {
             delete_window: quantity::duration_text(tenant.window.into()),
             first_copy_retention: quantity::duration_text(tenant.first_copy_retention.into()),
             protection: Policy::name(tenant.single_dc),
+            stale_reads: StalePolicy::name(tenant.stale_reads),
         }
     }
 
@@ -103,6 +132,7 @@ impl TenantView {
             delete_window: quantity::duration_text(arguments.delete_window),
             first_copy_retention: quantity::duration_text(arguments.first_copy_retention),
             protection: Policy::name(arguments.protection.meant()),
+            stale_reads: StalePolicy::name(arguments.stale_reads.meant()),
         }
     }
 
@@ -114,12 +144,14 @@ impl TenantView {
             self.delete_window.clone(),
             self.first_copy_retention.clone(),
             self.protection.to_owned(),
+            self.stale_reads.to_owned(),
         ]
     }
 }
 
 fn table<'a>(tenants: impl IntoIterator<Item = &'a TenantView>) -> String {
-    let header = ["TENANT", "ID", "VOLUMES", "DELETE WINDOW", "FIRST COPY RETENTION", "PROTECTION"];
+    let header =
+        ["TENANT", "ID", "VOLUMES", "DELETE WINDOW", "FIRST COPY RETENTION", "PROTECTION", "STALE READS"];
     output::table(&header, tenants.into_iter().map(TenantView::row))
 }
 
@@ -152,6 +184,7 @@ async fn create(admin: &Admin, arguments: &CreateArguments) -> Verdict<TenantEnt
         window: arguments.delete_window.into(),
         first_copy_retention: arguments.first_copy_retention.into(),
         single_dc: arguments.protection.meant(),
+        stale_reads: arguments.stale_reads.meant(),
     };
     match admin.ask(request).await? {
         AdminAnswer::Tenant(tenant) => Ok(tenant),
@@ -171,6 +204,7 @@ pub(crate) async fn create_default(
         first_copy_retention: Duration::ZERO,
         volumes: VOLUMES_DEFAULT,
         protection: Policy::Available,
+        stale_reads: StalePolicy::Refuse,
         plan: false,
     };
     create(admin, &arguments).await

@@ -8,7 +8,8 @@ use std::path::{Component, Path, PathBuf};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
-use trefoil_client::{Client, Download, Head};
+use trefoil_client::{Client, Download, Head, Staleness};
+use trefoil_protocol::ids::VersionId;
 use trefoil_protocol::key::ObjectKey;
 
 use super::convoy::{Arrived, Convoy, all_or};
@@ -27,12 +28,26 @@ pub(crate) struct GetArguments {
     /// The object's key; with -r the prefix, which is cut off the file names
     #[arg(value_name = "KEY|PREFIX")]
     key: String,
+    /// This version instead of the latest one
+    #[arg(long, conflicts_with_all = ["recursive", "range"])]
+    version: Option<VersionId>,
+    /// Also from a replica that has lost the control plane, if the tenant allows it; says so if that is the case: the
+    /// version may have been deleted by then
+    #[arg(long, requires = "version")]
+    stale_possible: bool,
     /// Bytes FIRST-LAST, both included, counted from 0; or FIRST- to the end
     #[arg(long, value_parser = quantity::byte_range)]
     range: Option<(u64, Option<u64>)>,
     /// Where it goes: a file, with -r a directory; without, standard output
     #[arg(short, long, value_name = "FILE|DIR")]
     output: Option<PathBuf>,
+}
+
+impl GetArguments {
+    /// Whether it takes what it gets without a control plane.
+    pub(crate) fn is_lenient(&self) -> bool {
+        self.stale_possible
+    }
 }
 
 /// Arguments of `head`.
@@ -56,6 +71,8 @@ struct HeadView {
     attempts: u32,
     /// Milliseconds since 1970 by the writer's clock.
     created: u64,
+    /// It came from a replica that had lost the control plane.
+    stale_possible: bool,
 }
 
 impl HeadView {
@@ -70,6 +87,7 @@ impl HeadView {
             copies: CopyView::all(&head.view.copies),
             attempts: head.view.upload.attempt + 1,
             created: head.created_ms,
+            stale_possible: head.view.stale_possible,
         }
     }
 }
@@ -106,10 +124,10 @@ pub(crate) async fn run(arguments: &GetArguments, client: &Client, format: Forma
         Some(folder) if arguments.recursive => get_tree(client, &arguments.key, folder, format).await,
         Some(path) => {
             let download = begin(client, arguments).await?;
-            let view = HeadView::of(download.head());
             let bar = progress::bytes(&path.display().to_string(), Some(download.length()));
-            let bytes = into_file(download, path, &bar).await?;
+            let (view, bytes) = into_file(download, path, &bar).await?;
             bar.finish_and_clear();
+            warn(&view);
             format.answer(&view, |_| format!("{}: {}", path.display(), output::bytes(bytes)));
             Ok(())
         }
@@ -122,6 +140,10 @@ pub(crate) async fn run(arguments: &GetArguments, client: &Client, format: Forma
 
 async fn begin(client: &Client, arguments: &GetArguments) -> Verdict<Download> {
     let key = key(&arguments.key).map_err(Failure::usage)?;
+    if let Some(version) = arguments.version {
+        let staleness = if arguments.stale_possible { Staleness::Possible } else { Staleness::Refused };
+        return Ok(client.get_version(&key, version, staleness).await?);
+    }
     let Some((first, last)) = arguments.range else { return Ok(client.get(&key).await?) };
     let length = client.head(&key).await?.bytes;
     // A last byte of 2^64 - 1 has nothing behind it.
@@ -143,10 +165,22 @@ async fn into_standard_output(mut download: Download) -> Verdict {
         bar.inc(bytes.len() as u64);
     }
     bar.finish_and_clear();
+    warn(&HeadView::of(download.head()));
     Ok(())
 }
 
-async fn into_file(mut download: Download, path: &Path, bar: &ProgressBar) -> Verdict<u64> {
+/// Says on standard error what the bytes do not tell.
+fn warn(view: &HeadView) {
+    if view.stale_possible {
+        output::note(&format!(
+            "warning: stale possible: a replica that has lost the control plane gave version {}, which may have been \
+             deleted since",
+            view.version
+        ));
+    }
+}
+
+async fn into_file(mut download: Download, path: &Path, bar: &ProgressBar) -> Verdict<(HeadView, u64)> {
     let mut file = WholeFile::create(path, 0o666)?;
     let mut written = 0;
     while let Some(bytes) = download.next().await? {
@@ -155,7 +189,7 @@ async fn into_file(mut download: Download, path: &Path, bar: &ProgressBar) -> Ve
         bar.set_position(written);
     }
     file.finish()?;
-    Ok(written)
+    Ok((HeadView::of(download.head()), written))
 }
 
 async fn get_tree(client: &Client, prefix: &str, folder: &Path, format: Format) -> Verdict {
@@ -190,7 +224,7 @@ async fn get_file(client: Client, key: ObjectKey, path: PathBuf) -> Verdict<u64>
         }
         into_file(client.get(&key).await?, &path, &ProgressBar::hidden()).await
     };
-    get.await.map_err(|failure: Failure| failure.within(shown(&key)))
+    get.await.map(|(_, bytes)| bytes).map_err(|failure: Failure| failure.within(shown(&key)))
 }
 
 /// Where a key's file goes; `None` for a key that would leave the folder or names no file.

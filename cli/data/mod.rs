@@ -17,10 +17,21 @@ use crate::failure::{Failure, Kind, Verdict};
 
 /// Connects as the profile's tenant.
 pub(crate) async fn connect(profile: Profile, settings: Settings) -> Verdict<Client> {
-    if profile.role != ProfileRole::Tenant {
-        return Err(Failure::usage("this verb needs the profile of a tenant"));
-    }
+    check_role(&profile)?;
     Ok(Client::connect_with(profile, settings).await?)
+}
+
+/// Connects as somebody who only reads, and takes what can be read without a control plane.
+pub(crate) async fn connect_to_read(profile: Profile, settings: Settings) -> Verdict<Client> {
+    check_role(&profile)?;
+    Ok(Client::connect_to_read(profile, settings).await?)
+}
+
+fn check_role(profile: &Profile) -> Verdict {
+    match profile.role {
+        ProfileRole::Tenant => Ok(()),
+        _ => Err(Failure::usage("this verb needs the profile of a tenant")),
+    }
 }
 
 /// Parses a key of the command line.

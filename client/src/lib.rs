@@ -29,6 +29,6 @@ pub use failure::{Damage, FailureKind, ReadError, Trouble, WriteError};
 #[cfg(feature = "shell")]
 pub use shell::{
     Client, ConnectError, Download, Head, Hidden, Listed, Padding, Page, Pages, Profile, ProfileError,
-    PutOptions, Restored, Settings, Source, Spool, Stored, Trust, TrustFileError, verify_certificate,
-    verify_loss_list,
+    PutOptions, Restored, Settings, Source, Spool, Staleness, Stored, Trust, TrustFileError,
+    verify_certificate, verify_loss_list,
 };

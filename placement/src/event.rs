@@ -19,7 +19,7 @@ pub enum Request {
     Control(NodeId, ControlRequest),
     /// An operator asks.
     Admin(OperatorId, AdminRequest),
-    /// A tenant's principal asks; only `Route` and `Keys` are answered here.
+    /// A tenant's principal asks; only `Route` and the calls for keys are answered here.
     Tenant(TenantId, PrincipalId, TenantRequest),
 }
 

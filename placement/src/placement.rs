@@ -14,6 +14,7 @@ use trefoil_protocol::time::BootTime;
 
 use crate::caution::Caution;
 use crate::controller::countersign::countersign;
+use crate::controller::leaderless;
 use crate::controller::outbox::{Outbox, Waiting};
 use crate::controller::{Controller, Turn, not_leading};
 use crate::custodian::{Entropy, Keyring};
@@ -384,7 +385,11 @@ impl<S: LogStore> Placement<S> {
     fn request(&mut self, now: BootTime, id: RequestId, request: Request) {
         let led = self.with_controller(now, |controller, turn| controller.request(turn, id, request.clone()));
         if led.is_none() {
-            self.out.answer(id, not_leading(&request));
+            let told = match self.log.leader() {
+                None => leaderless::answer(&self.state, self.keyring.as_ref(), &request),
+                Some(_) => None,
+            };
+            self.out.answer(id, told.unwrap_or_else(|| not_leading(&request)));
         }
     }
 

@@ -62,6 +62,19 @@ pub enum SingleDcPolicy {
     Refuse,
 }
 
+/// What a tenant wants of reads of exact versions from replicas that have lost the control plane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum StaleReads {
+    /// They are refused: no answer may be about a version that is deleted by now.
+    #[default]
+    #[n(0)]
+    Refuse,
+    /// They are answered, marked, where the client says that it takes such an answer.
+    #[n(1)]
+    Allow,
+}
+
 /// How far a member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(index_only)]
@@ -165,6 +178,9 @@ pub struct VolumeConfig {
     /// nothing before [its own log](crate::message::control::ControlRequest::Replay) has them.
     #[n(15)]
     pub replays: bool,
+    /// Whether a member whose lease has run out may answer reads of exact versions.
+    #[n(16)]
+    pub stale_reads: StaleReads,
 }
 
 impl VolumeConfig {
@@ -359,6 +375,9 @@ pub struct TenantEntry {
     /// Whether writes go on while one data centre cannot be reached.
     #[n(5)]
     pub single_dc: SingleDcPolicy,
+    /// Whether exact versions can be read from replicas that have lost the control plane.
+    #[n(6)]
+    pub stale_reads: StaleReads,
 }
 
 /// A volume count that [`crate::key::volume_slot`] can work with, or an error.

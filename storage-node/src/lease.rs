@@ -42,6 +42,11 @@ impl Lease {
         config.activated && grant.covers >= config.changed && mutant!(M03, now < end(grant), true)
     }
 
+    /// Whether this run had a lease, and has none any more.
+    pub fn has_run_out(&self, now: BootTime) -> bool {
+        self.ends().is_some_and(|end| now >= end)
+    }
+
     /// When the lease ends, if there is one.
     pub fn ends(&self) -> Option<BootTime> {
         self.grant.map(end)

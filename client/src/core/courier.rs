@@ -644,6 +644,6 @@ impl Courier {
     }
 }
 
-fn in_sync(config: &VolumeConfig) -> impl Iterator<Item = &Member> {
+pub(super) fn in_sync(config: &VolumeConfig) -> impl Iterator<Item = &Member> {
     config.members.iter().filter(|member| member.state == MemberState::InSync)
 }

@@ -19,6 +19,7 @@
 
 mod courier;
 mod hedge;
+mod lenient;
 mod listing;
 mod mutation;
 mod parts;
@@ -38,6 +39,7 @@ use trefoil_protocol::time::BootTime;
 
 pub use courier::{Repeat, Whom};
 pub use hedge::{Heard, Hedged, Pace};
+pub use lenient::Lenient;
 pub use listing::{Listing, ListingKind, MergedPage, VolumePage, merge};
 pub use mutation::{Mutation, MutationFailure};
 pub use parts::{LEAVES_PER_RANGE, Parts};

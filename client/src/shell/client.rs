@@ -22,6 +22,7 @@ use super::listing::{Page, Pages};
 use super::network::Network;
 use super::profile::{Profile, ProfileRole};
 use super::put::{Hidden, Padding, PutOptions, Restored, Stored};
+use super::read::Staleness;
 use super::source::IntoSource;
 use super::tokens::Tokens;
 use super::{copies, read, write};
@@ -133,6 +134,23 @@ impl Client {
     /// # Errors
     /// As [`Client::connect`].
     pub async fn connect_with(profile: Profile, settings: Settings) -> Result<Self, ConnectError> {
+        Self::connect_for(TenantCall::Keys, profile, settings).await
+    }
+
+    /// [`Client::connect_with`] for whoever only reads: where the tenant allows stale reads, the keys for that are
+    /// given by any voter that holds them, also when no majority of the control plane is left.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn connect_to_read(profile: Profile, settings: Settings) -> Result<Self, ConnectError> {
+        Self::connect_for(TenantCall::KeysToRead, profile, settings).await
+    }
+
+    async fn connect_for(
+        keys: TenantCall,
+        profile: Profile,
+        settings: Settings,
+    ) -> Result<Self, ConnectError> {
         if profile.role != ProfileRole::Tenant {
             return Err(ConnectError::Role);
         }
@@ -149,7 +167,7 @@ impl Client {
         if let Some(profile) = profile.tenant.filter(|name| *name != certificate) {
             return Err(ConnectError::OtherTenant { profile, certificate });
         }
-        let keys = ask_keys(&network).await?;
+        let keys = ask_keys(&network, keys).await?;
         let keyring = Keyring::new(tenant, keys, network.now()).map_err(ReadError::from)?;
         let mut instance = ClientInstance::default();
         OsEntropy.fill(&mut instance.0);
@@ -204,6 +222,21 @@ impl Client {
     /// When there is none, or it cannot be read.
     pub async fn get(&self, key: &ObjectKey) -> Result<Download, ReadError> {
         read::get(&self.inner, key).await
+    }
+
+    /// Reads one exact version, all of it. With [`Staleness::Possible`] a replica that has lost the control plane
+    /// may answer, if the tenant allows it: then [`Download::stale_possible`] says that the version may have been
+    /// deleted by now. Its bytes are verified like any others.
+    ///
+    /// # Errors
+    /// When it is not live, or cannot be read.
+    pub async fn get_version(
+        &self,
+        key: &ObjectKey,
+        version: VersionId,
+        staleness: Staleness,
+    ) -> Result<Download, ReadError> {
+        read::get_version(&self.inner, key, version, staleness).await
     }
 
     /// The latest version as nodes hold it: sealed, verified against its root, not opened. For audits
@@ -363,12 +396,12 @@ impl Inner {
     }
 
     async fn take_keys(&self) -> Result<(), ReadError> {
-        Ok(self.keyring.refill(&ask_keys(&self.network).await?)?)
+        Ok(self.keyring.refill(&ask_keys(&self.network, TenantCall::Keys).await?)?)
     }
 }
 
-async fn ask_keys(network: &Network) -> Result<KeysView, ReadError> {
-    match network.ask(Whom::Custodian, TenantCall::Keys).await?.answer {
+async fn ask_keys(network: &Network, call: TenantCall) -> Result<KeysView, ReadError> {
+    match network.ask(Whom::Custodian, call).await?.answer {
         TenantAnswer::Keys(view) => Ok(view),
         _ => Err(Damage::Answer("the custodian answers with keys").into()),
     }

@@ -10,11 +10,12 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::time::timeout;
 use trefoil_protocol::codec;
 use trefoil_protocol::key::ObjectKey;
-use trefoil_protocol::message::tenant::{DataPart, ObjectView, Selector, TenantAnswer, TenantCall};
+use trefoil_protocol::message::tenant::{DataPart, ObjectView, TenantAnswer};
 use trefoil_protocol::time::BootTime;
 use trefoil_transport::RecvStream;
 
 use super::client::Inner;
+use super::read::Staleness;
 use crate::core::{Parts, Peer};
 use crate::failure::{Damage, ReadError, Trouble};
 use crate::seal::{Dek, Identity, OpenError, Opener, RangeOpener};
@@ -72,6 +73,7 @@ pub struct Download {
     /// Sealed bytes that are not opened yet.
     sealed: Bytes,
     progress_at: BootTime,
+    staleness: Staleness,
 }
 
 impl Download {
@@ -126,7 +128,19 @@ impl Download {
     ) -> Self {
         let progress_at = inner.network.clock.now();
         let sealed = Bytes::new();
-        Self { inner, head, length, opening: Some(opening), parts, stream, sealed, progress_at }
+        let (opening, staleness) = (Some(opening), Staleness::Refused);
+        Self { inner, head, length, opening, parts, stream, sealed, progress_at, staleness }
+    }
+
+    /// What it takes when it has to go on elsewhere.
+    pub(super) fn taking(self, staleness: Staleness) -> Self {
+        Self { staleness, ..self }
+    }
+
+    /// Whether any of it, so far, came from a replica that had lost the control plane: then the version may have
+    /// been deleted by now.
+    pub fn stale_possible(&self) -> bool {
+        self.head.view.stale_possible
     }
 
     /// The object's description.
@@ -230,8 +244,7 @@ impl Download {
         let key = self.head.key.clone();
         let version = self.head.view.upload.version;
         let want = self.parts.resume();
-        let call = TenantCall::Get { key: key.clone(), selector: Selector::Version(version), want };
-        let answered = self.inner.network.ask_any(key, self.inner.dc, call).await;
+        let answered = self.inner.ask_version(&key, version, want, self.staleness).await;
         let answered = answered.map_err(|error| match error {
             ReadError::NotFound | ReadError::Gone => ReadError::Changed,
             error => error,
@@ -243,6 +256,7 @@ impl Download {
         if (view.upload, view.root, view.sealed_length) != (known.upload, known.root, known.sealed_length) {
             return Err(ReadError::Changed);
         }
+        self.head.view.stale_possible |= view.stale_possible;
         self.stream = answered.rest;
         Ok(())
     }

@@ -29,8 +29,15 @@ pub(super) struct Keyring {
 
 /// The wraps at hand.
 struct Wraps {
-    counter: WrapCounter,
+    /// None where the keys were given to read with.
+    counter: Option<WrapCounter>,
     stock: Stock,
+}
+
+impl Wraps {
+    fn left(&self) -> u64 {
+        self.counter.as_ref().map_or(0, WrapCounter::left)
+    }
 }
 
 impl Keyring {
@@ -40,7 +47,7 @@ impl Keyring {
         Ok(Self {
             tenant,
             names: NameKey::new(Secret::copy_of(&names.key)),
-            wraps: Mutex::new(Wraps { counter: WrapCounter::new(block(&view)?)?, stock: Stock::new(now) }),
+            wraps: Mutex::new(Wraps { counter: counter_of(&view)?, stock: Stock::new(now) }),
             keys: RwLock::new(tenant_keys(tenant, &view)),
         })
     }
@@ -50,11 +57,12 @@ impl Keyring {
     pub(super) fn refill(&self, view: &KeysView) -> Result<(), Damage> {
         let block = block(view)?;
         let mut wraps = self.wraps();
-        match block.key_version.cmp(&wraps.counter.key_version()) {
-            Ordering::Less => return Ok(()),
-            Ordering::Equal => wraps.counter.refill(block)?,
+        let counter = wraps.counter.as_mut();
+        match counter.map(|counter| (block.key_version.cmp(&counter.key_version()), counter)) {
+            Some((Ordering::Less, _)) => return Ok(()),
+            Some((Ordering::Equal, counter)) => counter.refill(block)?,
             // The tenant key was rotated: its counters are its own.
-            Ordering::Greater => wraps.counter = WrapCounter::new(block)?,
+            Some((Ordering::Greater, _)) | None => wraps.counter = Some(WrapCounter::new(block)?),
         }
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = tenant_keys(self.tenant, view);
         Ok(())
@@ -80,13 +88,13 @@ impl Keyring {
 
     /// Whether a data key can be wrapped without asking the custodian.
     pub(super) fn can_wrap(&self) -> bool {
-        self.wraps().counter.left() > 0
+        self.wraps().left() > 0
     }
 
     /// Whether the custodian should be asked before the wraps run out.
     pub(super) fn is_short(&self, now: BootTime) -> bool {
         let mut wraps = self.wraps();
-        let left = wraps.counter.left();
+        let left = wraps.left();
         wraps.stock.is_short(left, now)
     }
 
@@ -100,7 +108,8 @@ impl Keyring {
         let mut wraps = self.wraps();
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let newest = keys.last_key_value().map(|(_, key)| key).ok_or(WrapError::Exhausted)?;
-        let begun = Sealer::begin(attempt, newest, &mut wraps.counter, ChunkLen::DEFAULT)?;
+        let counter = wraps.counter.as_mut().ok_or(WrapError::Exhausted)?;
+        let begun = Sealer::begin(attempt, newest, counter, ChunkLen::DEFAULT)?;
         wraps.stock.note(now);
         Ok((newest.version(), begun))
     }
@@ -117,6 +126,15 @@ fn block(view: &KeysView) -> Result<WrapBlock, Damage> {
         instance: view.nonce_prefix,
         start: 0,
         end: view.nonce_count.min(WRAPS_PER_KEY_MAX),
+    })
+}
+
+/// Keys to read with come without a block.
+fn counter_of(view: &KeysView) -> Result<Option<WrapCounter>, Damage> {
+    newest(view)?;
+    Ok(match view.nonce_count {
+        0 => None,
+        _ => Some(WrapCounter::new(block(view)?)?),
     })
 }
 

@@ -26,4 +26,5 @@ pub use download::{Download, Head};
 pub use listing::{Listed, Page, Pages};
 pub use profile::{Profile, ProfileError, ProfileFile, ProfileRole};
 pub use put::{Hidden, Padding, PutOptions, Restored, Spool, Stored};
+pub use read::Staleness;
 pub use source::{FileSource, IntoSource, MemorySource, ReaderSource, Source};

@@ -21,7 +21,8 @@ use super::drive::{Carried, Clock, Driven, Driver, Gauge, Halt};
 use super::source::Source;
 use super::upload::{Step, Upload};
 use crate::core::{
-    Failed, Hedged, Mutation, MutationFailure, Operation, Pace, Patience, Peer, Question, RouteCache, Whom,
+    Failed, Hedged, Lenient, Mutation, MutationFailure, Operation, Pace, Patience, Peer, Question,
+    RouteCache, Whom,
 };
 use crate::entropy::{Entropy, OsEntropy};
 use crate::failure::{Damage, ReadError};
@@ -96,6 +97,12 @@ impl Network {
         let answer = output.answer?;
         pace.answered(output.after);
         Ok(Answered { answer, bulk, rest })
+    }
+
+    /// Asks for an exact version whoever holds it.
+    pub(super) async fn ask_lenient(&self, mut read: Lenient) -> Result<Answered, ReadError> {
+        let Driven { output, bulk, rest } = self.drive(&mut read).await;
+        Ok(Answered { answer: output?, bulk, rest })
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {

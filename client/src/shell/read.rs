@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use trefoil_protocol::deletion::SignedCertificate;
+use trefoil_protocol::ids::VersionId;
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::{
     CERTIFICATES_MAX, ListEntry, ObjectView, PAGE_MAX, PurgeView, Selector, TenantAnswer, TenantCall, Want,
@@ -14,12 +15,22 @@ use super::client::Inner;
 use super::download::{Download, Head};
 use super::listing::{Listed, Page};
 use super::network::{Answered, seed};
-use crate::core::{Listing, ListingKind, Whom};
+use crate::core::{Lenient, Listing, ListingKind, Whom};
 use crate::failure::{Damage, ReadError};
 use crate::seal::{
     ChunkLen, Dek, Identity, ObjectIdentity, RangeOpener, RangePlan, RangePlanError, SealedMetadata,
     Unlocked, UnwrapError, WrappedDek, plaintext_len,
 };
+
+/// What a reader of an exact version takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Staleness {
+    /// Nothing but the version that is live.
+    #[default]
+    Refused,
+    /// Also what a replica without the control plane knows of it, marked, if the tenant allows that.
+    Possible,
+}
 
 /// An object's description with the keys to its bytes.
 struct Described {
@@ -34,6 +45,30 @@ pub(super) async fn get(inner: &Arc<Inner>, key: &ObjectKey) -> Result<Download,
     let Described { head, dek, identity, .. } = described;
     let Answered { bulk, rest, .. } = answered;
     Ok(Download::whole(Arc::clone(inner), head, dek, identity, rest)?.beginning_with(bulk)?)
+}
+
+pub(super) async fn get_version(
+    inner: &Arc<Inner>,
+    key: &ObjectKey,
+    version: VersionId,
+    staleness: Staleness,
+) -> Result<Download, ReadError> {
+    let answered = inner.ask_version(key, version, Want::Whole, staleness).await;
+    let answered = answered.map_err(|error| match error {
+        // The primary's word: it is not live.
+        ReadError::Changed => ReadError::NotFound,
+        error => error,
+    })?;
+    let TenantAnswer::Object(view) = &answered.answer else {
+        return Err(Damage::Answer("a get is answered by an object").into());
+    };
+    if view.upload.version != version {
+        return Err(Damage::Answer("a get of a version is answered by that version").into());
+    }
+    let Described { head, dek, identity, .. } = inner.open_description(key, view.clone()).await?;
+    let Answered { bulk, rest, .. } = answered;
+    let download = Download::whole(Arc::clone(inner), head, dek, identity, rest)?.taking(staleness);
+    Ok(download.beginning_with(bulk)?)
 }
 
 pub(super) async fn sealed(inner: &Arc<Inner>, key: &ObjectKey) -> Result<Bytes, ReadError> {
@@ -135,6 +170,29 @@ pub(super) async fn certificates(
 }
 
 impl Inner {
+    /// Asks the replicas for an exact version.
+    pub(super) async fn ask_version(
+        &self,
+        key: &ObjectKey,
+        version: VersionId,
+        want: Want,
+        staleness: Staleness,
+    ) -> Result<Answered, ReadError> {
+        let network = &self.network;
+        match staleness {
+            Staleness::Refused => {
+                let call = TenantCall::Get { key: key.clone(), selector: Selector::Version(version), want };
+                network.ask_any(key.clone(), self.dc, call).await
+            }
+            Staleness::Possible => {
+                let (patience, now) = (network.patience, network.clock.now());
+                network
+                    .ask_lenient(Lenient::new(key.clone(), version, want, self.dc, patience, now, seed()))
+                    .await
+            }
+        }
+    }
+
     /// Asks the primary for the latest version and opens its description.
     async fn describe(&self, key: &ObjectKey, want: Want) -> Result<(Described, Answered), ReadError> {
         let call = TenantCall::Get { key: key.clone(), selector: Selector::Latest, want };

@@ -5,6 +5,7 @@
 
 mod faults;
 mod round_trips;
+mod stale;
 mod world;
 
 use world::World;

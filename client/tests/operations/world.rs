@@ -50,6 +50,8 @@ pub(crate) enum Fault {
     Move,
     /// The node says that it cannot at the moment.
     Refuse,
+    /// No node has a lease, from now on; the tenant allows stale reads.
+    LoseControl,
 }
 
 struct Version {
@@ -82,6 +84,8 @@ pub(crate) struct State {
 pub(crate) struct World {
     state: Arc<Mutex<State>>,
     servers: Vec<(Endpoint, Arc<TrustStore>)>,
+    /// The text of its profile.
+    profile: String,
     pub(crate) client: Client,
 }
 
@@ -142,7 +146,7 @@ impl World {
         let profile = Profile::parse(&text, "acme.toml".as_ref()).unwrap();
         let settings = Settings { deadline: Duration::from_secs(10) };
         let client = Client::connect_with(profile, settings).await.unwrap();
-        Self { state, servers, client }
+        Self { state, servers, profile: text, client }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -151,6 +155,15 @@ impl World {
 
     pub(crate) fn will(&self, fault: Fault) {
         self.state().faults.insert(fault);
+    }
+
+    pub(crate) fn will_no_more(&self, fault: Fault) {
+        self.state().faults.remove(&fault);
+    }
+
+    /// What another client of the same principal connects with.
+    pub(crate) fn profile(&self) -> Profile {
+        Profile::parse(&self.profile, "acme.toml".as_ref()).unwrap()
     }
 
     /// Deactivates the client's principal everywhere.
@@ -323,9 +336,13 @@ fn frames(view: &ObjectView, sealed: &Bytes, want: &Want) -> Vec<(DataPart, Byte
     frames
 }
 
+fn is_lenient(request: &TenantRequest) -> bool {
+    matches!(request.call, TenantCall::Get { selector: Selector::StalePossible(_), .. })
+}
+
 impl State {
     fn refusal(&mut self, identity: Identity, request: &TenantRequest) -> Option<Refusal> {
-        if matches!(request.call, TenantCall::Route | TenantCall::Keys) {
+        if matches!(request.call, TenantCall::Route | TenantCall::Keys | TenantCall::KeysToRead) {
             return None;
         }
         let Identity::Node(here) = identity else { return Some(Refusal::NotFound) };
@@ -336,7 +353,11 @@ impl State {
         if self.faults.remove(&Fault::Refuse) {
             return Some(Refusal::LeaseExpired);
         }
-        let by_version = matches!(request.call, TenantCall::Get { selector: Selector::Version(_), .. });
+        if self.faults.contains(&Fault::LoseControl) && !is_lenient(request) {
+            return Some(Refusal::LeaseExpired);
+        }
+        let by_version =
+            matches!(&request.call, TenantCall::Get { selector, .. } if selector.version().is_some());
         let fits = by_version || (self.primary == here && request.epoch == self.epoch);
         let (epoch, primary) = (self.epoch, Some(self.primary));
         (!fits).then_some(Refusal::NotPrimary { epoch, primary })
@@ -345,8 +366,13 @@ impl State {
     fn serve(&mut self, identity: Identity, volume: VolumeId, call: TenantCall) -> TenantResponse {
         match call {
             TenantCall::Route => Ok(TenantAnswer::Route(self.route())),
-            TenantCall::Keys if matches!(identity, Identity::Placement(_)) => Ok(self.keys()),
-            TenantCall::Keys => {
+            TenantCall::Keys if matches!(identity, Identity::Placement(_)) => {
+                Ok(TenantAnswer::Keys(self.keys()))
+            }
+            TenantCall::KeysToRead if matches!(identity, Identity::Placement(_)) => {
+                Ok(TenantAnswer::Keys(KeysView { nonce_prefix: 0, nonce_count: 0, ..self.keys() }))
+            }
+            TenantCall::Keys | TenantCall::KeysToRead => {
                 self.keys_asked_of_nodes += 1;
                 Err(Refusal::NotFound)
             }
@@ -403,6 +429,7 @@ impl State {
             protection: Protection::BothDcs,
             copies: vec![],
             created: CpTime(self.lsn),
+            stale_possible: false,
         };
         versions.push(Version { view, sealed, is_live: true });
         Ok(TenantAnswer::Stored(PutReceipt {
@@ -432,11 +459,15 @@ impl State {
         let versions = self.versions.get(key).ok_or(Refusal::NotFound)?;
         let found = versions.iter().find(|version| match selector {
             Selector::Latest => version.is_live,
-            Selector::Version(wanted) => version.view.upload.version == wanted && version.is_live,
+            Selector::Version(wanted) | Selector::StalePossible(wanted) => {
+                version.view.upload.version == wanted && version.is_live
+            }
         });
-        found.map(|version| (version.view.clone(), version.sealed.clone())).ok_or(match selector {
+        let stale_possible = self.faults.contains(&Fault::LoseControl);
+        let view = |version: &Version| ObjectView { stale_possible, ..version.view.clone() };
+        found.map(|version| (view(version), version.sealed.clone())).ok_or(match selector {
             Selector::Latest => Refusal::NotFound,
-            Selector::Version(_) => Refusal::Changed,
+            Selector::Version(_) | Selector::StalePossible(_) => Refusal::Changed,
         })
     }
 
@@ -472,14 +503,10 @@ impl State {
         TenantAnswer::Page { entries, more }
     }
 
-    fn keys(&mut self) -> TenantAnswer {
+    fn keys(&mut self) -> KeysView {
         self.blocks += 1;
         let grant = |version| TenantKeyGrant { version, key: [version as u8 + 1; 32] };
-        TenantAnswer::Keys(KeysView {
-            keys: vec![grant(0), grant(1)],
-            nonce_prefix: self.blocks,
-            nonce_count: 3,
-        })
+        KeysView { keys: vec![grant(0), grant(1)], nonce_prefix: self.blocks, nonce_count: 3 }
     }
 
     fn route(&self) -> RouteView {
@@ -508,6 +535,7 @@ impl State {
             single_dc: trefoil_protocol::config::SingleDcPolicy::Allow,
             handover: None,
             replays: false,
+            stale_reads: Default::default(),
         };
         let entry = |name: &str| NodeEntry {
             node: node(name),
@@ -530,6 +558,7 @@ impl State {
                 window: Millis(5),
                 first_copy_retention: Millis(0),
                 single_dc: trefoil_protocol::config::SingleDcPolicy::Allow,
+                stale_reads: Default::default(),
             },
             volumes: (0..VOLUMES).map(volume).collect(),
             nodes: names.iter().map(|name| entry(name)).collect(),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use trefoil_protocol::config::{Member, MemberState, SingleDcPolicy, TenantEntry, VolumeConfig};
+use trefoil_protocol::config::{Member, MemberState, SingleDcPolicy, StaleReads, TenantEntry, VolumeConfig};
 use trefoil_protocol::ids::{DcId, Epoch, LinkId, NodeId, TenantName, VolumeId};
 use trefoil_protocol::message::admin::{
     AdminAnswer, AdminRequest, AtRiskView, ClusterStatus, DebtView, STATUS_VOLUMES_MAX, SlowStore,
@@ -113,13 +113,21 @@ pub(crate) fn weigh(
             let tenants = state.tenants.all().map(|record| record.entry.clone());
             Wish::Answer(AdminAnswer::Tenants(tenants.collect()))
         }
-        AdminRequest::CreateTenant { name, volumes, window, first_copy_retention, single_dc } => {
+        AdminRequest::CreateTenant {
+            name,
+            volumes,
+            window,
+            first_copy_retention,
+            single_dc,
+            stale_reads,
+        } => {
             let wanted = Wanted {
                 name: *name,
                 volumes: *volumes,
                 window: *window,
                 retention: *first_copy_retention,
                 single_dc: *single_dc,
+                stale_reads: *stale_reads,
             };
             create_tenant(turn, &wanted)
         }
@@ -209,12 +217,19 @@ struct Wanted {
     window: Millis,
     retention: Millis,
     single_dc: SingleDcPolicy,
+    stale_reads: StaleReads,
 }
 
 impl Wanted {
     fn is(&self, entry: &TenantEntry) -> bool {
-        (self.volumes, self.window, self.retention, self.single_dc)
-            == (entry.volume_count, entry.window, entry.first_copy_retention, entry.single_dc)
+        (self.volumes, self.window, self.retention, self.single_dc, self.stale_reads)
+            == (
+                entry.volume_count,
+                entry.window,
+                entry.first_copy_retention,
+                entry.single_dc,
+                entry.stale_reads,
+            )
     }
 }
 
@@ -261,6 +276,7 @@ fn create_tenant(turn: &mut Turn<'_>, wanted: &Wanted) -> Wish {
         window: wanted.window,
         first_copy_retention: wanted.retention,
         single_dc: wanted.single_dc,
+        stale_reads: wanted.stale_reads,
         volumes,
         keys: keys.to_vec(),
     }))

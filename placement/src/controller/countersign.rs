@@ -269,6 +269,7 @@ mod tests {
             window: Millis(0),
             first_copy_retention: Millis(0),
             single_dc: SingleDcPolicy::Allow,
+            stale_reads: Default::default(),
             volumes: vec![NewVolume {
                 home: "a".parse().unwrap(),
                 members: vec![member(1, "a"), member(2, "a"), member(3, "b")],

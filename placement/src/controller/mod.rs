@@ -13,6 +13,7 @@ pub(crate) mod grants;
 mod handover;
 mod health;
 mod joint;
+pub(crate) mod leaderless;
 mod operations;
 pub(crate) mod orders;
 pub(crate) mod outbox;
@@ -530,6 +531,7 @@ impl Controller {
                 turn.out.propose(Command::ReserveNonces(tenant, fresh), Waiting::Keys(id, tenant));
                 return;
             }
+            (Some(_), TenantCall::KeysToRead) => outcome::keys_to_read(turn.state, turn.keyring, tenant),
             (Some(_), _) => Err(Refusal::Invalid("objects are held by storage nodes".to_owned())),
         };
         turn.out.answer(id, Answer::Tenant(response));

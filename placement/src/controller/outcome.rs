@@ -12,8 +12,9 @@ use trefoil_protocol::time::{CpTime, Millis};
 
 use crate::controller::outbox::Waiting;
 use crate::controller::{Controller, Turn, orders};
+use crate::custodian::Keyring;
 use crate::event::Answer;
-use crate::state::{NONCE_BLOCK, Outcome, Rejection};
+use crate::state::{NONCE_BLOCK, Outcome, Rejection, State};
 
 /// When to ask for keys again that could not be counted out just now.
 const KEYS_AGAIN: Millis = Millis(100);
@@ -152,13 +153,27 @@ fn keys(turn: &Turn<'_>, tenant: TenantId, outcome: Outcome) -> TenantResponse {
     // The bug: keys are found by their version alone, and the first tenant's come first.
     let tenant =
         mutant!(M16, tenant, turn.state.tenants.all().next().map_or(tenant, |record| record.entry.tenant));
-    let record = turn.state.tenants.get(tenant).ok_or(Refusal::NotFound)?;
-    let keyring = turn.keyring.ok_or(Refusal::Unavailable)?;
+    let keys = open_keys(turn.state, turn.keyring, tenant)?;
+    Ok(TenantAnswer::Keys(KeysView { keys, nonce_prefix: prefix, nonce_count: NONCE_BLOCK }))
+}
+
+/// All keys of the tenant, and no nonces: nothing can be wrapped with them.
+pub(crate) fn keys_to_read(state: &State, keyring: Option<&Keyring>, tenant: TenantId) -> TenantResponse {
+    let keys = open_keys(state, keyring, tenant)?;
+    Ok(TenantAnswer::Keys(KeysView { keys, nonce_prefix: 0, nonce_count: 0 }))
+}
+
+fn open_keys(
+    state: &State,
+    keyring: Option<&Keyring>,
+    tenant: TenantId,
+) -> Result<Vec<TenantKeyGrant>, Refusal> {
+    let record = state.tenants.get(tenant).ok_or(Refusal::NotFound)?;
+    let keyring = keyring.ok_or(Refusal::Unavailable)?;
     let open = |version: &u32, wrapped: &[u8]| {
         let key = keyring.master.unwrap(tenant, *version, wrapped).map_err(|_| Refusal::Unavailable)?;
         Ok(TenantKeyGrant { version: *version, key: *key })
     };
     let keys = record.keys.iter().map(|(version, key)| open(version, &key.wrapped));
-    let keys = keys.collect::<Result<Vec<_>, Refusal>>()?;
-    Ok(TenantAnswer::Keys(KeysView { keys, nonce_prefix: prefix, nonce_count: NONCE_BLOCK }))
+    keys.collect()
 }

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
-use trefoil_protocol::config::{Member, Protection, SingleDcPolicy};
+use trefoil_protocol::config::{Member, Protection, SingleDcPolicy, StaleReads};
 use trefoil_protocol::deletion::{PurgeOrder, PurgeScope};
 use trefoil_protocol::ids::{
     ConfigIndex, DcId, Epoch, Hash, Incarnation, Lsn, NodeId, OperatorId, PrincipalId, PublicKey, StoreId,
@@ -124,6 +124,9 @@ pub struct NewTenant {
     /// Whether writes go on while one data centre cannot be reached.
     #[n(6)]
     pub single_dc: SingleDcPolicy,
+    /// Whether exact versions can be read from replicas that have lost the control plane.
+    #[n(7)]
+    pub stale_reads: StaleReads,
     /// Its volumes, by slot.
     #[n(4)]
     pub volumes: Vec<NewVolume>,

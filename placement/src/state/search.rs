@@ -141,6 +141,7 @@ impl VolumeRecord {
             window: known.window,
             first_copy_retention: known.first_copy_retention,
             single_dc: known.single_dc,
+            stale_reads: known.stale_reads,
             replays: self.parting.as_ref().is_some_and(|parting| !parting.replay.is_empty()),
             ..sought.newest
         };

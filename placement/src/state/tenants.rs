@@ -122,6 +122,7 @@ impl Tenants {
             window: new.window,
             first_copy_retention: new.first_copy_retention,
             single_dc: new.single_dc,
+            stale_reads: new.stale_reads,
         };
         let keys = new.keys.iter().map(|key| (key.version, key.clone())).collect();
         let (principals, keys_from) = (Vec::new(), self.keys_from);

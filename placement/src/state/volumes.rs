@@ -404,6 +404,7 @@ impl Volumes {
             single_dc: tenant.single_dc,
             handover: None,
             replays: false,
+            stale_reads: tenant.stale_reads,
         };
         let mut record = VolumeRecord {
             config,

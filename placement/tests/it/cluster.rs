@@ -232,6 +232,7 @@ impl Cluster {
             window: WINDOW,
             first_copy_retention: RETENTION,
             single_dc: SingleDcPolicy::Allow,
+            stale_reads: Default::default(),
         };
         match self.admin(request) {
             AdminAnswer::Tenant(entry) => entry.tenant,

@@ -10,6 +10,7 @@ mod deletes;
 mod hysteresis;
 mod joint;
 mod last_replica;
+mod leaderless;
 mod leases;
 mod log;
 mod losses;

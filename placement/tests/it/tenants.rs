@@ -53,6 +53,7 @@ fn a_tenant_is_made_once_and_found_again() {
         window: Millis(1),
         first_copy_retention: RETENTION,
         single_dc: trefoil_protocol::config::SingleDcPolicy::Allow,
+        stale_reads: Default::default(),
     };
     assert!(matches!(cluster.admin(other_settings), AdminAnswer::Refused(_)));
     assert_ne!(cluster.create_tenant("globex", 2), first);
@@ -89,6 +90,7 @@ fn no_tenant_is_made_while_one_data_centre_is_missing() {
             window: WINDOW,
             first_copy_retention: RETENTION,
             single_dc: trefoil_protocol::config::SingleDcPolicy::Allow,
+            stale_reads: Default::default(),
         };
         assert!(matches!(cluster.admin(request), AdminAnswer::Refused(_)));
     }

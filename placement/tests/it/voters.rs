@@ -159,7 +159,11 @@ impl Voters {
     }
 
     fn renew(&self, incarnation: Incarnation) -> ControlRequest {
-        ControlRequest::Renew(Renew {
+        ControlRequest::Renew(self.renewal(incarnation))
+    }
+
+    pub(crate) fn renewal(&self, incarnation: Incarnation) -> Renew {
+        Renew {
             store: store("a1"),
             incarnation,
             applied: ConfigIndex(0),
@@ -168,7 +172,7 @@ impl Voters {
             links: None,
             timings: Vec::new(),
             condition: StoreCondition::default(),
-        })
+        }
     }
 
     fn granted(&self, id: RequestId) -> bool {
@@ -297,6 +301,7 @@ fn r037_a_witness_makes_no_keys_and_gives_none() {
         window: Millis(1_000),
         first_copy_retention: Millis(0),
         single_dc: trefoil_protocol::config::SingleDcPolicy::Allow,
+        stale_reads: Default::default(),
     };
     voters.step(leader, Event::Request(id, Request::Admin("op".parse().unwrap(), create)));
     assert!(matches!(voters.answers.get(&id), Some(Answer::Admin(AdminAnswer::NotLeader { .. }))));

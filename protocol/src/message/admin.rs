@@ -5,7 +5,7 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use crate::backup::SignedBackup;
-use crate::config::{NodeEntry, SingleDcPolicy, Stand, TenantEntry, VolumeConfig, VoterEntry};
+use crate::config::{NodeEntry, SingleDcPolicy, StaleReads, Stand, TenantEntry, VolumeConfig, VoterEntry};
 use crate::deletion::Signers;
 use crate::ids::{Epoch, Lsn, NodeId, PrincipalId, StoreId, TenantId, TenantName, VersionId, VolumeId};
 use crate::loss_list::SignedLossStatement;
@@ -46,6 +46,9 @@ pub enum AdminRequest {
         /// Whether writes go on while one data centre cannot be reached.
         #[n(4)]
         single_dc: SingleDcPolicy,
+        /// Whether exact versions can be read from replicas that have lost the control plane.
+        #[n(5)]
+        stale_reads: StaleReads,
     },
     /// All tenants.
     #[n(2)]

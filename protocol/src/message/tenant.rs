@@ -134,6 +134,20 @@ pub enum Selector {
     /// This one, if it is live; any replica may answer.
     #[n(1)]
     Version(#[n(0)] VersionId),
+    /// This one, if it is live as far as the replica knows: one whose lease has run out answers too, and
+    /// marks it, if the tenant allows that.
+    #[n(2)]
+    StalePossible(#[n(0)] VersionId),
+}
+
+impl Selector {
+    /// The version, if an exact one is meant.
+    pub fn version(self) -> Option<VersionId> {
+        match self {
+            Self::Latest => None,
+            Self::Version(version) | Self::StalePossible(version) => Some(version),
+        }
+    }
 }
 
 /// Which bytes of the sealed object are wanted.
@@ -153,7 +167,7 @@ pub enum Want {
 /// What a client asks. The volume and epoch are the client's view; a node with another one says so.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct TenantRequest {
-    /// The volume the key falls into; 0 for [`TenantCall::Route`] and [`TenantCall::Keys`].
+    /// The volume the key falls into; 0 for [`TenantCall::Route`] and the calls for keys.
     #[n(0)]
     pub volume: VolumeId,
     /// The epoch of the client's view.
@@ -277,6 +291,10 @@ pub enum TenantCall {
     /// The tenant's keys. Answered by the custodian only.
     #[n(10)]
     Keys,
+    /// The tenant's keys without a block of wraps. A voter without a leader answers too, if the tenant
+    /// allows stale reads.
+    #[n(11)]
+    KeysToRead,
 }
 
 /// One copy behind an acknowledgement.
@@ -363,6 +381,9 @@ pub struct ObjectView {
     /// When it was stored, in control-plane time.
     #[n(11)]
     pub created: CpTime,
+    /// The replica had no lease: the version may have been deleted since, elsewhere.
+    #[n(12)]
+    pub stale_possible: bool,
 }
 
 /// A line of a listing.
@@ -495,7 +516,7 @@ pub struct KeysView {
     /// A block of wrap nonces that nobody else was given: prefix and first counter.
     #[n(1)]
     pub nonce_prefix: u32,
-    /// How many wraps the block allows.
+    /// How many wraps the block allows; none where the keys are to read with.
     #[n(2)]
     pub nonce_count: u64,
 }

@@ -163,8 +163,8 @@ fn the_longest_lists_of_the_shortest_entries_stay_within_bounds() {
         let count = (body / entry.len()) as u32;
         [&[0x9a][..], &count.to_be_bytes(), &entry.repeat(count as usize)].concat()
     };
-    let volume = [0x90, 0, 0, 0, 0, 0xf6, 0x80, 0, 0xf4, 0, 0x80, 0x80, 0, 0, 0, 0xf6, 0xf4];
-    let tenant = [0x86, 0, 0x61, b'a', 1, 0, 0, 0];
+    let volume = [0x91, 0, 0, 0, 0, 0xf6, 0x80, 0, 0xf4, 0, 0x80, 0x80, 0, 0, 0, 0xf6, 0xf4, 0];
+    let tenant = [0x87, 0, 0x61, b'a', 1, 0, 0, 0, 0];
     let signers = [0x81, 0x80];
     let news = |volumes: &[u8], tenants: &[u8], retire: &[u8]| {
         [

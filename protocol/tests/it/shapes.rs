@@ -144,12 +144,12 @@ structs! {
     Interval { epoch, primary, in_sync, activated, catching_up }
     VolumeConfig {
         volume, tenant, slot, epoch, primary, members, protection, activated, changed, intervals, ever_held,
-        window, first_copy_retention, single_dc, handover, replays,
+        window, first_copy_retention, single_dc, handover, replays, stale_reads,
     }
     LinkAddress { link, address }
     VoterEntry { voter, name, dc, witness, control, tenants }
     NodeEntry { node, dc, rack, store, store_key, incarnation, capacity, addresses, state, pid, duty }
-    TenantEntry { tenant, name, volume_count = power_of_two, window, first_copy_retention, single_dc }
+    TenantEntry { tenant, name, volume_count = power_of_two, window, first_copy_retention, single_dc, stale_reads }
     // Signed papers.
     Signed64 { key, signature }
     PurgeItem { version, tombstone }
@@ -190,7 +190,7 @@ structs! {
     PutReceipt { version, lsn, epoch, root, protection, copies }
     ObjectView {
         key, upload, root, sealed_length, kek_version, wrapped_key, metadata, lsn, epoch, protection, copies,
-        created,
+        created, stale_possible,
     }
     ListEntry { key, version, sealed_length, root, created, window_ends }
     PurgeView { version, stage, window_ends, copies_left }
@@ -263,6 +263,7 @@ enums! {
     LinkId { One, Two }
     Protection { BothDcs, SingleDc, Restoring }
     SingleDcPolicy { Allow, Refuse }
+    StaleReads { Refuse, Allow }
     MemberState { InSync, CatchingUp }
     NodeState { Up, Down, Fenced }
     Duty { Full, Leaving }
@@ -275,12 +276,12 @@ enums! {
     }
     Precondition { Any, Absent, Version(value) }
     UploadPart { Leaves { first }, End(value) }
-    Selector { Latest, Version(value) }
+    Selector { Latest, Version(value), StalePossible(value) }
     Want { Head, Whole, Leaves(value) }
     TenantCall {
         Put(value), Get { key, selector, want }, List { prefix, after, limit }, Deleted { prefix, after, limit },
         Delete { key, precondition, token }, Undelete { key, name_tag, version, token },
-        PurgeStatus { name_tag, after }, Certificates { name_tag, after }, Outcome { token }, Route, Keys,
+        PurgeStatus { name_tag, after }, Certificates { name_tag, after }, Outcome { token }, Route, Keys, KeysToRead,
     }
     PurgeStage { Live, Deleted, Purging, OthersErased, Certified }
     TenantAnswer {
@@ -319,7 +320,7 @@ enums! {
     Visibility { Hidden, Live }
     ControlRefusal { NotLeader { leader }, Unregistered, StaleEpoch(value), NotYet, Denied(value) }
     AdminRequest {
-        Status { behind }, CreateTenant { name, volumes, window, first_copy_retention, single_dc }, ListTenants,
+        Status { behind }, CreateTenant { name, volumes, window, first_copy_retention, single_dc, stale_reads }, ListTenants,
         CreatePrincipal { tenant }, FenceStore { store }, Plan { verb }, Apply { number, verb }, CancelPlan, Progress,
         Propose { action, reason }, Approve { number }, Proposals, Backup { offset },
         LossList { volume, epoch }, LostVersions { volume, epoch, after },
@@ -356,7 +357,7 @@ macro_rules! every {
 }
 
 every! {
-    "parts": UploadId Token LinkId Protection SingleDcPolicy MemberState Member Interval VolumeConfig LinkAddress NodeState Duty
+    "parts": UploadId Token LinkId Protection SingleDcPolicy StaleReads MemberState Member Interval VolumeConfig LinkAddress NodeState Duty
         Stand VoterEntry NodeEntry TenantEntry;
     "papers": Signed64 PurgeItem PurgeScope PurgeOrder SignedPurgeOrder SignerTerm Signers EraseReceipt SignedEraseReceipt
         StoreKeyStatement PurgeException DeletionCertificate SignedCertificate BackupStatement SignedBackup LossStatement SignedLossStatement SignedLossList;

@@ -457,6 +457,7 @@ impl<'s> Stage<'s> {
                 window,
                 first_copy_retention: Millis(0),
                 single_dc: self.setting.single_dc,
+                stale_reads: trefoil_protocol::config::StaleReads::Refuse,
             };
             let Some(AdminAnswer::Tenant(entry)) = self.ask_operator(create) else { return false };
             self.oracle.names(entry.tenant, &name);

@@ -47,17 +47,19 @@ impl<D: Disk> Replica<D> {
         cx: &mut Context<'_, D>,
     ) -> Result<(), Refusal> {
         let request = ask.request;
-        if let TenantCall::Get { key, selector: Selector::Version(version), want } = &call
+        if let TenantCall::Get { key, selector, want } = &call
+            && let Some(version) = selector.version()
             && !self.is_serving()
         {
-            // A member that catches up may not have heard of a delete that was acknowledged, and nobody
-            // has of those that are to be replayed.
-            let knows = |me: &Member| me.state == MemberState::InSync && !self.config.replays;
+            // A member that catches up may not have heard of a delete that was acknowledged, nobody has of
+            // those that are to be replayed, and whoever waits to be told where it stands knows nothing.
+            let is_told = !matches!(self.role, Role::Absent);
+            let knows = |me: &Member| me.state == MemberState::InSync && !self.config.replays && is_told;
             let in_sync = self.me(cx).filter(knows);
             let me = in_sync.ok_or_else(|| self.not_primary())?;
             let (holding, config, within) = (&self.holding, &*self.config, ask.within);
             let counter = Counter { holding, config, primary: None, me, within };
-            return self.reads.exact(request, key, *version, want, &counter, cx);
+            return self.reads.exact(request, key, (*selector, version), want, &counter, cx);
         }
         self.check_serving()?;
         self.check_handover(&call)?;
@@ -165,9 +167,9 @@ impl<D: Disk> Replica<D> {
         let me = self.me(cx).ok_or(Refusal::Unavailable)?;
         let counter = primarys_counter(&self.holding, &self.config, &self.role, me, ask.within)?;
         let request = ask.request;
-        match selector {
-            Selector::Latest => self.reads.latest(request, key, want, &counter, cx),
-            Selector::Version(version) => self.reads.exact(request, key, version, want, &counter, cx),
+        match selector.version() {
+            None => self.reads.latest(request, key, want, &counter, cx),
+            Some(version) => self.reads.exact(request, key, (selector, version), want, &counter, cx),
         }
     }
 

@@ -23,6 +23,7 @@ pub mod reads;
 pub mod replaying;
 pub mod replica;
 pub mod rotation;
+mod stale;
 pub mod telling;
 pub mod turns;
 pub mod uploads;

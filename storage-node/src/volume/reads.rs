@@ -17,7 +17,7 @@ use trefoil_protocol::ids::{NameTag, UploadId, VersionId};
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::{
     CERTIFICATES_MAX, Copy, DataPart, LEAF_RANGES_MAX, ListEntry, ObjectView, PAGE_BYTES_MAX, PAGE_MAX,
-    PurgeStage, PurgeView, Refusal, TenantAnswer, Want,
+    PurgeStage, PurgeView, Refusal, Selector, TenantAnswer, Want,
 };
 use trefoil_protocol::mutant;
 use trefoil_protocol::record::{Erasable, Record, RecordBody};
@@ -25,6 +25,7 @@ use trefoil_protocol::tree::{self, ProvingTree, RangeProof};
 
 use super::holding::Holding;
 use super::primary::Primary;
+use super::stale::Right;
 use crate::effect::Effect;
 use crate::event::{ReadTicket, RequestId};
 use crate::outbox::Context;
@@ -116,6 +117,7 @@ impl<D: Disk> Counter<'_, D> {
             protection: self.config.protection,
             copies: self.copies(object),
             created: object.created,
+            stale_possible: false,
         };
         Ok((view, erasable.payload))
     }
@@ -143,35 +145,35 @@ impl Reads {
         if !cx.leased(counter.config) {
             return Err(Refusal::LeaseExpired);
         }
-        self.give(request, object.ok_or(Refusal::NotFound)?, want, counter, cx)
+        self.give(request, object.ok_or(Refusal::NotFound)?, Right::Lease, want, counter, cx)
     }
 
-    /// One version, at any member.
+    /// One version, at any member; `selector` says what the client takes.
     pub fn exact<D: Disk>(
         &mut self,
         request: RequestId,
         key: &ObjectKey,
-        version: VersionId,
+        (selector, version): (Selector, VersionId),
         want: &Want,
         counter: &Counter<'_, D>,
         cx: &mut Context<'_, D>,
     ) -> Result<(), Refusal> {
         let object = counter.exact(key, version);
-        if !cx.leased(counter.config) {
-            return Err(Refusal::LeaseExpired);
-        }
-        self.give(request, object?, want, counter, cx)
+        let right = Right::to_answer(selector, counter, cx)?;
+        self.give(request, object?, right, want, counter, cx)
     }
 
     fn give<D: Disk>(
         &mut self,
         request: RequestId,
         object: &ObjectVersion,
+        right: Right,
         want: &Want,
         counter: &Counter<'_, D>,
         cx: &mut Context<'_, D>,
     ) -> Result<(), Refusal> {
         let (view, inline) = counter.view(object)?;
+        let view = ObjectView { stale_possible: right.is_stale_possible(), ..view };
         let ranges = match (want, &inline) {
             (Want::Head, _) => return give_at_once(request, view, Bytes::new(), cx),
             (Want::Whole, Some(bytes)) => return give_at_once(request, view, bytes.clone(), cx),

@@ -672,6 +672,11 @@ impl Cluster {
         self.read(to, key, Selector::Version(VersionId([version; 16])))
     }
 
+    /// Reads a version, as somebody who takes it stale.
+    pub(crate) fn get_stale(&mut self, to: &str, key: &str, version: u8) -> Heard {
+        self.read(to, key, Selector::StalePossible(VersionId([version; 16])))
+    }
+
     fn read(&mut self, to: &str, key: &str, selector: Selector) -> Heard {
         let call = TenantCall::Get { key: name(key), selector, want: Want::Whole };
         let request = self.ask(to, call, Bytes::new());

@@ -15,5 +15,6 @@ mod replaying;
 mod replication;
 mod scrubbing;
 mod separation;
+mod stale;
 mod suspect;
 mod telling;

@@ -111,6 +111,7 @@ impl FakePlacement {
             single_dc: SingleDcPolicy::Allow,
             handover: None,
             replays: false,
+            stale_reads: Default::default(),
         };
         self.volumes.insert(volume, config);
     }
@@ -165,6 +166,7 @@ impl FakePlacement {
                 window: Millis(10_000),
                 first_copy_retention: Millis(0),
                 single_dc: SingleDcPolicy::Allow,
+                stale_reads: Default::default(),
             }],
             partly: None,
             retire: self.retire.get(&node).into_iter().flatten().copied().collect(),

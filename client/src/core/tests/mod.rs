@@ -1,6 +1,7 @@
 //! The machines against scripted nodes: what is asked, of whom, and what the caller is told.
 
 mod hedge;
+mod lenient;
 mod listing;
 mod model;
 mod mutation;
@@ -59,6 +60,7 @@ fn volume(slot: u32, epoch: u64, primary: Option<&str>) -> VolumeConfig {
         single_dc: SingleDcPolicy::Allow,
         handover: None,
         replays: false,
+        stale_reads: Default::default(),
     }
 }
 
@@ -87,6 +89,7 @@ fn view(volumes: Vec<VolumeConfig>) -> RouteView {
             window: Millis(5),
             first_copy_retention: Millis(0),
             single_dc: SingleDcPolicy::Allow,
+            stale_reads: Default::default(),
         },
         volumes,
         nodes: ["a1", "a2", "b1"].map(entry).into(),
