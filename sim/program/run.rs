@@ -9,6 +9,7 @@ use trefoil_sim::product::roster;
 use trefoil_sim::product::run::{Profile, Setting};
 use trefoil_sim::product::scenario::Scenario;
 use trefoil_sim::product::swarm::run_seed;
+use trefoil_sim::side_by_side::side_by_side;
 
 use crate::Under;
 use crate::print::{self, as_json, bar, cpu_seconds, read, verdict};
@@ -56,9 +57,13 @@ pub(crate) fn one(
 pub(crate) fn swarm(from: u64, seeds: u64, profile: Profile, json: bool) -> Result<ExitCode, String> {
     let (mut bad, mut events, mut sim_time, mut operations, mut undecided) = (0u64, 0, 0, 0, 0);
     let (began, commit, bar) = (cpu_seconds(), commit(), bar(seeds, "seeds"));
-    for seed in from..from.saturating_add(seeds) {
-        let report =
-            run_seed(seed, &Setting::of_profile(profile, seed)).map_err(|error| error.to_string())?;
+    let mut error = None;
+    let run = |seed| (seed, run_seed(seed, &Setting::of_profile(profile, seed)));
+    side_by_side(from..from.saturating_add(seeds), run, |(seed, ended)| {
+        let report = match ended {
+            Ok(report) => report,
+            Err(reason) => return error = Some(reason.to_string()),
+        };
         events += report.trace.events;
         sim_time += report.sim_time;
         operations += report.operations;
@@ -75,8 +80,11 @@ pub(crate) fn swarm(from: u64, seeds: u64, profile: Profile, json: bool) -> Resu
             bar.set_message(format!("{bad} with violations"));
         }
         bar.inc(1);
-    }
+    });
     bar.finish_and_clear();
+    if let Some(error) = error {
+        return Err(error);
+    }
     let (cpu, sim_seconds) = (cpu_seconds() - began, sim_time / SECOND);
     if json {
         let whole = serde_json::json!({

@@ -10,6 +10,7 @@ mod fault;
 mod inode;
 mod landmarks;
 mod names;
+mod needles;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,6 +30,7 @@ use fault::strikes;
 use inode::Inode;
 use landmarks::Landmarks;
 use names::{Names, parent_of};
+use needles::Needles;
 
 /// What kind of device this is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -333,38 +335,19 @@ impl SimDisk {
     }
 
     /// As [`Self::find_durable`] for many needles in one pass: for each that is found, its number and
-    /// the first place. Needles have at least eight bytes.
+    /// the first place.
+    ///
+    /// # Panics
+    /// If a needle has fewer than 23 bytes.
     #[must_use]
     pub fn find_any_durable(&self, needles: &[&[u8]]) -> Vec<(usize, Region, u64)> {
-        let mut by_start: BTreeMap<[u8; 8], Vec<usize>> = BTreeMap::new();
-        let mut starts = vec![false; 1 << 16];
-        for (number, needle) in needles.iter().enumerate() {
-            let start: [u8; 8] = *needle.first_chunk().expect("a needle has at least eight bytes");
-            starts[usize::from(u16::from_le_bytes([start[0], start[1]]))] = true;
-            by_start.entry(start).or_default().push(number);
-        }
+        let sought = Needles::new(needles);
         let mut found: BTreeMap<usize, (Region, u64)> = BTreeMap::new();
         let state = self.lock();
         for (region, inode) in state.regions() {
-            for (page, bytes) in inode.durable_pages() {
-                let mut next = vec![0; 8];
-                inode.read_durable((page + 1) * PAGE, &mut next);
-                let reach = [&bytes[..], &next].concat();
-                for at in 0..bytes.len() {
-                    if !starts[usize::from(u16::from_le_bytes([reach[at], reach[at + 1]]))] {
-                        continue;
-                    }
-                    let start: [u8; 8] = *reach[at..].first_chunk().expect("eight bytes reach on");
-                    let offset = page * PAGE + at as u64;
-                    for number in by_start.get(&start).into_iter().flatten() {
-                        let mut candidate = vec![0; needles[*number].len()];
-                        inode.read_durable(offset, &mut candidate);
-                        if candidate == needles[*number] {
-                            found.entry(*number).or_insert_with(|| (region.clone(), offset));
-                        }
-                    }
-                }
-            }
+            sought.find_in(inode, |number, at| {
+                found.entry(number).or_insert_with(|| (region.clone(), at));
+            });
         }
         found.into_iter().map(|(number, (region, offset))| (number, region, offset)).collect()
     }

@@ -195,3 +195,24 @@ fn the_system_may_write_back_on_its_own_but_nobody_may_count_on_it() {
     assert!(!disk.is_durable("seg1", 0, 512));
     assert!(!disk.find_durable(&[3; 64]).is_empty());
 }
+
+#[test]
+fn many_needles_are_found_wherever_they_begin() {
+    let disk = disk(0);
+    let file = durable_file(&disk, "seg1");
+    let needles: Vec<Vec<u8>> =
+        (0..40_u8).map(|number| blake3::hash(&[number]).as_bytes()[..23].to_vec()).collect();
+    for (number, needle) in (0..).zip(&needles) {
+        // Each at another alignment, every fourth one across the end of a page.
+        file.write_at(number * (PAGE - 21) + number % 16, &[needle]).expect("written");
+    }
+    file.sync_data().expect("synced");
+    let other = [&needles[1][..22], &[needles[1][22] ^ 1]].concat();
+    let sought: Vec<&[u8]> = needles.iter().map(Vec::as_slice).chain([&other[..]]).collect();
+    let found = disk.find_any_durable(&sought);
+    let numbers: Vec<usize> = found.iter().map(|(number, ..)| *number).collect();
+    assert_eq!(numbers, (0..40).collect::<Vec<_>>());
+    for (number, region, at) in found {
+        assert_eq!(disk.find_durable(&needles[number]), [(region, at)], "needle {number}");
+    }
+}

@@ -8,6 +8,7 @@ use trefoil_drill::{DrillFile, Kind, Served, Since};
 
 use super::run::{Report, RunError};
 use super::scenario::Scenario;
+use crate::side_by_side::side_by_side;
 
 /// A scenario's columns of the decision table, as its file has them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -80,11 +81,17 @@ impl Line {
         let columns = Columns::of(&scenario.file);
         let (what, failed) = (scenario.file.name.clone(), Vec::new());
         let mut line = Self { row, what, columns, rto_ms: Some(0), seeds: 0, failed };
-        for seed in scenario.seeds().take(usize::try_from(seeds).unwrap_or(usize::MAX)) {
-            let report = scenario.run(seed, None)?;
-            line.add(seed, scenario, &report);
-        }
-        Ok(Some(line))
+        let seeds = scenario.seeds().take(usize::try_from(seeds).unwrap_or(usize::MAX));
+        let mut error = None;
+        side_by_side(
+            seeds,
+            |seed| (seed, scenario.run(seed, None)),
+            |(seed, ended)| match ended {
+                Ok(report) => line.add(seed, scenario, &report),
+                Err(reason) => error = Some(reason),
+            },
+        );
+        error.map_or(Ok(Some(line)), Err)
     }
 
     fn add(&mut self, seed: u64, scenario: &Scenario, report: &Report) {

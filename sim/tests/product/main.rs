@@ -5,6 +5,7 @@ mod scenarios;
 
 use trefoil_sim::product::run::{Setting, run};
 use trefoil_sim::product::swarm;
+use trefoil_sim::side_by_side::side_by_side;
 
 #[test]
 fn a_healthy_cluster_keeps_every_promise() {
@@ -25,8 +26,6 @@ fn r119_a_seed_of_the_product_is_one_run() {
 
 #[test]
 fn r033_forty_drawn_clusters_keep_every_promise() {
-    for seed in 0..40 {
-        let report = swarm::run_seed(seed, &Setting::drawn(seed)).expect("a drawn plan fits");
-        assert_eq!(report.violations, [], "seed {seed}");
-    }
+    let run = |seed| (seed, swarm::run_seed(seed, &Setting::drawn(seed)).expect("a drawn plan fits"));
+    side_by_side(0..40, run, |(seed, report)| assert_eq!(report.violations, [], "seed {seed}"));
 }

@@ -126,6 +126,11 @@ impl Purges {
             let receipt = &signed.receipt;
             let Some(batch) = desk.holding.batches().permitted_by(receipt.order) else { continue };
             let item = PurgeItem { version: receipt.version, tombstone: receipt.tombstone };
+            let drive = self.drives.get(&batch.order.order.id);
+            if drive.and_then(|drive| drive.receipts.get(&(receipt.store, receipt.version))) == Some(&signed)
+            {
+                continue;
+            }
             let ours = (receipt.tenant, receipt.volume) == (desk.config.tenant, desk.config.volume);
             let key = cx.view.node_of_store(receipt.store).map(|node| node.store_key);
             let signed_by_store = signed.signature.verify(receipt, |by| Some(*by) == key).is_ok();

@@ -51,8 +51,13 @@ impl VolumeLog {
 
     /// Everything that is known to be committed, from the first record on.
     pub(super) fn bodies(&self) -> impl Iterator<Item = (Lsn, &RecordBody)> {
-        let lsns = (1..).map(Lsn);
-        lsns.zip(&self.committed).map(|(lsn, hash)| (lsn, &self.candidates[&lsn][hash].body))
+        self.bodies_behind(Lsn::ZERO)
+    }
+
+    fn bodies_behind(&self, before: Lsn) -> impl Iterator<Item = (Lsn, &RecordBody)> {
+        let lsns = (before.0 + 1..).map(Lsn);
+        let behind = self.committed.iter().skip(before.0 as usize);
+        lsns.zip(behind).map(|(lsn, hash)| (lsn, &self.candidates[&lsn][hash].body))
     }
 
     /// Looks at an append.
@@ -110,7 +115,7 @@ impl VolumeLog {
         if chain.is_empty() {
             return Ok(Told::default()); // Nothing that is not known.
         }
-        let lost = self.bodies().skip(lsn.0 as usize).map(|(lsn, body)| (lsn, body.clone())).collect();
+        let lost = self.bodies_behind(lsn).map(|(lsn, body)| (lsn, body.clone())).collect();
         self.committed.truncate(lsn.0 as usize);
         if may_part {
             self.parts_behind = None;
