@@ -15,6 +15,7 @@ use trefoil_protocol::message::tenant::{DataPart, TenantResponse};
 
 use crate::event::{ControlTicket, ReadTicket, RequestId};
 use crate::volume::replica::Stop;
+use crate::work_queue::Place;
 
 /// Which queue a message to a peer takes; a later lane never holds up an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,15 +26,6 @@ pub enum Lane {
     Payload,
     /// Payload that somebody catches up on; the first to wait.
     Background,
-}
-
-/// Where a flush stands among those that wait for a thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// In front of all others: an epoch waits for it, and no client's work may hold that up.
-    First,
-    /// Behind those that are there.
-    Behind,
 }
 
 /// Why the process must end.
@@ -180,6 +172,12 @@ pub enum Effect<D: Disk> {
         job: SyncJob<D>,
         /// When its turn comes.
         place: Place,
+    },
+    /// An epoch waits for the sync of this volume that is under way: if it still waits for its turn, it goes in
+    /// front.
+    Hurry {
+        /// The volume.
+        volume: VolumeId,
     },
     /// Run a read on a disk thread and report [`crate::Event::Read`].
     Read {

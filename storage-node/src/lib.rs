@@ -27,15 +27,17 @@ mod timings;
 pub mod view;
 pub mod volume;
 mod wakeups;
+mod work_queue;
 mod work_rate;
 mod yielding;
 
-pub use effect::{Effect, Fatal, Lane, Notice, Place};
+pub use effect::{Effect, Fatal, Lane, Notice};
 pub use event::{ControlTicket, ControlUnreachable, Event, ReadTicket, RequestId, Spent, VerifiedPrincipal};
 pub use node::{NodeCore, StartError};
 pub use pace::Pace;
 pub use scrubbing::ScrubState;
 pub use session::NodeSettings;
+pub use work_queue::{Place, WorkQueue};
 
 /// Bytes of one upload that a client may have sent and the core has not yet taken over.
 pub const UPLOAD_WINDOW: u64 = 8 << 20;

@@ -385,6 +385,7 @@ impl<P: Program> Cluster<P> {
                 self.node_mut(index).give_work(job, now);
                 self.begin_work(index);
             }
+            Output::Hurry(volume) => self.node_mut(index).hurry(volume),
             Output::Exit => self.stop(index, CrashKind::Process, driver),
             Output::Observe(seen) => self.report(index, seen, driver),
             Output::Mark(mark) => self.mark(index, mark),

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
+use trefoil_protocol::ids::VolumeId;
+use trefoil_storage_node::WorkQueue;
+
 use super::Happening;
 use super::program::{Boot, Program, Threads, TimerId};
 use crate::clock::{Clock, SuspendedClock};
@@ -49,20 +52,16 @@ pub(super) struct Begun {
 /// Jobs that wait for the device, by the threads that have them.
 #[derive(Debug, Default)]
 struct Queues {
-    first: VecDeque<u64>,
-    flushes: VecDeque<u64>,
+    flushes: WorkQueue<VolumeId, u64>,
     reads: VecDeque<u64>,
     idle: VecDeque<u64>,
-    /// The last flush was one of those in front: one of the others goes next.
-    was_first: bool,
     turn: usize,
 }
 
 impl Queues {
     fn add(&mut self, number: u64, threads: Threads) {
         match threads {
-            Threads::FlushFirst => self.first.push_back(number),
-            Threads::Flush => self.flushes.push_back(number),
+            Threads::Flush(volume, place) => self.flushes.add(volume, place, number),
             Threads::Read => self.reads.push_back(number),
             Threads::Idle => self.idle.push_back(number),
         }
@@ -74,7 +73,7 @@ impl Queues {
             self.turn = (self.turn + 1) % 3;
             let next = match self.turn {
                 0 => self.reads.pop_front(),
-                1 => self.next_flush(),
+                1 => self.flushes.take(),
                 _ => self.idle.pop_front(),
             };
             if next.is_some() {
@@ -82,12 +81,6 @@ impl Queues {
             }
         }
         None
-    }
-
-    /// Those in front, and after each one of the others.
-    fn next_flush(&mut self) -> Option<u64> {
-        self.was_first = !self.first.is_empty() && (!self.was_first || self.flushes.is_empty());
-        if self.was_first { self.first.pop_front() } else { self.flushes.pop_front() }
     }
 }
 
@@ -273,6 +266,11 @@ impl<P: Program> Node<P> {
         self.queues.add(self.next_work, P::threads(&job));
         self.working.insert(self.next_work, Working { job, given_at: now, waited: 0, took: 0 });
         self.longest_queue = self.longest_queue.max(self.working.len());
+    }
+
+    /// What is queued of a volume is hurried.
+    pub(super) fn hurry(&mut self, volume: VolumeId) {
+        self.queues.flushes.hurry(&volume);
     }
 
     /// The device takes the next job, if it is free and there is one.

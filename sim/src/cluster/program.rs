@@ -5,6 +5,9 @@
 
 use std::fmt::Debug;
 
+use trefoil_protocol::ids::VolumeId;
+use trefoil_storage_node::Place;
+
 use super::node::Node;
 use crate::clock::NodeTime;
 use crate::disk::SimDisk;
@@ -33,12 +36,10 @@ pub struct Boot {
 }
 
 /// Which threads do a job. The device serves those that have something for it in turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threads {
-    /// Somebody waits for something to be durable.
-    Flush,
-    /// The same, in front of all others.
-    FlushFirst,
+    /// Somebody waits for something of a volume, or of none, to be durable.
+    Flush(Option<VolumeId>, Place),
     /// Somebody wants to read.
     Read,
     /// Nobody waits.
@@ -69,7 +70,7 @@ pub trait Program: Sized {
     /// Who does a job, for disks that do so much in a second.
     fn threads(job: &Self::Job) -> Threads {
         let _ = job;
-        Threads::Flush
+        Threads::Flush(None, Place::Behind)
     }
 
     /// How many bytes a job reads or makes durable, for disks that do so many in a second.
@@ -136,6 +137,8 @@ pub enum Output<P: Program> {
     CancelTimer(TimerId),
     /// Give this to the disk thread.
     Work(P::Job),
+    /// What the disk threads have of this volume, and have not begun, goes in front.
+    Hurry(VolumeId),
     /// The process ends itself; only a restart brings it back.
     Exit,
     /// Tells the driver something.

@@ -208,8 +208,9 @@ impl Program for Process {
 
     fn threads(job: &Job) -> Threads {
         match job {
-            Job::Sync(_, _, Place::Behind) => Threads::Flush,
-            Job::Sync(_, _, Place::First) | Job::Create(..) | Job::Probe(_) => Threads::FlushFirst,
+            Job::Sync(volume, _, place) => Threads::Flush(Some(*volume), *place),
+            Job::Create(volume, _) => Threads::Flush(Some(*volume), Place::First),
+            Job::Probe(_) => Threads::Flush(None, Place::First),
             Job::Read(..) | Job::Verify(..) => Threads::Read,
             Job::Erase(..) | Job::Rotate(..) | Job::Wipe(..) | Job::Scrub(..) => Threads::Idle,
         }

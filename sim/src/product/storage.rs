@@ -256,6 +256,7 @@ impl Storage {
                 outputs.push(Output::Send { to, link, size: message.size(), message });
             }
             Effect::Sync { volume, job, place } => outputs.push(Output::Work(Job::Sync(volume, job, place))),
+            Effect::Hurry { volume } => outputs.push(Output::Hurry(volume)),
             Effect::Read { ticket, job } => outputs.push(Output::Work(Job::Read(ticket, job))),
             Effect::Erase { volume, job } => outputs.push(Output::Work(Job::Erase(volume, job))),
             Effect::Rotate { volume, job } => {

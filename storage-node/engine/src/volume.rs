@@ -427,7 +427,7 @@ impl<D: Disk> VolumeLog<D> {
     }
 
     /// Whether no sync job is under way.
-    pub(crate) fn is_at_rest(&self) -> bool {
+    pub fn is_at_rest(&self) -> bool {
         self.in_flight.is_none()
     }
 

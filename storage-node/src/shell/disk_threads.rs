@@ -2,10 +2,8 @@
 //! their own, so that a read never waits behind a flush, and neither behind the overwriting of large
 //! objects; each outcome goes back to the core as an event.
 //!
-//! When many volumes wait for a sync, one thread takes all of them and they share it. What an epoch waits
-//! for, and probes, stand in front: no client's work holds them up.
+//! When many volumes wait for a sync, one thread takes all of them and they share it.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,8 +16,8 @@ use trefoil_engine::{
 use trefoil_protocol::ids::VolumeId;
 
 use super::Event;
-use crate::effect::Place;
 use crate::event::{ReadTicket, Spent};
+use crate::work_queue::{Place, WorkQueue};
 
 /// Flushes of different volumes run side by side.
 const SYNC_THREADS: usize = 2;
@@ -70,17 +68,22 @@ impl DiskThreads {
 
     /// Queues a flush.
     pub(super) fn sync(&self, volume: VolumeId, job: SyncJob<FileDisk>, place: Place) {
-        self.syncs.add_at(place, Job::Sync(volume, job));
+        self.syncs.add_at(Some(volume), place, Job::Sync(volume, job));
+    }
+
+    /// An epoch waits for the flush of this volume that may be queued.
+    pub(super) fn hurry(&self, volume: VolumeId) {
+        self.syncs.0.lock().jobs.hurry(&volume);
     }
 
     /// Queues the creation of a volume, in front of the flushes that wait.
     pub(super) fn create(&self, volume: VolumeId, job: CreateJob<FileDisk>) {
-        self.syncs.add_at(Place::First, Job::Create(volume, job));
+        self.syncs.add_at(Some(volume), Place::First, Job::Create(volume, job));
     }
 
     /// Queues a probe of the store, in front of the flushes that wait.
     pub(super) fn probe(&self, job: ProbeJob<FileDisk>) {
-        self.syncs.add_at(Place::First, Job::Probe(job));
+        self.syncs.add_at(None, Place::First, Job::Probe(job));
     }
 
     /// Queues a read.
@@ -131,16 +134,12 @@ impl Pool {
     }
 
     fn add(&self, job: Job) {
-        self.add_at(Place::Behind, job);
+        self.add_at(None, Place::Behind, job);
     }
 
-    fn add_at(&self, place: Place, job: Job) {
+    fn add_at(&self, volume: Option<VolumeId>, place: Place, job: Job) {
         let queued = Queued { job, since: Instant::now() };
-        let mut waiting = self.0.lock();
-        match place {
-            Place::First => waiting.first.push_back(queued),
-            Place::Behind => waiting.behind.push_back(queued),
-        }
+        self.0.lock().jobs.add(volume, place, queued);
         self.0.changed.notify_one();
     }
 }
@@ -160,23 +159,8 @@ struct Queue {
 
 #[derive(Default)]
 struct Waiting {
-    first: VecDeque<Queued>,
-    behind: VecDeque<Queued>,
-    /// The last job was one of those in front: one of the others goes next.
-    was_first: bool,
+    jobs: WorkQueue<VolumeId, Queued>,
     is_closed: bool,
-}
-
-impl Waiting {
-    fn is_empty(&self) -> bool {
-        self.first.is_empty() && self.behind.is_empty()
-    }
-
-    /// Those in front, and after each one of the others, so that nobody waits for ever.
-    fn queue(&mut self) -> &mut VecDeque<Queued> {
-        self.was_first = !self.first.is_empty() && (!self.was_first || self.behind.is_empty());
-        if self.was_first { &mut self.first } else { &mut self.behind }
-    }
 }
 
 impl Queue {
@@ -187,16 +171,13 @@ impl Queue {
     /// The next job, or many if many wait; none once the queue is closed and empty.
     fn next(&self) -> Vec<Queued> {
         let mut waiting = self.lock();
-        while waiting.is_empty() && !waiting.is_closed {
+        while waiting.jobs.is_empty() && !waiting.is_closed {
             waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
-        let jobs = waiting.queue();
-        let shares = matches!(jobs.front().map(|next| &next.job), Some(Job::Sync(..) | Job::Create(..)));
-        let count = match jobs.len() {
-            many @ TOGETHER_FROM.. if shares => many.min(TOGETHER_MAX),
-            any => any.min(1),
-        };
-        jobs.drain(..count).collect()
+        waiting.jobs.take_together(|next, count| match next.job {
+            Job::Sync(..) | Job::Create(..) if count >= TOGETHER_FROM => TOGETHER_MAX,
+            _ => 1,
+        })
     }
 }
 

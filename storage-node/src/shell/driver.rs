@@ -103,6 +103,7 @@ impl Driver {
             Effect::Taken { request, bytes } => self.requests.taken(request, bytes),
             Effect::Control { ticket, request } => self.control.ask(Rc::clone(self), ticket, request),
             Effect::Sync { volume, job, place } => self.disk.sync(volume, job, place),
+            Effect::Hurry { volume } => self.disk.hurry(volume),
             Effect::Read { ticket, job } => self.disk.read(ticket, job),
             Effect::Erase { volume, job } => self.disk.erase(volume, job),
             Effect::Rotate { volume, job } => self.disk.rotate(volume, job),

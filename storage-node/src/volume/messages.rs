@@ -239,7 +239,7 @@ impl<D: Disk> Replica<D> {
                 }
             }
             PeerBody::Peer => {
-                if let Err(error) = self.holding.promise(&self.config) {
+                if let Err(error) = self.promise(cx) {
                     return cx.out.fail_store(error);
                 }
                 self.testimony_due = true;

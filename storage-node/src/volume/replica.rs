@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use trefoil_engine::{
-    Disk, EraseError, EraseReport, ReadError, RecordReadError, Scrubbed, SyncError, SyncTicket,
+    Disk, EraseError, EraseReport, ReadError, RecordReadError, Scrubbed, StageError, SyncError, SyncTicket,
 };
 use trefoil_protocol::config::{Member as Membership, MemberState, VolumeConfig};
 use trefoil_protocol::deletion::SignedEraseReceipt;
@@ -38,10 +38,11 @@ use super::rotation::{Rotation, wanted_at};
 use super::telling::Telling;
 use super::turns::Turns;
 use super::uploads::Uploads;
-use crate::effect::{Effect, Notice, Place};
+use crate::effect::{Effect, Notice};
 use crate::event::{ControlTicket, ReadTicket};
 use crate::outbox::Context;
 use crate::pace::Pace;
+use crate::work_queue::Place;
 use crate::yielding::Claim;
 
 /// Why a volume is stopped on a store.
@@ -248,7 +249,7 @@ impl<D: Disk> Replica<D> {
             self.role = Role::Absent;
             return self.refuse_everybody(cx);
         };
-        if let Err(error) = self.holding.promise(&self.config) {
+        if let Err(error) = self.promise(cx) {
             return cx.out.fail_store(error);
         }
         let may_lead = mutant!(M07, me.state == MemberState::InSync, true);
@@ -258,6 +259,14 @@ impl<D: Disk> Replica<D> {
             self.role = Role::Member(Member::default());
             self.refuse_everybody(cx);
         }
+    }
+
+    /// Stages the promise of the present epoch. It is flushed once the flush under way has ended.
+    pub(super) fn promise(&mut self, cx: &mut Context<'_, D>) -> Result<(), StageError> {
+        if self.config.epoch > self.holding.promised() && !self.holding.log().is_at_rest() {
+            cx.out.push(Effect::Hurry { volume: self.config.volume });
+        }
+        self.holding.promise(&self.config)
     }
 
     /// The control plane whose configuration this is counts no more.
@@ -417,11 +426,22 @@ impl<D: Disk> Replica<D> {
 
     fn sync(&mut self, cx: &mut Context<'_, D>) {
         if let Some(job) = self.holding.sync_job() {
-            // Until it is durable, nobody is answered under this epoch.
-            let promised = self.holding.has_promised(self.config.epoch);
-            let place = if promised { Place::Behind } else { Place::First };
+            let place = if self.is_epoch_waiting(cx) { Place::First } else { Place::Behind };
             cx.out.push(Effect::Sync { volume: self.config.volume, job, place });
         }
+    }
+
+    /// Whether the epoch cannot begin before what is staged here is durable.
+    fn is_epoch_waiting(&self, cx: &Context<'_, D>) -> bool {
+        if !self.holding.has_promised(self.config.epoch) {
+            return true;
+        }
+        let begun = self.holding.point(self.holding.committed()).map(|point| point.epoch);
+        let is_needed = |me: Membership| {
+            let whole_ones = |dc| self.config.in_sync().filter(|member| member.dc == dc).count();
+            me.state == MemberState::InSync || whole_ones(me.dc) == 0
+        };
+        begun < Some(self.config.epoch) && self.me(cx).is_some_and(is_needed)
     }
 
     fn settle_peering(&mut self, cx: &mut Context<'_, D>) {

@@ -85,6 +85,8 @@ pub(crate) struct Machine {
     /// Keeps sync jobs from ending.
     pub(crate) syncs_held: bool,
     held: Vec<(VolumeId, trefoil_engine::SyncJob<FaultDisk>)>,
+    /// How often an epoch waited for a flush that was under way.
+    pub(crate) hurried: usize,
     held_probes: Vec<trefoil_engine::ProbeJob<FaultDisk>>,
     /// Keeps rotations of key bags from beginning on the disk.
     pub(crate) rotations_held: bool,
@@ -190,6 +192,7 @@ impl Cluster {
                 dc: dc_of(node),
                 syncs_held: false,
                 held: Vec::new(),
+                hurried: 0,
                 held_probes: Vec::new(),
                 rotations_held: false,
                 rotations: Vec::new(),
@@ -534,6 +537,7 @@ impl Cluster {
             }
             Effect::Abort { request } => self.heard.entry(request).or_default().aborted = true,
             Effect::Taken { .. } => {}
+            Effect::Hurry { .. } => self.machines.get_mut(&from).expect("a machine").hurried += 1,
             Effect::Control { ticket, request } => {
                 self.schedule(HOP, Delivery::Control(from, life, ticket, request));
             }
