@@ -43,7 +43,8 @@ pub enum Progress {
 #[derive(Clone, Debug)]
 pub struct Peering {
     reports: BTreeMap<StoreId, (Incarnation, StoreReport)>,
-    began: BootTime,
+    /// When others were asked first. Before that nobody is silent.
+    began: Option<BootTime>,
     asked_at: Option<BootTime>,
     /// How long after `asked_at` the next look is due, whether anybody is to be asked then or not.
     ask_after: Duration,
@@ -63,12 +64,12 @@ pub struct Peering {
     without: BTreeMap<UploadId, BTreeSet<StoreId>>,
 }
 
-impl Peering {
+impl Default for Peering {
     /// Begins.
-    pub fn new(now: BootTime) -> Self {
+    fn default() -> Self {
         Self {
             reports: BTreeMap::new(),
-            began: now,
+            began: None,
             asked_at: None,
             ask_after: ASK_AFTER,
             not_yet: BTreeMap::new(),
@@ -82,7 +83,9 @@ impl Peering {
             without: BTreeMap::new(),
         }
     }
+}
 
+impl Peering {
     /// A member promised the epoch and says where it is.
     pub fn reported(&mut self, store: StoreId, incarnation: Incarnation, report: StoreReport) {
         let known = self.reports.get(&store).map_or(Incarnation::default(), |(run, _)| *run);
@@ -200,6 +203,7 @@ impl Peering {
         self.ask_after =
             if self.asked_at.is_some() { (self.ask_after * 2).min(ASK_EVERY_MAX) } else { ASK_AFTER };
         self.asked_at = Some(cx.now);
+        self.began.get_or_insert(cx.now);
         let unheard = |store: &StoreId| *store != cx.identity.store && !self.reports.contains_key(store);
         let members = config.members.iter().filter(|member| unheard(&member.store)).map(|m| m.node);
         let mut unheard: Vec<NodeId> = witnesses(config)
@@ -225,8 +229,8 @@ impl Peering {
         cx: &mut Context<'_, D>,
     ) {
         let silent = |store: &StoreId| {
-            let heard_at = self.not_yet.get(store).copied().unwrap_or(self.began);
-            cx.now.since(heard_at) >= SILENT_AFTER
+            let heard_at = self.not_yet.get(store).copied().or(self.began);
+            heard_at.is_some_and(|at| cx.now.since(at) >= SILENT_AFTER)
         };
         let stores: Vec<StoreId> = stores.into_iter().filter(silent).collect();
         if !stores.is_empty() && is_due(self.lagging_at, REPORT_EVERY, cx.now) {

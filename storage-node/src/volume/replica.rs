@@ -254,7 +254,7 @@ impl<D: Disk> Replica<D> {
         }
         let may_lead = mutant!(M07, me.state == MemberState::InSync, true);
         if self.config.primary == Some(cx.identity.node) && may_lead {
-            self.role = Role::Peering(Box::new(Peering::new(cx.now)));
+            self.role = Role::Peering(Box::default());
         } else {
             self.role = Role::Member(Member::default());
             self.refuse_everybody(cx);
@@ -553,7 +553,7 @@ impl<D: Disk> Replica<D> {
     /// begins again when a copy turns up.
     fn stop_for_want_of_a_record(&mut self, cx: &mut Context<'_, D>) {
         if matches!(self.role, Role::Primary(_)) {
-            self.role = Role::Peering(Box::new(Peering::new(cx.now)));
+            self.role = Role::Peering(Box::default());
             self.refuse_everybody_with(&Refusal::Unavailable, cx);
         }
         let stopped = self.stopped();

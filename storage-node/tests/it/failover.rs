@@ -344,6 +344,22 @@ fn a_silent_member_is_reported_and_a_write_waits_for_it() {
 }
 
 #[test]
+fn a_primary_whose_own_promise_takes_long_takes_nobody_for_silent() {
+    let mut cluster = Cluster::healthy(&NODES);
+    cluster.machine("a1").syncs_held = true;
+    let _ = cluster.begin_put("a1", "k", 1, &object(1, 100));
+    let before = cluster.machine("a1").hurried;
+    cluster.change(|_| {});
+    cluster.run(Duration::from_secs(5));
+    assert_eq!(cluster.machine("a1").hurried, before + 1, "the promise waits for the flush of the put");
+    assert_eq!(cluster.serving(), None);
+    cluster.release_syncs("a1");
+    assert!(cluster.run_until(Duration::from_secs(1), |c| c.serving() == Some(node("a1"))));
+    let complains = |asked: &ControlRequest| matches!(asked, ControlRequest::Lagging { .. });
+    assert!(!cluster.placement.asked.iter().any(|(_, asked)| complains(asked)), "nobody was asked before");
+}
+
+#[test]
 fn a_restarted_primary_peers_again_under_the_same_epoch() {
     let mut cluster = Cluster::healthy(&NODES);
     cluster.put("a1", "k", 1, &object(1, 100)).unwrap();
