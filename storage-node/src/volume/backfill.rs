@@ -40,7 +40,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// What is being fetched and what is being read for others.
 #[derive(Debug, Default)]
 pub struct Backfill {
-    under_way: BTreeMap<(UploadId, u64), BootTime>,
+    under_way: BTreeMap<(UploadId, u64), UnderWay>,
     /// How far below the most it has been brought what may be under way.
     less: usize,
     turn: usize,
@@ -48,6 +48,14 @@ pub struct Backfill {
     looked_at: BootTime,
     arrived_at: BootTime,
     serving: BTreeMap<ReadTicket, Serving>,
+}
+
+/// A leaf that was asked for.
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    asked: BootTime,
+    /// Somebody waits for it.
+    is_needed: bool,
 }
 
 #[derive(Debug)]
@@ -82,31 +90,32 @@ impl Backfill {
     ) {
         let now = cx.now;
         let before = self.under_way.len();
-        self.under_way.retain(|_, asked| now.since(*asked) < AGAIN_AFTER);
+        self.under_way.retain(|_, leaf| now.since(leaf.asked) < AGAIN_AFTER);
         // Whoever said no was passed over already: twice on, and of two sources one is never asked.
         if self.under_way.len() < before && !std::mem::take(&mut self.was_refused) {
             self.turn += 1;
             self.less = UNDER_WAY_MAX - (self.may_be_under_way() / 2).max(UNDER_WAY_MIN);
         }
-        let may = self.may_be_under_way();
         let mut sources = sources(config, cx.identity.node);
         sources.extend(others);
-        let due = holding.unpaid().iter().filter(|(_, unpaid)| now.since(unpaid.since) >= PATIENCE);
-        for (lsn, unpaid) in due {
+        // What is not committed somebody waits for: it goes before all that was.
+        let (committed, unpaid) = (holding.committed(), holding.unpaid());
+        let needed_first = unpaid.range(committed.next()..).chain(unpaid.range(..=committed));
+        for (lsn, unpaid) in needed_first.filter(|(_, unpaid)| now.since(unpaid.since) >= PATIENCE) {
             self.looked_at = now;
-            if self.under_way.len() >= may || sources.is_empty() {
+            if sources.is_empty() {
                 return;
             }
             let to = sources[self.turn % sources.len()];
-            // What is not committed somebody waits for.
-            let claim = (*lsn <= holding.committed()).then_some(claim);
+            let claim = (*lsn <= committed).then_some(claim);
             if !self.fetch_upload(holding, unpaid, claim, to, config, cx) {
                 return;
             }
         }
     }
 
-    /// Asks for what is missing of an upload; `false` when that was put off.
+    /// Asks for what is missing of an upload, which nobody waits for if there is a claim; `false` when that was
+    /// put off.
     fn fetch_upload<D: Disk>(
         &mut self,
         holding: &Holding<D>,
@@ -117,7 +126,11 @@ impl Backfill {
         cx: &mut Context<'_, D>,
     ) -> bool {
         let (upload, length) = (unpaid.upload, unpaid.length);
-        let room = self.may_be_under_way().saturating_sub(self.under_way.len());
+        let is_needed = claim.is_none();
+        let room = self.room(is_needed);
+        if room == 0 {
+            return is_needed;
+        }
         let missing = holding.log().missing_leaves(upload, length);
         let wanted = missing.into_iter().filter(|leaf| !self.under_way.contains_key(&(upload, *leaf)));
         let wanted: Vec<u64> = wanted.take(room).collect();
@@ -127,13 +140,19 @@ impl Backfill {
                 return false;
             }
             for leaf in run {
-                self.under_way.insert((upload, *leaf), cx.now);
+                self.under_way.insert((upload, *leaf), UnderWay { asked: cx.now, is_needed });
             }
             let Ok(first) = u32::try_from(run[0]) else { return true };
             let count = u32::try_from(run.len()).expect("a request is small");
             cx.tell(config, to, PeerBody::FetchPayload { upload, first, count });
         }
         true
+    }
+
+    /// How many more leaves may be asked for; what somebody waits for has room of its own.
+    fn room(&self, is_needed: bool) -> usize {
+        let like_it = self.under_way.values().filter(|leaf| leaf.is_needed == is_needed).count();
+        self.may_be_under_way().saturating_sub(like_it)
     }
 
     /// How many leaves may be asked for at once: half as many after a question that brought nothing, one

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use trefoil_protocol::config::{MemberState, Protection};
+use trefoil_protocol::ids::VersionId;
 use trefoil_protocol::message::control::ControlRequest;
-use trefoil_protocol::message::peer::PeerBody;
+use trefoil_protocol::message::peer::{PeerBody, PeerMessage};
 use trefoil_protocol::message::tenant::{Refusal, TenantAnswer};
 
 use crate::cluster::{Cluster, VOLUME, member, node, object, store_of};
@@ -100,6 +101,25 @@ fn r028_replacement_counts_from_its_join_and_is_taken_in_when_it_holds_everythin
     assert!(cluster.run_until(MINUTE, |c| c.serving() == Some(node("b2"))));
     assert_eq!(cluster.get("b2", "old").bytes, old);
     assert_eq!(cluster.get("b2", "small").response, Some(Err(Refusal::NotFound)));
+}
+
+#[test]
+fn what_a_write_waits_for_is_fetched_before_all_that_is_old() {
+    let mut cluster = Cluster::healthy(&NODES);
+    cluster.put("a1", "old", 1, &object(1, 9_000_000)).unwrap();
+    cluster.crash("b1", 1);
+    let _ = cluster.begin_put("a1", "new", 2, &object(2, 300_000));
+    cluster.run(Duration::from_millis(100));
+    cluster.sent.clear();
+    replace(&mut cluster, "b1", "b2");
+    assert!(cluster.run_until(MINUTE, is_whole));
+    let asked_for = |message: &PeerMessage| match message.body {
+        PeerBody::FetchPayload { upload, .. } => Some(upload.version),
+        _ => None,
+    };
+    let mut versions: Vec<_> = cluster.sent.iter().filter_map(|(_, _, m, _)| asked_for(m)).collect();
+    versions.dedup();
+    assert_eq!(versions, [2, 1].map(|version| VersionId([version; 16])), "the record of 2 is not committed");
 }
 
 #[test]
