@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
-use trefoil_protocol::config::{MemberState, NodeState, Protection, SingleDcPolicy, VolumeConfig};
+use trefoil_protocol::config::{MemberState, NodeEntry, NodeState, Protection, SingleDcPolicy, VolumeConfig};
 use trefoil_protocol::debt;
 use trefoil_protocol::ids::NodeId;
 use trefoil_protocol::message::admin::{ClusterStatus, DebtView, SearchView, SlowState};
@@ -141,6 +141,8 @@ pub(crate) struct DebtLine {
     pub(crate) age_ms: u64,
     /// Whether it has waited for longer than it may: its repair goes on by force.
     pub(crate) overdue: bool,
+    /// Nodes that are not there and may have them, where the primary itself waits for their bytes.
+    pub(crate) waits_for: Vec<String>,
 }
 
 /// A volume.
@@ -152,6 +154,8 @@ pub(crate) struct VolumeView {
     pub(crate) primary: Option<String>,
     pub(crate) in_sync: Vec<String>,
     pub(crate) catching_up: Vec<String>,
+    /// The primary, while it leads without payload of older objects.
+    pub(crate) owing: Option<String>,
     pub(crate) protection: &'static str,
     /// What its tenant wants in `SingleDc`: `available` or `strict`.
     pub(crate) policy: &'static str,
@@ -317,8 +321,15 @@ impl DebtLine {
             self.objects.map_or_else(|| "objects".to_owned(), |objects| format!("{objects} objects"));
         let age = quantity::duration_text(Duration::from_millis(self.age_ms));
         let alarm = if self.overdue { "; that is OVERDUE, and repair goes on by force" } else { "" };
+        let what = match self.waits_for.is_empty() {
+            true => "a copy in the other data centre".to_owned(),
+            false => format!(
+                "their bytes, which nobody there has; {} may: start one of them",
+                self.waits_for.join(" ")
+            ),
+        };
         format!(
-            "debt in volume {} of {}: {objects} have waited {age} for a copy in the other data centre{alarm}",
+            "debt in volume {} of {}: {objects} have waited {age} for {what}{alarm}",
             self.volume, self.tenant
         )
     }
@@ -331,6 +342,7 @@ impl VolumeView {
 
     fn row(&self) -> Vec<String> {
         let primary = match (&self.primary, self.active) {
+            (Some(node), true) if self.owing.is_some() => format!("{node} (owing)"),
             (Some(node), true) => node.clone(),
             (Some(node), false) => format!("{node} (starting)"),
             (None, _) => "none".to_owned(),
@@ -396,7 +408,15 @@ fn debt_line(status: &ClusterStatus, debt: &DebtView) -> Option<DebtLine> {
         objects: reported.map(|statistics| statistics.debt),
         age_ms,
         overdue: Duration::from_millis(age_ms) > debt::deadline(bytes),
+        waits_for: holders_away(status, volume),
     })
+}
+
+/// Nodes that held the volume and are not there, where its primary owes.
+fn holders_away(status: &ClusterStatus, volume: &VolumeConfig) -> Vec<String> {
+    let held = |node: &&NodeEntry| node.state != NodeState::Up && volume.ever_held.contains(&node.store);
+    let away = status.nodes.iter().filter(|_| volume.owing().is_some()).filter(held);
+    away.map(|node| node.node.to_string()).collect()
 }
 
 fn sought_line(sought: &SearchView) -> SoughtLine {
@@ -423,6 +443,7 @@ fn volume_view(status: &ClusterStatus, stopped: &[StoppedLine], volume: &VolumeC
         primary: volume.primary.map(|node| node.to_string()),
         in_sync: members(MemberState::InSync),
         catching_up: members(MemberState::CatchingUp),
+        owing: members(MemberState::Owing).pop(),
         protection: volume.protection.reported(),
         policy: Policy::name(volume.single_dc),
         active: volume.activated && volume.primary.is_some() && !stopped_on(volume.primary),

@@ -85,6 +85,17 @@ pub enum MemberState {
     /// Takes new writes and counts for their copies, but still lacks older payload.
     #[n(1)]
     CatchingUp,
+    /// Leads, because no store that holds everything is there: it has every record, and no write is
+    /// acknowledged without it, but it may lack payload of older objects.
+    #[n(2)]
+    Owing,
+}
+
+impl MemberState {
+    /// Whether nothing is acknowledged without such a member, so that it has every record.
+    pub fn is_required(self) -> bool {
+        self != Self::CatchingUp
+    }
 }
 
 /// One store's part in a volume.
@@ -119,10 +130,16 @@ pub struct Interval {
     /// Whether it was activated, that is, may have acknowledged anything.
     #[n(3)]
     pub activated: bool,
-    /// The stores that took new writes while they caught up: each acknowledged record is on some of
-    /// them, if it is not on two in-sync ones.
+    /// The stores that took new writes while they caught up.
     #[n(4)]
     pub catching_up: Vec<StoreId>,
+    /// Whether those of `in_sync` alone could acknowledge nothing, so that one of those that caught up has
+    /// each acknowledged record.
+    #[n(5)]
+    pub leans: bool,
+    /// The one of `in_sync` that led and lacked payload.
+    #[n(6)]
+    pub owing: Option<StoreId>,
 }
 
 /// A volume's configuration as committed at `changed`.
@@ -140,7 +157,7 @@ pub struct VolumeConfig {
     /// The fencing number of this configuration.
     #[n(3)]
     pub epoch: Epoch,
-    /// The member that orders writes; always in sync. `None` while no eligible store is reachable.
+    /// The member that orders writes, in sync or owing. `None` while no eligible store is reachable.
     #[n(4)]
     pub primary: Option<NodeId>,
     /// Two to four members.
@@ -202,6 +219,48 @@ impl VolumeConfig {
     /// The members that hold everything.
     pub fn in_sync(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(|member| member.state == MemberState::InSync)
+    }
+
+    /// The members without which nothing is acknowledged, complete or not.
+    pub fn required(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| member.state.is_required())
+    }
+
+    /// The members that still catch up.
+    pub fn catching_up(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| member.state == MemberState::CatchingUp)
+    }
+
+    /// The member that leads although it lacks payload.
+    pub fn owing(&self) -> Option<&Member> {
+        self.members.iter().find(|member| member.state == MemberState::Owing)
+    }
+
+    /// Whether the required members alone could acknowledge nothing.
+    pub fn leans(&self) -> bool {
+        !self.protection.satisfied_by(self.required().map(|member| member.dc))
+    }
+
+    /// What is remembered of it once another one follows; nothing of one without a primary, which acknowledged
+    /// nothing and could not be activated.
+    pub fn as_interval(&self) -> Option<Interval> {
+        Some(Interval {
+            epoch: self.epoch,
+            primary: self.primary?,
+            in_sync: self.required().map(|member| member.store).collect(),
+            activated: self.activated,
+            catching_up: self.catching_up().map(|member| member.store).collect(),
+            leans: self.leans(),
+            owing: self.owing().map(|member| member.store),
+        })
+    }
+
+    /// The last configuration that may have acknowledged anything, this one included.
+    pub fn last_activated(&self) -> Option<Interval> {
+        match self.activated {
+            true => self.as_interval(),
+            false => self.intervals.iter().rev().find(|interval| interval.activated).cloned(),
+        }
     }
 
     /// The primary's member entry.

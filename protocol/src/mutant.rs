@@ -79,6 +79,8 @@ mod selection {
         M25,
         /// A data centre counts as restored before it has caught up.
         M26,
+        /// A store that still catches up leads although not all are heard that have the records with it.
+        R03,
         /// Answers "not applied" without a record that seals it.
         R14,
         /// Goes on without lost stores, and without the deletes that only they had.

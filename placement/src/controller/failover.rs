@@ -64,6 +64,15 @@ pub(crate) fn next_change(
 
 type Next = (Option<NodeId>, Vec<Member>, Protection);
 
+/// What the next primary has.
+#[derive(Clone, Copy)]
+enum Lead {
+    /// Everything.
+    Whole,
+    /// Every record.
+    Owing,
+}
+
 struct Choice<'a> {
     scene: &'a Scene<'a>,
     record: &'a VolumeRecord,
@@ -80,8 +89,8 @@ impl Choice<'_> {
         if settled && !self.primary_is_doubted() {
             match config.activated {
                 true => return self.upkeep(&staying),
-                false if config.can_acknowledge() => return None,
-                false => {} // It waits for somebody to acknowledge with.
+                false if config.can_acknowledge() && !self.is_outdone() => return None,
+                false => {} // It waits for somebody to acknowledge with, or steps back.
             }
         }
         self.repair(staying)
@@ -129,7 +138,7 @@ impl Choice<'_> {
     fn repair(&self, staying: Vec<Member>) -> Option<Next> {
         let config = &self.record.config;
         let staying = if self.eligible(&staying).is_empty() { self.with_recalled(staying) } else { staying };
-        let eligible = self.eligible(&staying);
+        let (lead, staying, eligible) = self.candidates(staying);
         if eligible.is_empty() {
             // Down. The members stay: one of them holds what was acknowledged.
             let goes_down = config.primary.is_some();
@@ -139,7 +148,8 @@ impl Choice<'_> {
             return None;
         }
         let primary = self.choose_primary(&eligible)?;
-        let members = self.fill_up(staying).ok()?;
+        let mut members = self.fill_up(staying).ok()?;
+        settle_states(&mut members, primary, lead);
         let protection = self.protection_of(&members);
         // Who does not answer and cannot be replaced may answer yet: a new epoch would only begin anew.
         let same = config.primary == Some(primary)
@@ -148,19 +158,47 @@ impl Choice<'_> {
         (!same).then_some((Some(primary), members, protection))
     }
 
+    /// Who may lead, and with which members: stores that hold everything, or where none is there one that owes.
+    fn candidates(&self, staying: Vec<Member>) -> (Lead, Vec<Member>, Vec<Member>) {
+        let eligible = self.eligible(&staying);
+        if !eligible.is_empty() {
+            return (Lead::Whole, staying, eligible);
+        }
+        let staying = self.with_vouching(staying);
+        let eligible = self.record.may_owe(&staying);
+        (Lead::Owing, staying, eligible)
+    }
+
     /// With stores that are no members any more and still hold everything that was acknowledged: since
     /// they were in sync no epoch was activated.
     fn with_recalled(&self, staying: Vec<Member>) -> Vec<Member> {
-        let complete = self.record.complete_stores();
-        let gone = complete.into_iter().filter(|store| self.record.config.member_of_store(*store).is_none());
+        let recalled = self.recalled(self.record.complete_stores(), MemberState::InSync);
+        recalled.into_iter().chain(staying).take(MEMBERS_MAX).collect()
+    }
+
+    /// With stores that are no members any more and still have every record, alone or together.
+    fn with_vouching(&self, staying: Vec<Member>) -> Vec<Member> {
+        let vouching = self.record.vouching_stores().into_iter().flatten();
+        let stores = self.record.knowing_stores().into_iter().chain(vouching).collect();
+        let recalled = self.recalled(stores, MemberState::CatchingUp);
+        recalled.into_iter().chain(staying).take(MEMBERS_MAX).collect()
+    }
+
+    fn recalled(&self, stores: BTreeSet<StoreId>, state: MemberState) -> Vec<Member> {
+        let gone = stores.into_iter().filter(|store| self.record.config.member_of_store(*store).is_none());
         let entries = gone.filter_map(|store| self.topology.runner(store));
         let there = entries.filter(|entry| {
-            self.topology.is_live(&Topology::member(entry, MemberState::InSync))
+            self.topology.is_live(&Topology::member(entry, state))
                 && !self.topology.is_unconfirmed(entry)
                 && !self.topology.is_fenced(entry.store)
         });
-        let recalled = there.map(|entry| Topology::member(entry, MemberState::InSync));
-        recalled.chain(staying).take(MEMBERS_MAX).collect()
+        there.map(|entry| Topology::member(entry, state)).collect()
+    }
+
+    /// Whether a store that holds everything came back before one began to lead that owes.
+    fn is_outdone(&self) -> bool {
+        let owes = self.record.config.primary_member().is_some_and(|m| m.state == MemberState::Owing);
+        owes && !self.eligible(&self.with_recalled(self.staying())).is_empty()
     }
 
     /// The present primary if it may stay; else one at home; nobody who may be gone already.
@@ -270,8 +308,10 @@ impl Choice<'_> {
     fn handed_over(&self, members: &[Member]) -> Option<Next> {
         let to = self.record.config.handover.filter(|_| self.evidence.yielded)?;
         let next = self.eligible(members).into_iter().find(|member| member.store == to)?;
+        let mut members = members.to_vec();
+        settle_states(&mut members, next.node, Lead::Whole);
         let fresh = (self.scene.fitness.fresh)(next.node);
-        fresh.then(|| (Some(next.node), members.to_vec(), self.record.config.protection))
+        fresh.then(|| (Some(next.node), members, self.record.config.protection))
     }
 
     /// A slow member is waited for no more, once another one of its data centre takes its place: it
@@ -312,7 +352,11 @@ impl Choice<'_> {
             // Without two that are in sync, a slow one is better than none.
             let slow = (self.scene.fitness.unfit)(m.store) || (self.scene.fitness.slow)(m.store);
             let fit = !slow || in_sync < COPIES_LEAST;
-            m.state == MemberState::CatchingUp && mutant!(M26, proven, true) && fit
+            match m.state {
+                MemberState::InSync => false,
+                MemberState::CatchingUp => mutant!(M26, proven, true) && fit,
+                MemberState::Owing => proven,
+            }
         };
         members.iter().any(caught_up).then(|| {
             let state = |m: &Member| if caught_up(m) { MemberState::InSync } else { m.state };
@@ -367,6 +411,18 @@ pub(crate) fn eligible(topology: &Topology, record: &VolumeRecord, members: &[Me
         mutant!(M07, complete, true) && topology.is_live(member)
     });
     eligible.copied().collect()
+}
+
+/// Whoever owes leads, and whoever owed and leads no more catches up. Where even the primary owes nobody holds
+/// everything.
+fn settle_states(members: &mut [Member], primary: NodeId, lead: Lead) {
+    for member in members {
+        member.state = match (lead, member.state) {
+            (Lead::Owing, _) if member.node == primary => MemberState::Owing,
+            (Lead::Owing, _) | (Lead::Whole, MemberState::Owing) => MemberState::CatchingUp,
+            (Lead::Whole, state) => state,
+        };
+    }
 }
 
 fn as_set(members: &[Member]) -> BTreeSet<(StoreId, MemberState)> {

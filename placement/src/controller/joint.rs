@@ -92,8 +92,10 @@ fn discard(state: &State, volume: VolumeId, store: StoreId) -> Vec<String> {
 fn loss(state: &State, record: &VolumeRecord, store: StoreId) -> Vec<String> {
     let config = &record.config;
     let (volume, tenant, epoch) = (config.volume, config.tenant, config.epoch);
+    let owes = config.primary.is_some() && config.owing().is_some();
+    let stands = if owes { "waiting for payload" } else { "down" };
     let mut lines = vec![format!(
-        "volume {volume} of tenant {tenant}, down in epoch {epoch}, goes on with {}",
+        "volume {volume} of tenant {tenant}, {stands} in epoch {epoch}, goes on with {}",
         placed(state, store)
     )];
     let sought = state.sought().find(|view| view.volume == volume);
@@ -105,8 +107,17 @@ fn loss(state: &State, record: &VolumeRecord, store: StoreId) -> Vec<String> {
             )
         }
         None => {
-            let gone = all_placed(state, record.complete_stores());
-            format!("without {gone}, which have everything and are not there")
+            let absent = config.ever_held.iter().filter(|store| config.member_of_store(**store).is_none());
+            match owes {
+                true => format!(
+                    "without {}, and without the bytes of older objects that its members still lack",
+                    all_placed(state, absent.copied())
+                ),
+                false => {
+                    let gone = all_placed(state, record.knowing_stores());
+                    format!("without {gone}, which have everything and are not there")
+                }
+            }
         }
     });
     lines.push(match &record.at_risk {

@@ -24,7 +24,7 @@ impl Pace {
         for member in &record.config.members {
             let key = (record.config.volume, member.store);
             match member.state {
-                MemberState::CatchingUp => drop(self.began.entry(key).or_insert(now)),
+                MemberState::CatchingUp | MemberState::Owing => drop(self.began.entry(key).or_insert(now)),
                 MemberState::InSync => {
                     if let Some(began) = self.began.remove(&key) {
                         self.copies += 1;

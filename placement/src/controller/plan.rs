@@ -228,11 +228,13 @@ impl Controller {
     fn may_wait(&mut self, state: &State, now: BootTime, record: &VolumeRecord) -> bool {
         let config = &record.config;
         // Whoever holds everything counts, a member or not.
-        let can_lead = |store: &StoreId| {
+        let is_up = |store: &StoreId| {
             let runner = state.topology.runner(*store);
             runner.is_some_and(|entry| entry.state == NodeState::Up)
         };
-        if config.primary.is_some() || !record.complete_stores().iter().any(can_lead) {
+        let can_come_up = record.knowing_stores().iter().any(is_up)
+            || record.vouching_stores().is_some_and(|stores| stores.iter().all(is_up));
+        if config.primary.is_some() || !can_come_up {
             self.returning.remove(&config.volume);
             return config.primary.is_none();
         }

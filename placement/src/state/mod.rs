@@ -15,6 +15,7 @@ mod plans;
 mod proposals;
 mod refusals;
 mod search;
+mod succession;
 mod tenants;
 mod topology;
 mod volumes;

@@ -80,14 +80,16 @@ impl VolumeRecord {
         if self.config.epoch != epoch {
             return Err(Rejection::Stale);
         }
-        if self.config.primary.is_some() {
+        let owes = self.config.primary_member().is_some_and(|member| member.state == MemberState::Owing);
+        if self.config.primary.is_some() && !owes {
             return Err(Rejection::NotDown(volume));
         }
         if let Some(sought) = &self.sought {
             let holds = sought.is_held_by(store) && is_there(store, topology);
             return if holds { Ok(()) } else { Err(Rejection::Unknown("such store there")) };
         }
-        if self.complete_stores().into_iter().any(|complete| is_there(complete, topology)) {
+        let best = if owes { self.complete_stores() } else { self.knowing_stores() };
+        if best.into_iter().any(|best| is_there(best, topology)) {
             return Err(Rejection::NotLost(volume));
         }
         let holds = self.config.ever_held.contains(&store) && self.may_hold(store);

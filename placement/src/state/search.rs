@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{Decode, Encode};
-use trefoil_protocol::config::{Protection, VolumeConfig, VoterEntry};
+use trefoil_protocol::config::{Interval, Protection, VolumeConfig, VoterEntry};
 use trefoil_protocol::ids::{ConfigIndex, DcId, Epoch, StoreId, TenantId, VolumeId};
 use trefoil_protocol::message::admin::SearchView;
 use trefoil_protocol::message::holdings::{GENERATION_STEP, Holdings, VolumeHolding};
@@ -98,9 +98,14 @@ impl Sought {
 
     /// Who could have led after the newest configuration.
     fn must_speak(&self) -> BTreeSet<StoreId> {
-        let last = self.newest.intervals.iter().rev().find(|interval| interval.activated);
-        let before = last.into_iter().flat_map(|interval| interval.in_sync.iter().copied());
-        self.newest.in_sync().map(|member| member.store).chain(before).collect()
+        let last = self.newest.intervals.iter().rev().find(|interval| interval.activated).cloned();
+        let both = last.into_iter().chain(self.newest.as_interval());
+        // Where those in sync could acknowledge nothing alone, somebody else may have gone on without them.
+        let of = |interval: Interval| {
+            let others = interval.leans.then_some(interval.catching_up);
+            interval.in_sync.into_iter().chain(others.into_iter().flatten())
+        };
+        both.flat_map(of).chain(self.newest.required().map(|member| member.store)).collect()
     }
 }
 
@@ -173,7 +178,7 @@ impl VolumeRecord {
 
     /// Goes on without stores that were given up, if anybody else has everything that is known.
     fn part_from(&mut self, estranged: BTreeSet<StoreId>, known: Epoch, now: CpTime, unknown_since: CpTime) {
-        if estranged.is_empty() || self.complete_stores().is_subset(&estranged) {
+        if estranged.is_empty() || self.knowing_stores().is_subset(&estranged) {
             return;
         }
         let config = &mut self.config;

@@ -4,10 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{Decode, Encode};
-use trefoil_protocol::config::{Interval, Member, MemberState, Protection, VolumeConfig};
+use trefoil_protocol::config::{Member, MemberState, Protection, VolumeConfig};
 use trefoil_protocol::ids::{ConfigIndex, DcId, Epoch, Lsn, NodeId, StoreId, VolumeId};
 use trefoil_protocol::message::control::{Note, Noted};
-use trefoil_protocol::mutant;
 use trefoil_protocol::time::CpTime;
 
 use super::at_risk::AtRisk;
@@ -90,17 +89,6 @@ pub struct VolumeRecord {
 }
 
 impl VolumeRecord {
-    /// The stores that hold everything that was ever acknowledged: in sync when the last activated
-    /// configuration was made. A volume that was never activated acknowledged nothing, so its
-    /// present in-sync set will do.
-    pub fn complete_stores(&self) -> BTreeSet<StoreId> {
-        let activated = self.config.intervals.iter().find(|interval| interval.activated);
-        match activated {
-            Some(interval) if !self.config.activated => interval.in_sync.iter().copied().collect(),
-            _ => self.config.in_sync().map(|member| member.store).collect(),
-        }
-    }
-
     /// The nodes that may still serve under a former configuration, with a role that the present
     /// one does not give them.
     pub fn leavers(&self) -> impl Iterator<Item = NodeId> {
@@ -110,13 +98,13 @@ impl VolumeRecord {
     fn still_has(&self, node: NodeId, role: Role) -> bool {
         match role {
             Role::Primary => self.config.primary == Some(node),
-            Role::Member => self.config.in_sync().any(|member| member.node == node),
+            Role::Member => self.config.required().any(|member| member.node == node),
         }
     }
 
     fn note_roles(&mut self) {
         // A member that catches up serves nothing: nobody has to wait for it.
-        for member in self.config.in_sync() {
+        for member in self.config.required() {
             let primary = self.config.primary == Some(member.node);
             let role = if primary { Role::Primary } else { Role::Member };
             let highest = self.roles.entry(member.node).or_insert(role);
@@ -126,17 +114,11 @@ impl VolumeRecord {
 
     /// The present configuration becomes a past interval.
     fn push_interval(&mut self) {
-        let config = &mut self.config;
-        // Without a primary nothing was acknowledged and nothing could be activated.
-        let Some(primary) = config.primary else { return };
-        let in_sync = config.in_sync().map(|member| member.store).collect();
-        let behind = config.members.iter().filter(|member| member.state == MemberState::CatchingUp);
-        let catching_up = behind.map(|member| member.store).collect();
-        if config.activated {
-            config.intervals.clear();
+        let Some(interval) = self.config.as_interval() else { return };
+        if interval.activated {
+            self.config.intervals.clear();
         }
-        let activated = config.activated;
-        config.intervals.push(Interval { epoch: config.epoch, primary, in_sync, activated, catching_up });
+        self.config.intervals.push(interval);
     }
 
     pub(super) fn reconfigure(
@@ -214,28 +196,6 @@ impl VolumeRecord {
         for store in gone {
             self.forget_holder(index, store);
             self.fenced.insert(store);
-        }
-    }
-
-    /// What a change would break, if anything.
-    pub fn breakage(&self, change: &VolumeChange) -> Option<&'static str> {
-        let members = &change.members;
-        let stores: BTreeSet<StoreId> = members.iter().map(|member| member.store).collect();
-        let nodes: BTreeSet<NodeId> = members.iter().map(|member| member.node).collect();
-        if stores.len() != members.len() || nodes.len() != members.len() || members.len() > MEMBERS_MAX {
-            return Some("a proper set of members");
-        }
-        let in_sync = |member: &&Member| mutant!(M07, member.state == MemberState::InSync, true);
-        let mut in_sync = members.iter().filter(in_sync);
-        let complete = mutant!(M07, self.complete_stores(), stores);
-        if !in_sync.clone().any(|member| complete.contains(&member.store)) {
-            return Some("a complete in-sync store");
-        }
-        match change.primary {
-            Some(primary) if !in_sync.any(|m| m.node == primary && complete.contains(&m.store)) => {
-                Some("a primary that holds everything")
-            }
-            _ => None,
         }
     }
 }
@@ -525,14 +485,16 @@ impl Volumes {
     /// The volume that would lose its last complete store with `store`, if any would.
     pub fn last_complete_in(&self, store: StoreId, topology: &Topology) -> Option<VolumeId> {
         let lost = |record: &&VolumeRecord| {
-            let complete = record.complete_stores();
+            // Where none holds everything, one that has every record is what is left.
+            let complete = Some(record.complete_stores()).filter(|complete| !complete.is_empty());
+            let best = complete.unwrap_or_else(|| record.knowing_stores());
             let other = |member: &&Member| {
                 member.store != store
-                    && complete.contains(&member.store)
+                    && best.contains(&member.store)
                     && topology.runner(member.store).is_some()
                     && !topology.is_fenced(member.store)
             };
-            complete.contains(&store) && record.config.in_sync().find(other).is_none()
+            best.contains(&store) && record.config.required().find(other).is_none()
         };
         self.volumes.values().find(lost).map(|record| record.config.volume)
     }

@@ -381,7 +381,7 @@ impl Cluster {
     /// Whoever catches up is reported complete.
     pub(crate) fn complete_all(&mut self) {
         let config = self.config();
-        let catching_up = config.members.iter().filter(|m| m.state == MemberState::CatchingUp);
+        let catching_up = config.members.iter().filter(|m| m.state != MemberState::InSync);
         for store in catching_up.map(|m| m.store).collect::<Vec<_>>() {
             self.report(ControlRequest::Complete { volume: VolumeId(1), epoch: config.epoch, store });
         }

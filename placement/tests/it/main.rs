@@ -15,6 +15,7 @@ mod leases;
 mod log;
 mod losses;
 mod membership;
+mod owing;
 mod plans;
 mod registration;
 mod restore;

@@ -37,11 +37,15 @@ struct Before {
     config: VolumeConfig,
     /// The stores without which nothing acknowledged so far could have been.
     holders: BTreeSet<StoreId>,
+    /// Stores of which one has each of it, if there are such.
+    vouching: Option<BTreeSet<StoreId>>,
 }
 
 impl Before {
     fn of(cluster: &Cluster) -> Self {
-        Self { config: cluster.config(), holders: cluster.record().complete_stores() }
+        let record = cluster.record();
+        let (holders, vouching) = (record.knowing_stores(), record.vouching_stores());
+        Self { config: cluster.config(), holders, vouching }
     }
 }
 
@@ -61,15 +65,25 @@ fn check(cluster: &Cluster, before: &Before, seed: u64) {
     assert!(config.epoch >= before.config.epoch && (!changed || config.epoch > before.config.epoch));
     assert!((1..=4).contains(&config.members.len()), "{}", context());
     assert!(config.members.iter().all(|member| config.ever_held.contains(&member.store)));
-    let in_sync: BTreeSet<StoreId> = config.in_sync().map(|member| member.store).collect();
-    // One store at least goes on from every configuration that may have acknowledged to the next.
+    let members: BTreeSet<StoreId> = config.members.iter().map(|member| member.store).collect();
+    // One store at least goes on from every configuration that may have acknowledged to the next, or all of those
+    // that have everything together.
+    let all = before.vouching.as_ref().is_some_and(|stores| stores.is_subset(&members));
     if !config.activated {
-        assert!(in_sync.iter().any(|store| before.holders.contains(store)), "{}", context());
+        let goes_on = config.required().any(|member| before.holders.contains(&member.store));
+        assert!(goes_on || all, "{}", context());
     }
     if let Some(primary) = config.primary_member() {
-        assert_eq!(primary.state, MemberState::InSync, "{}", context());
-        assert!(cluster.record().complete_stores().contains(&primary.store), "{}", context());
+        let record = cluster.record();
+        let knows = match primary.state {
+            // One that owed and says that it owes nothing more is complete from the activation on.
+            MemberState::InSync => record.knowing_stores().contains(&primary.store),
+            MemberState::Owing => record.knowing_stores().contains(&primary.store) || all,
+            MemberState::CatchingUp => false,
+        };
+        assert!(knows, "{}", context());
     }
+    assert!(config.owing().is_none_or(|member| config.primary.is_none_or(|primary| primary == member.node)));
     // A volume that claims both data centres has members there.
     let dcs: BTreeSet<_> = config.members.iter().map(|member| member.dc).collect();
     if config.activated && config.protection != Protection::SingleDc {

@@ -35,7 +35,7 @@ impl Reign {
     #[must_use]
     pub fn of(config: &VolumeConfig, at_ns: u64) -> Self {
         let member = |member: &trefoil_protocol::config::Member| {
-            let star = if member.state == MemberState::CatchingUp { "*" } else { "" };
+            let star = if member.state == MemberState::InSync { "" } else { "*" };
             format!("{}{star}", member.node)
         };
         Self {

@@ -695,6 +695,19 @@ pub enum Refusal {
     #[n(15)]
     #[error("its time was over before it was begun")]
     Late,
+    /// The primary leads although it lacks payload, and this object's is on other stores. It cannot be read or
+    /// changed before one of those that have it returns.
+    #[n(16)]
+    #[error("the object's bytes are not here yet; the stores that may have them are {}", names(.stores))]
+    Owed {
+        /// The stores that may have it.
+        #[n(0)]
+        stores: Vec<StoreId>,
+    },
+}
+
+fn names(stores: &[StoreId]) -> String {
+    stores.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl Refusal {
@@ -710,6 +723,7 @@ impl Refusal {
             Self::NotPrimary { .. }
                 | Self::LeaseExpired
                 | Self::Unavailable
+                | Self::Owed { .. }
                 | Self::Busy { .. }
                 | Self::Late
                 | Self::Changed

@@ -141,7 +141,7 @@ structs! {
     UploadId { version, attempt }
     Token { instance, sequence }
     Member { node, dc, store, state }
-    Interval { epoch, primary, in_sync, activated, catching_up }
+    Interval { epoch, primary, in_sync, activated, catching_up, leans, owing }
     VolumeConfig {
         volume, tenant, slot, epoch, primary, members, protection, activated, changed, intervals, ever_held,
         window, first_copy_retention, single_dc, handover, replays, stale_reads,
@@ -264,7 +264,7 @@ enums! {
     Protection { BothDcs, SingleDc, Restoring }
     SingleDcPolicy { Allow, Refuse }
     StaleReads { Refuse, Allow }
-    MemberState { InSync, CatchingUp }
+    MemberState { InSync, CatchingUp, Owing }
     NodeState { Up, Down, Fenced }
     Duty { Full, Leaving }
     Stand { Voting, Learning, Excused }
@@ -291,6 +291,7 @@ enums! {
     Refusal {
         NotFound, NotPrimary { epoch, primary }, LeaseExpired, Unavailable, Busy { retry_after }, PreconditionFailed, Gone,
         Expired, TokenMismatch, Full, Changed, Invalid(value), Corrupt, Stranger, SingleDc, Late,
+        Owed { stores },
     }
     PeerBody {
         Append { previous, committed, count }, DurableAck { durable, committed, missing_uploads, short_of_room },

@@ -189,7 +189,6 @@ impl<D: Disk> NodeCore<D> {
 fn statistics_of<D: Disk>(replica: &Replica<D>) -> Option<VolumeStatistics> {
     let copies = replica.whole_copies()?;
     let primary = replica.primary()?;
-    let me = replica.config().primary_member()?;
     let live = replica.holding().index().statistics().live;
     let short_of_copies = if copies < 3 { live.versions } else { 0 };
     let volume = replica.config().volume;
@@ -199,6 +198,6 @@ fn statistics_of<D: Disk>(replica: &Replica<D>) -> Option<VolumeStatistics> {
         short_of_copies,
         bytes: live.bytes,
         at_risk: primary.at_risk(replica.holding()).filter(|_| !primary.refuses_writes(replica.config())),
-        debt: primary.debt(me),
+        debt: primary.debt(replica.config()).max(replica.owed_objects()),
     })
 }

@@ -44,6 +44,8 @@ pub struct Backfill {
     /// How far below the most it has been brought what may be under way.
     less: usize,
     turn: usize,
+    /// Who was asked last and has not refused since.
+    asked: Option<NodeId>,
     was_refused: bool,
     looked_at: BootTime,
     arrived_at: BootTime,
@@ -107,6 +109,7 @@ impl Backfill {
                 return;
             }
             let to = sources[self.turn % sources.len()];
+            self.asked = Some(to);
             let claim = (*lsn <= committed).then_some(claim);
             if !self.fetch_upload(holding, unpaid, claim, to, config, cx) {
                 return;
@@ -175,9 +178,10 @@ impl Backfill {
         now.since(self.arrived_at) < GETS_ON
     }
 
-    /// A source says that it lacks an upload: the next question goes to another one.
-    pub fn refused(&mut self) {
-        self.turn += 1;
+    /// A source says that it lacks an upload: the next question goes to another one. Of many such words from one
+    /// source only the first counts.
+    pub fn refused(&mut self, from: NodeId) {
+        self.turn += usize::from(self.asked.take_if(|asked| *asked == from).is_some());
         self.was_refused = true;
     }
 
@@ -251,10 +255,12 @@ impl Backfill {
     }
 }
 
-/// In-sync members other than this one, the primary first.
+/// Members other than this one that have everything, or as much as anybody, the primary first; for one that leads
+/// and lacks payload any member may have what it lacks.
 fn sources(config: &VolumeConfig, me: NodeId) -> Vec<NodeId> {
+    let owes = config.member(me).is_some_and(|member| member.state == MemberState::Owing);
     let others = config.members.iter().filter(|member| member.node != me);
-    let whole = others.filter(|member| member.state == MemberState::InSync);
+    let whole = others.filter(|member| owes || member.state.is_required());
     let mut nodes: Vec<NodeId> = whole.map(|member| member.node).collect();
     nodes.sort_by_key(|node| Some(*node) != config.primary);
     nodes

@@ -3,6 +3,7 @@
 
 use super::holding::Holding;
 use super::mutations::{self, Desk, Intent, Mutation, Mutations, request_hash};
+use super::owing::owed;
 use super::reads::{self, Counter};
 use super::replica::{Replica, Role};
 use super::uploads::{Arrived, check_metadata};
@@ -115,6 +116,7 @@ impl<D: Disk> Replica<D> {
                         return Ok(());
                     }
                     self.check_policy()?;
+                    self.check_owed(&put.key, cx)?;
                     self.uploads.begin(ask, Box::new(put), hash);
                     return Ok(());
                 };
@@ -140,6 +142,12 @@ impl<D: Disk> Replica<D> {
             Role::Primary(primary) if primary.is_short_of_room() => Err(Refusal::Full),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the version that a put replaces is here.
+    fn check_owed(&self, key: &trefoil_protocol::key::ObjectKey, cx: &Context<'_, D>) -> Result<(), Refusal> {
+        let me = self.me(cx).ok_or(Refusal::Unavailable)?;
+        owed(self.holding.index().latest(key), &me, &self.holding, &self.config).map_or(Ok(()), Err)
     }
 
     /// A retry of a streamed put that was decided needs no bytes.

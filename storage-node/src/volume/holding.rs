@@ -134,6 +134,11 @@ impl<D: Disk> Holding<D> {
         Some(LogPoint { epoch: self.epochs.at(lsn), lsn, hash })
     }
 
+    /// The last record of an epoch before this one.
+    pub fn end_before(&self, epoch: Epoch) -> Lsn {
+        self.epochs.end_before(epoch).unwrap_or(self.last().lsn)
+    }
+
     /// Whether the log here passes through `point`.
     pub fn passes(&self, point: LogPoint) -> bool {
         self.volume.log.hash_at(point.lsn) == Some(point.hash)
@@ -562,6 +567,11 @@ impl EpochTable {
     fn at(&self, lsn: Lsn) -> Epoch {
         let behind = self.0.partition_point(|(first, _)| *first <= lsn);
         behind.checked_sub(1).map_or(Epoch::default(), |last| self.0[last].1)
+    }
+
+    /// Where the epochs before this one end, unless nothing follows them.
+    fn end_before(&self, epoch: Epoch) -> Option<Lsn> {
+        self.0.iter().find(|(_, other)| *other >= epoch).map(|(first, _)| first.previous())
     }
 
     fn note(&mut self, lsn: Lsn, epoch: Epoch) {

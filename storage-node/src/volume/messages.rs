@@ -45,7 +45,7 @@ impl<D: Disk> Replica<D> {
         match &self.role {
             Role::Stopped(_) => return,
             Role::Peering(_) | Role::Primary(_) if !is_member && self.is_copy(&message, from, cx) => {
-                self.copied(message, bulk, cx);
+                self.copied(from, message, bulk, cx);
             }
             Role::Primary(_) if self.is_estranged_question(&message, from, cx) => {
                 if let PeerBody::Compare(question) = &message.body {
@@ -75,11 +75,17 @@ impl<D: Disk> Replica<D> {
         current
     }
 
-    /// Whether a store that held the volume, and is no member any more, sends copies of records.
+    /// Whether a store that held the volume, and is no member any more, sends copies of records, or of payload
+    /// to a primary that lacks some.
     fn is_copy(&self, message: &PeerMessage, from: NodeId, cx: &Context<'_, D>) -> bool {
         let runs_it = cx.view.node_of_store(message.store).is_some_and(|node| node.node == from);
         let held = self.config.ever_held.contains(&message.store);
-        matches!(message.body, PeerBody::Log { .. }) && runs_it && held && !self.is_witness(message, from, cx)
+        let is_wanted = match message.body {
+            PeerBody::Log { .. } => true,
+            PeerBody::Payload { .. } | PeerBody::NoPayload { .. } => self.owes(),
+            _ => false,
+        };
+        is_wanted && runs_it && held && !self.is_witness(message, from, cx)
     }
 
     /// Whether a store that the volume went on without asks what is here, and this primary may say.
@@ -89,10 +95,11 @@ impl<D: Disk> Replica<D> {
         matches!(message.body, PeerBody::Compare(_)) && runs_it && held && self.is_serving()
     }
 
-    fn copied(&mut self, message: PeerMessage, bulk: Bytes, cx: &mut Context<'_, D>) {
-        if let PeerBody::Log { previous, count, .. } = message.body
-            && let Ok(records) = decode_records(bulk, count)
-        {
+    fn copied(&mut self, from: NodeId, message: PeerMessage, bulk: Bytes, cx: &mut Context<'_, D>) {
+        let PeerBody::Log { previous, count, .. } = message.body else {
+            return self.route(from, message, bulk, cx);
+        };
+        if let Ok(records) = decode_records(bulk, count) {
             self.mended(message.store, previous, records, cx);
         }
     }
@@ -121,7 +128,7 @@ impl<D: Disk> Replica<D> {
                 self.backfill.serve(from, wanted, self.claim(cx.now), &self.holding, &self.config, cx);
             }
             PeerBody::NoPayload { upload } => {
-                self.backfill.refused();
+                self.backfill.refused(from);
                 if let Role::Peering(peering) = &mut self.role {
                     peering.lacks(store, upload);
                 }

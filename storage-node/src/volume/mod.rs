@@ -16,6 +16,7 @@ mod mending;
 mod messages;
 pub mod mutations;
 pub mod orphans;
+mod owing;
 pub mod peering;
 pub mod primary;
 pub mod purge;

@@ -22,6 +22,7 @@ use trefoil_protocol::time::{BootTime, lease};
 
 use super::holding::Holding;
 use super::orphans::is_settled;
+use super::owing::owed;
 use super::primary::Primary;
 use crate::event::RequestId;
 use crate::outbox::Context;
@@ -519,6 +520,18 @@ impl Mutation {
         }
     }
 
+    /// Why it must wait, if the bytes that it would hide, replace or bring back are not here.
+    fn owed<D: Disk>(&self, desk: &Desk<'_, D>) -> Option<Refusal> {
+        let index = desk.holding.index();
+        let object = match &self.intent {
+            Intent::Put { request, .. } => index.latest(&request.key),
+            Intent::Delete { key, .. } => index.latest(key),
+            Intent::Undelete { key, version: None, .. } => last_deleted(index, key),
+            Intent::Undelete { version: Some(version), .. } => index.version(*version),
+        };
+        owed(object, &desk.me, desk.holding, desk.config)
+    }
+
     /// Whether a version is hidden or brought back by it.
     fn hides<D: Disk>(&self, desk: &Desk<'_, D>) -> bool {
         match &self.intent {
@@ -570,6 +583,9 @@ fn evaluate<D: Disk>(
     }
     if desk.primary.refuses_writes(desk.config) {
         return Err(Refusal::SingleDc);
+    }
+    if let Some(refusal) = mutation.owed(desk) {
+        return Err(refusal);
     }
     if desk.primary.is_short_of_room() && matches!(mutation.intent, Intent::Put { .. }) {
         return Err(Refusal::Full);
@@ -699,6 +715,9 @@ fn answer<D: Disk>(outcome: &Outcome, desk: &Desk<'_, D>) -> TenantResponse {
     match outcome.result {
         TokenResult::Put { version } => {
             let object = desk.holding.index().version(version).ok_or(Refusal::Unavailable)?;
+            if let Some(refusal) = owed(Some(object), &desk.me, desk.holding, desk.config) {
+                return Err(refusal);
+            }
             Ok(TenantAnswer::Stored(PutReceipt {
                 version,
                 lsn,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use trefoil_engine::{Disk, RecordReadError, StageError};
-use trefoil_protocol::config::{MemberState, VolumeConfig};
+use trefoil_protocol::config::{Interval, VolumeConfig};
 use trefoil_protocol::ids::{Incarnation, Lsn, NodeId, StoreId, UploadId};
 use trefoil_protocol::message::control::ControlRequest;
 use trefoil_protocol::message::peer::{LogPoint, PeerBody, StoreReport};
@@ -155,7 +155,15 @@ impl Peering {
         if !self.has_best_log(holding, config, cx) || !self.is_certain(holding, config, cx.identity.store) {
             return Ok(Progress::Waiting);
         }
-        if self.cut_unobtainable(holding, config, cx.identity.store)? || !self.is_whole(holding) {
+        if takeover(config, cx.identity.store).is_some_and(|last| !self.may_take_over(holding, &last, cx)) {
+            return Ok(Progress::Waiting);
+        }
+        if config.owing().is_some() {
+            // All of that counts, with its payload or without.
+            let known = self.known_committed(holding, config);
+            holding.commit(known.min(holding.log().durable_lsn()));
+        }
+        if self.cut_unobtainable(holding, config, cx.identity.store)? || !self.is_whole(holding, config) {
             return Ok(Progress::Waiting);
         }
         holding.settle()?;
@@ -218,8 +226,24 @@ impl Peering {
     }
 
     fn silent(&self, config: &VolumeConfig, me: StoreId) -> Vec<StoreId> {
-        let others = config.in_sync().map(|member| member.store).filter(|store| *store != me);
-        others.filter(|store| !self.reports.contains_key(store)).collect()
+        let required = config.required().map(|member| member.store);
+        let vouching = takeover(config, me).map(|last| last.catching_up).unwrap_or_default();
+        let vouching = mutant!(R03, vouching, Vec::new());
+        let stores: BTreeSet<StoreId> = required.chain(vouching).filter(|store| *store != me).collect();
+        stores.into_iter().filter(|store| !self.reports.contains_key(store)).collect()
+    }
+
+    /// Whether a store that only caught up may lead. All that may have acknowledged with it were heard, so one of them
+    /// has each acknowledged record of the last epoch; no log of theirs ends in doubt; and the best of them, which
+    /// is here now, has that epoch's start: if nobody had it nothing was acknowledged in that epoch, and who
+    /// caught up may not even know what was before.
+    fn may_take_over<D: Disk>(&self, holding: &Holding<D>, last: &Interval, cx: &Context<'_, D>) -> bool {
+        let is_sound = |store: &StoreId| match *store == cx.identity.store {
+            true => holding.is_verified(),
+            false => self.reports.get(store).is_some_and(|(_, report)| report.verified),
+        };
+        let all = last.leans && last.catching_up.iter().all(is_sound) && holding.last().epoch >= last.epoch;
+        mutant!(R03, all, true)
     }
 
     fn report_silent<D: Disk>(
@@ -246,8 +270,8 @@ impl Peering {
         config: &'p VolumeConfig,
         me: StoreId,
     ) -> impl Iterator<Item = (StoreId, &'p StoreReport)> {
-        let in_sync = config.in_sync().map(|member| member.store);
-        let stores: BTreeSet<StoreId> = in_sync.chain(witnesses(config)).filter(|s| *s != me).collect();
+        let required = config.required().map(|member| member.store);
+        let stores: BTreeSet<StoreId> = required.chain(witnesses(config)).filter(|s| *s != me).collect();
         stores.into_iter().filter_map(|store| Some((store, &self.reports.get(&store)?.1)))
     }
 
@@ -322,7 +346,7 @@ impl Peering {
         me: StoreId,
     ) -> Result<bool, StageError> {
         let Some(hole) = holding.hole() else { return Ok(false) };
-        let is_known = hole <= self.known_committed(holding)
+        let is_known = hole <= self.known_committed(holding, config)
             || self.peers(config, me).any(|(_, report)| report.last.lsn >= hole);
         if is_known || !self.is_compared(config, me) {
             return Ok(false);
@@ -338,7 +362,7 @@ impl Peering {
         config: &VolumeConfig,
         me: StoreId,
     ) -> Result<bool, StageError> {
-        let known = self.known_committed(holding);
+        let known = self.known_committed(holding, config);
         let others: BTreeSet<StoreId> = self.peers(config, me).map(|(store, _)| store).collect();
         if others.is_empty() && is_in_doubt(holding) {
             return Ok(false);
@@ -357,15 +381,19 @@ impl Peering {
 
     /// Everything is under a finished sync, with the payload of all that may still have to be
     /// acknowledged.
-    fn is_whole<D: Disk>(&self, holding: &Holding<D>) -> bool {
-        let known = self.known_committed(holding);
+    fn is_whole<D: Disk>(&self, holding: &Holding<D>, config: &VolumeConfig) -> bool {
+        let known = self.known_committed(holding, config);
         holding.log().durable_lsn() == holding.last().lsn
             && holding.unpaid().range(known.next()..).next().is_none()
     }
 
-    fn known_committed<D: Disk>(&self, holding: &Holding<D>) -> Lsn {
+    /// Up to where the chosen log is known to be committed. At a store that owes payload, so is all that was
+    /// chosen for an epoch that was activated since: records of earlier epochs are not cut for want of their bytes.
+    fn known_committed<D: Disk>(&self, holding: &Holding<D>, config: &VolumeConfig) -> Lsn {
         let told = self.reports.values().map(|(_, report)| report.committed);
-        told.fold(holding.known_committed(), Lsn::max)
+        let chosen = config.last_activated().filter(|_| config.owing().is_some());
+        let chosen = chosen.map(|last| holding.end_before(last.epoch));
+        told.chain(chosen).fold(holding.known_committed(), Lsn::max)
     }
 
     /// When to look again.
@@ -386,19 +414,19 @@ fn is_in_doubt<D: Disk>(holding: &Holding<D>) -> bool {
 /// Stores that are no in-sync members and still know what was acknowledged last: those that were in
 /// sync, or took part while they caught up, under the last epoch that may have acknowledged anything.
 pub(super) fn witnesses(config: &VolumeConfig) -> Vec<StoreId> {
-    let is_in_sync = |store: StoreId| {
-        config.member_of_store(store).is_some_and(|member| member.state == MemberState::InSync)
-    };
+    let is_in_sync =
+        |store: StoreId| config.member_of_store(store).is_some_and(|member| member.state.is_required());
     let (in_sync, catching_up) = last_acknowledging(config);
     in_sync.into_iter().chain(catching_up).filter(|store| !is_in_sync(*store)).collect()
 }
 
 /// The in-sync and the catching-up stores of the last epoch that may have acknowledged anything.
 fn last_acknowledging(config: &VolumeConfig) -> (Vec<StoreId>, Vec<StoreId>) {
-    if config.activated {
-        let behind = config.members.iter().filter(|member| member.state == MemberState::CatchingUp);
-        return (config.in_sync().map(|m| m.store).collect(), behind.map(|m| m.store).collect());
-    }
-    let last = config.intervals.iter().rev().find(|interval| interval.activated);
-    last.map_or_else(Default::default, |last| (last.in_sync.clone(), last.catching_up.clone()))
+    config.last_activated().map_or_else(Default::default, |last| (last.in_sync, last.catching_up))
+}
+
+/// The last epoch that may have acknowledged anything, if this store has not all records of it by right: it
+/// caught up in it, and is to lead now.
+fn takeover(config: &VolumeConfig, me: StoreId) -> Option<Interval> {
+    config.last_activated().filter(|last| config.owing().is_some() && !last.in_sync.contains(&me))
 }

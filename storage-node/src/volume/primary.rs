@@ -174,11 +174,9 @@ impl Primary {
         Some(ExposureCount { objects, bytes, last })
     }
 
-    /// Objects that members still lack in a data centre without a complete one.
-    pub fn debt(&self, me: &Member) -> u64 {
-        let complete = |f: &&Follower| f.is_in_sync();
-        let covered: BTreeSet<DcId> =
-            self.followers.values().filter(complete).map(|f| f.member.dc).chain([me.dc]).collect();
+    /// Objects that other members still lack in a data centre without a complete one.
+    pub fn debt(&self, config: &VolumeConfig) -> u64 {
+        let covered: BTreeSet<DcId> = config.in_sync().map(|member| member.dc).collect();
         let owing = self.followers.values().filter(|f| !covered.contains(&f.member.dc));
         owing.filter_map(|f| f.missing).max().map_or(0, u64::from)
     }
@@ -341,8 +339,9 @@ impl Primary {
     }
 
     /// How many members hold every committed object, this one included.
-    pub fn whole_copies(&self) -> usize {
-        1 + self.followers.values().filter(|f| f.is_in_sync()).count()
+    pub fn whole_copies(&self, config: &VolumeConfig) -> usize {
+        let own = usize::from(config.owing().is_none());
+        own + self.followers.values().filter(|f| f.is_in_sync()).count()
     }
 
     /// Sends what is to be sent: records, what must be sent again, news of the committed point.
@@ -393,7 +392,8 @@ impl Primary {
             return;
         }
         let complete = self.followers.iter().filter(|(_, f)| f.is_complete(holding.committed()));
-        for store in complete.map(|(store, _)| *store).collect::<Vec<_>>() {
+        let own = paid_up(holding, config);
+        for store in complete.map(|(store, _)| *store).chain(own).collect::<Vec<_>>() {
             if is_due(self.said_complete.get(&store).copied(), REPORT_EVERY, cx.now) {
                 self.said_complete.insert(store, cx.now);
                 cx.out.ask(ControlRequest::Complete { volume, epoch, store });
@@ -424,8 +424,9 @@ impl Primary {
         let mut soonest =
             followers.filter_map(|f| f.next_wakeup(last, holding.committed(), self.committed_at)).min();
         let complete = self.followers.iter().filter(|(_, f)| f.is_complete(holding.committed()));
-        for (store, _) in complete {
-            let due = self.said_complete.get(store).map_or(self.committed_at, |at| *at + REPORT_EVERY);
+        let own = paid_up(holding, config);
+        for store in complete.map(|(store, _)| *store).chain(own) {
+            let due = self.said_complete.get(&store).map_or(self.committed_at, |at| *at + REPORT_EVERY);
             soonest = Some(soonest.map_or(due, |at| at.min(due)));
         }
         if let Some(due) = self.exposure.as_ref().and_then(|e| e.next_wakeup(holding.committed())) {
@@ -552,6 +553,12 @@ impl Follower {
         let again = self.put_off_at.map(|at| at + yielding::AGAIN_AFTER);
         resend.into_iter().chain(again).chain(self.news_due(committed, committed_at)).min()
     }
+}
+
+/// This store, if it led although it lacked payload and lacks none any more.
+fn paid_up<D: Disk>(holding: &Holding<D>, config: &VolumeConfig) -> Option<StoreId> {
+    let whole = holding.missing_below(holding.committed().next()) == 0 && holding.hole().is_none();
+    config.owing().filter(|_| whole).map(|member| member.store)
 }
 
 fn batch<D: Disk>(holding: &Holding<D>, first: Lsn) -> Result<Vec<Record>, trefoil_engine::RecordReadError> {

@@ -24,6 +24,7 @@ use trefoil_protocol::record::{Erasable, Record, RecordBody};
 use trefoil_protocol::tree::{self, ProvingTree, RangeProof};
 
 use super::holding::Holding;
+use super::owing::owed;
 use super::primary::Primary;
 use super::stale::Right;
 use crate::effect::Effect;
@@ -90,7 +91,12 @@ impl<D: Disk> Counter<'_, D> {
 
     fn copies(&self, object: &ObjectVersion) -> Vec<Copy> {
         match self.primary {
-            Some(primary) => primary.copies(object.lsn, &self.me),
+            Some(primary) => {
+                let mut copies = primary.copies(object.lsn, &self.me);
+                let owed = owed(Some(object), &self.me, self.holding, self.config);
+                copies.retain(|copy| owed.is_none() || copy.store != self.me.store);
+                copies
+            }
             None => {
                 let copy = |m: &Member| Copy { node: m.node, dc: m.dc, store: m.store };
                 self.config.in_sync().map(copy).collect()
@@ -174,6 +180,11 @@ impl Reads {
     ) -> Result<(), Refusal> {
         let (view, inline) = counter.view(object)?;
         let view = ObjectView { stale_possible: right.is_stale_possible(), ..view };
+        if *want != Want::Head
+            && let Some(refusal) = owed(Some(object), &counter.me, counter.holding, counter.config)
+        {
+            return Err(refusal);
+        }
         let ranges = match (want, &inline) {
             (Want::Head, _) => return give_at_once(request, view, Bytes::new(), cx),
             (Want::Whole, Some(bytes)) => return give_at_once(request, view, bytes.clone(), cx),

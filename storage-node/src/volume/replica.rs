@@ -9,7 +9,7 @@ use bytes::Bytes;
 use trefoil_engine::{
     Disk, EraseError, EraseReport, ReadError, RecordReadError, Scrubbed, StageError, SyncError, SyncTicket,
 };
-use trefoil_protocol::config::{Member as Membership, MemberState, VolumeConfig};
+use trefoil_protocol::config::{Member as Membership, VolumeConfig};
 use trefoil_protocol::deletion::SignedEraseReceipt;
 use trefoil_protocol::ids::{Epoch, Incarnation, Lsn, StoreId, UploadId, VolumeId};
 use trefoil_protocol::message::control::{ControlAnswer, StopCause, StoppedVolume};
@@ -141,6 +141,9 @@ pub struct Replica<D: Disk> {
     /// A primary in doubt asked where this store is, which is no member.
     pub(super) testimony_due: bool,
     pub(super) mending: Mending,
+    /// Records that somebody here waits for and that were found to be committed while an epoch began: answered when it
+    /// has begun.
+    pub(super) found_committed: Vec<Record>,
     /// The volume went on without this store, which tells what it has alone.
     pub(super) telling: Option<Telling>,
 }
@@ -167,6 +170,7 @@ impl<D: Disk> Replica<D> {
             runs: ByStore::default(),
             testimony_due: false,
             mending: Mending::default(),
+            found_committed: Vec::new(),
             telling: None,
         }
     }
@@ -218,7 +222,7 @@ impl<D: Disk> Replica<D> {
     /// How many members hold everything, if this store is the primary.
     pub fn whole_copies(&self) -> Option<usize> {
         match &self.role {
-            Role::Primary(primary) => Some(primary.whole_copies()),
+            Role::Primary(primary) => Some(primary.whole_copies(&self.config)),
             _ => None,
         }
     }
@@ -245,6 +249,7 @@ impl<D: Disk> Replica<D> {
     fn change_role(&mut self, cx: &mut Context<'_, D>) {
         self.turns = Turns::default();
         self.mending = Mending::default();
+        self.found_committed.clear();
         let Some(me) = self.me(cx) else {
             self.role = Role::Absent;
             return self.refuse_everybody(cx);
@@ -252,7 +257,7 @@ impl<D: Disk> Replica<D> {
         if let Err(error) = self.promise(cx) {
             return cx.out.fail_store(error);
         }
-        let may_lead = mutant!(M07, me.state == MemberState::InSync, true);
+        let may_lead = mutant!(M07, me.state.is_required(), true);
         if self.config.primary == Some(cx.identity.node) && may_lead {
             self.role = Role::Peering(Box::default());
         } else {
@@ -349,10 +354,7 @@ impl<D: Disk> Replica<D> {
         self.settle_orphans(cx);
         self.settle_rotation(cx);
         self.settle_erasing(cx);
-        let others = match &self.role {
-            Role::Peering(peering) => peering.witness_nodes(&self.config, cx),
-            _ => Vec::new(),
-        };
+        let others = self.sources(cx);
         self.backfill.fetch(&self.holding, &self.config, others, self.claim(cx.now), cx);
         if self.may_mend() {
             self.mend(cx);
@@ -420,7 +422,7 @@ impl<D: Disk> Replica<D> {
     /// When, by the control plane's time, time alone makes something due: at the primary a window that is
     /// over, at any store wrapped keys that have ridden long enough.
     pub fn due_at(&self, pace: &Pace) -> Option<CpTime> {
-        let purge = self.holding.index().first_due().filter(|_| self.is_serving());
+        let purge = self.holding.index().first_due().filter(|_| self.is_serving() && !self.owes());
         purge.into_iter().chain(wanted_at(&self.holding, pace)).min()
     }
 
@@ -438,16 +440,16 @@ impl<D: Disk> Replica<D> {
         }
         let begun = self.holding.point(self.holding.committed()).map(|point| point.epoch);
         let is_needed = |me: Membership| {
-            let whole_ones = |dc| self.config.in_sync().filter(|member| member.dc == dc).count();
-            me.state == MemberState::InSync || whole_ones(me.dc) == 0
+            me.state.is_required() || !self.config.required().any(|member| member.dc == me.dc)
         };
         begun < Some(self.config.epoch) && self.me(cx).is_some_and(is_needed)
     }
 
     fn settle_peering(&mut self, cx: &mut Context<'_, D>) {
         let Role::Peering(peering) = &mut self.role else { return };
-        let before = self.holding.last();
+        let (before, committed) = (self.holding.last(), self.holding.committed());
         let progress = peering.advance(&mut self.holding, &self.config, cx);
+        self.note_found(committed);
         if !self.holding.passes(before) {
             self.mutations.cut(self.holding.last().lsn, cx);
         }
@@ -490,6 +492,8 @@ impl<D: Disk> Replica<D> {
             if records.is_empty() {
                 break;
             }
+            let found = std::mem::take(&mut self.found_committed);
+            let records: Vec<Record> = found.into_iter().chain(records).collect();
             if let Some((mutations, mut desk)) = self.desk(cx) {
                 mutations.committed(&records, &mut desk, cx);
             }
@@ -625,7 +629,8 @@ impl<D: Disk> Replica<D> {
     }
 
     fn drive_purges(&mut self, cx: &mut Context<'_, D>) {
-        if !self.is_serving() {
+        // What is not here yet may be the copy that is to be kept.
+        if !self.is_serving() || self.owes() {
             return;
         }
         let mut purges = std::mem::take(&mut self.purges);
@@ -650,7 +655,7 @@ impl<D: Disk> Replica<D> {
             Role::Peering(peering) => peering.next_wakeup(&self.holding, &self.config),
             Role::Primary(primary) => primary.next_wakeup(&self.holding, &self.config),
         };
-        let purges = self.purges.next_wakeup().filter(|_| self.is_serving());
+        let purges = self.purges.next_wakeup().filter(|_| self.is_serving() && !self.owes());
         let erasing = self.erasing.next_wakeup(&self.holding);
         let orphans = self.orphans.next_wakeup(&self.holding);
         let turns = self.turns.next_wakeup();

@@ -8,6 +8,7 @@ mod exposure;
 mod failover;
 mod handover;
 mod orders;
+mod owing;
 mod placement;
 mod probing;
 mod purging;

@@ -4,8 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trefoil_protocol::config::{
-    Interval, Member, MemberState, NodeEntry, NodeState, Protection, SingleDcPolicy, TenantEntry,
-    VolumeConfig,
+    Member, MemberState, NodeEntry, NodeState, Protection, SingleDcPolicy, TenantEntry, VolumeConfig,
 };
 use trefoil_protocol::deletion::{SignerTerm, Signers};
 use trefoil_protocol::ids::{
@@ -128,13 +127,7 @@ impl FakePlacement {
     pub(crate) fn change(&mut self, volume: VolumeId, change: impl FnOnce(&mut VolumeConfig)) {
         self.index += 1;
         let config = self.volumes.get_mut(&volume).expect("a volume");
-        if let Some(primary) = config.primary {
-            let in_sync = config.in_sync().map(|member| member.store).collect();
-            let activated = config.activated;
-            let behind = config.members.iter().filter(|member| member.state == MemberState::CatchingUp);
-            let catching_up = behind.map(|member| member.store).collect();
-            config.intervals.push(Interval { epoch: config.epoch, primary, in_sync, activated, catching_up });
-        }
+        config.intervals.extend(config.as_interval());
         change(config);
         config.epoch = config.epoch.next();
         config.activated = false;

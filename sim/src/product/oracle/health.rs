@@ -158,10 +158,10 @@ fn serving<'v>(view: &View<'v, Process>, volume: VolumeId) -> Option<(&'v str, &
     })
 }
 
-/// Whether a well machine is known to hold everything that was acknowledged: one complete store whose
-/// log is in no doubt, or all of them.
+/// Whether a well machine is known to have every record that was acknowledged: one store without which nothing
+/// was, whose log is in no doubt, or all of them.
 fn holds_whole(view: &View<'_, Process>, health: &Health, state: &State, record: &VolumeRecord) -> bool {
-    let complete = record.complete_stores();
+    let complete = record.knowing_stores();
     let storage = |store: &StoreId| -> Option<&Storage> {
         let place = roster::place_of(state.topology.runner(*store)?.node)?;
         let node = &view.nodes[usize::from(place.0)];
