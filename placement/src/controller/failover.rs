@@ -311,7 +311,7 @@ impl Choice<'_> {
         let mut members = members.to_vec();
         settle_states(&mut members, next.node, Lead::Whole);
         let fresh = (self.scene.fitness.fresh)(next.node);
-        fresh.then(|| (Some(next.node), members, self.record.config.protection))
+        fresh.then_some((Some(next.node), members, self.record.config.protection))
     }
 
     /// A slow member is waited for no more, once another one of its data centre takes its place: it

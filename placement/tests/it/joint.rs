@@ -3,7 +3,7 @@
 
 use trefoil_placement::state::PROPOSAL_LASTS;
 use trefoil_placement::{Answer, Request};
-use trefoil_protocol::config::{MemberState, Protection};
+use trefoil_protocol::config::Protection;
 use trefoil_protocol::ids::VolumeId;
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest};
 use trefoil_protocol::message::approval::{JointAction, ProposalState, ProposalView};
