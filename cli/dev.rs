@@ -20,6 +20,9 @@ use crate::quantity;
 /// How often certificates, which live a day, are issued again.
 const RENEW_EVERY: Duration = Duration::from_secs(3600);
 
+/// How long the control plane may take to say whether a voter that has ended was removed.
+const ASKED_WITHIN: Duration = Duration::from_secs(3);
+
 /// Arguments of `dev`.
 #[derive(Debug, Args)]
 pub(crate) struct DevArguments {
@@ -89,6 +92,11 @@ async fn watch(cluster: &mut LocalCluster, hands: &mut Hands, stop: &mut Stop) {
             () = tokio::time::sleep(Duration::from_millis(500)) => {}
         }
         for (name, how) in cluster.processes.reap() {
+            let asked = tokio::time::timeout(ASKED_WITHIN, cluster.forget_if_removed(&name)).await;
+            if matches!(asked, Ok(Ok(true))) {
+                output::note(&format!("{name} was removed from the voters: it is not started again"));
+                continue;
+            }
             let verb = if cluster.plan.is_placement(&name) { "placement" } else { "storage-node" };
             let root = cluster.layout.root().display();
             output::note(&format!(

@@ -132,7 +132,8 @@ async fn fetch(admin: &Admin, volume: VolumeId, epoch: Epoch) -> Verdict<SignedL
     ))
 }
 
-async fn versions(admin: &Admin, volume: VolumeId, epoch: Epoch) -> Verdict<Vec<LostVersion>> {
+/// All versions that are known to be lost.
+pub(crate) async fn versions(admin: &Admin, volume: VolumeId, epoch: Epoch) -> Verdict<Vec<LostVersion>> {
     let mut all: Vec<LostVersion> = Vec::new();
     loop {
         let after: Option<VersionId> = all.last().map(|lost| lost.version);

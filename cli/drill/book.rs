@@ -25,24 +25,26 @@ pub(crate) struct Entry {
     in_doubt: Vec<Value>,
     /// The version that the last acknowledged delete hid, and what it was.
     hidden: Option<(VersionId, Value)>,
+    /// The version that the last acknowledged change made, hid or brought back.
+    version: Option<VersionId>,
 }
 
 impl Default for Entry {
     fn default() -> Self {
-        Self { acknowledged: Value::Absent, in_doubt: Vec::new(), hidden: None }
+        Self { acknowledged: Value::Absent, in_doubt: Vec::new(), hidden: None, version: None }
     }
 }
 
 impl Entry {
-    /// A change was acknowledged.
-    pub(crate) fn acknowledge(&mut self, value: Value) {
-        *self = Self { acknowledged: value, in_doubt: Vec::new(), hidden: None };
+    /// A change of this version was acknowledged.
+    pub(crate) fn acknowledge(&mut self, value: Value, version: VersionId) {
+        *self = Self { acknowledged: value, version: Some(version), ..Self::default() };
     }
 
     /// A delete of this version was acknowledged.
     pub(crate) fn acknowledge_delete(&mut self, version: VersionId) {
         let hidden = self.is_certain().then_some((version, self.acknowledged));
-        *self = Self { acknowledged: Value::Absent, in_doubt: Vec::new(), hidden };
+        *self = Self { hidden, version: Some(version), ..Self::default() };
     }
 
     /// Nobody knows whether a change took effect.
@@ -76,24 +78,43 @@ impl Entry {
     pub(crate) fn judge(&self, key: &ObjectKey, read: Value) -> Option<Wrong> {
         match (self.allows(read), read, self.acknowledged) {
             (true, _, _) => None,
-            (false, Value::Absent, _) => Some(Wrong::Lost(format!("{key} is not there"))),
+            (false, Value::Absent, _) => Some(self.lost(format!("{key} is not there"))),
             (false, Value::Content(_), Value::Absent) => {
-                Some(Wrong::Back(format!("{key} was deleted and is there")))
+                Some(self.back(format!("{key} was deleted and is there")))
             }
             (false, Value::Content(_), Value::Content(_)) => {
-                Some(Wrong::Lost(format!("{key} holds other bytes")))
+                Some(self.lost(format!("{key} holds other bytes")))
             }
         }
+    }
+
+    /// What was acknowledged last is not there.
+    pub(crate) fn lost(&self, what: String) -> Wrong {
+        Wrong { finding: Finding::Lost, what, version: self.version }
+    }
+
+    /// What was deleted is there.
+    pub(crate) fn back(&self, what: String) -> Wrong {
+        Wrong { finding: Finding::Back, what, version: self.version }
     }
 }
 
 /// What is wrong with a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Wrong {
+pub(crate) struct Wrong {
+    pub(crate) finding: Finding,
+    pub(crate) what: String,
+    /// The version that the last acknowledged change made, hid or brought back.
+    pub(crate) version: Option<VersionId>,
+}
+
+/// What kind of wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
     /// An acknowledged change is not there.
-    Lost(String),
+    Lost,
     /// A deleted object is.
-    Back(String),
+    Back,
 }
 
 /// All keys of one client.
@@ -109,16 +130,18 @@ mod tests {
         let [one, two, three] = [b"1", b"2", b"3"].map(|text| Value::Content(blake3::hash(text)));
         let mut entry = Entry::default();
         assert_eq!(entry.judge(&key, Value::Absent), None);
-        entry.acknowledge(one);
+        entry.acknowledge(one, VersionId([7; 16]));
         entry.doubt(two);
         assert!(entry.allows(one) && entry.allows(two) && entry.must_be_listed().is_none());
-        assert!(matches!(entry.judge(&key, three), Some(Wrong::Lost(_))));
-        assert!(matches!(entry.judge(&key, Value::Absent), Some(Wrong::Lost(_))));
-        entry.acknowledge(three);
+        let found =
+            |entry: &Entry, value| entry.judge(&key, value).map(|wrong| (wrong.finding, wrong.version));
+        let lost = Some((Finding::Lost, Some(VersionId([7; 16]))));
+        assert_eq!((found(&entry, three), found(&entry, Value::Absent)), (lost, lost));
+        entry.acknowledge(three, VersionId([8; 16]));
         assert!(!entry.allows(one) && !entry.allows(two) && entry.must_be_listed() == Some(true));
         entry.acknowledge_delete(VersionId([1; 16]));
         assert_eq!(entry.hidden(), Some((VersionId([1; 16]), three)));
-        assert!(matches!(entry.judge(&key, three), Some(Wrong::Back(_))));
+        assert_eq!(found(&entry, three), Some((Finding::Back, Some(VersionId([1; 16])))));
         entry.doubt(one);
         assert_eq!((entry.hidden(), entry.judge(&key, one)), (None, None));
     }

@@ -8,13 +8,15 @@ use indicatif::ProgressBar;
 use tokio::task::JoinHandle;
 use trefoil_drill::timeline::{Reign, Timeline};
 use trefoil_drill::{Abort, Course, Document, DrillFile, End, Facts, Place, Report, Told, Verification};
-use trefoil_protocol::ids::StoreId;
+use trefoil_protocol::config::VoterEntry;
+use trefoil_protocol::ids::{DcId, StoreId};
 use trefoil_protocol::message::admin::ClusterStatus;
 
 use super::errands::Errands;
 use super::field::Field;
 use super::load::Load;
 use super::playbook::{Playbook, Step};
+use super::verify::Findings;
 use super::{keep, preflight, tell, verify};
 use crate::admin::connection::Admin;
 use crate::admin::status::StatusView;
@@ -30,17 +32,23 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const ASK_EVERY: Duration = Duration::from_millis(250);
 
 /// A drill that is under way.
-struct Conductor<'f> {
-    field: Field,
+pub(super) struct Conductor<'f> {
+    pub(super) field: Field,
     file: &'f DrillFile,
     id: String,
     operator: String,
     began: Instant,
     course: Course,
     /// What is broken now, in the file's names.
-    broken: Vec<Deed>,
+    pub(super) broken: Vec<Deed>,
     errands: Errands,
-    notes: Vec<String>,
+    pub(super) notes: Vec<String>,
+    /// Who keeps the control plane's log.
+    pub(super) voters: Vec<VoterEntry>,
+    /// Where nodes are.
+    pub(super) centres: BTreeSet<DcId>,
+    /// Lost versions that were listed before.
+    listed_before: u64,
 }
 
 /// Conducts a drill.
@@ -60,6 +68,7 @@ pub(crate) async fn conduct(
     let id = format!("{}-{}", now.compact(), plain(stem));
     let first = field.tenants[0].1.clone();
     keep::begin(&first, &id, &operator, lasts).await?;
+    let status = field.admin.status().await?;
     let errands = Errands::new(&file.operator, Admin::new(&field.operator)?);
     let mut conductor = Conductor {
         field,
@@ -70,7 +79,10 @@ pub(crate) async fn conduct(
         course: Course::default(),
         broken: Vec::new(),
         errands,
-        notes: playbook.notes.iter().map(|note| (*note).to_owned()).collect(),
+        notes: playbook.notes.clone(),
+        voters: status.voters.iter().map(|voter| voter.entry).collect(),
+        centres: status.nodes.iter().map(|entry| entry.dc).collect(),
+        listed_before: listed_in(&status),
     };
     let report = conductor.run(&playbook, text, recovery, before.certified, &mut stop).await;
     let document = keep::sign(report, &conductor.field.operator)?;
@@ -112,10 +124,22 @@ impl Conductor<'_> {
         let (mut timeline, put_out) = watch.end();
         bar.finish_and_clear();
         let bar = tell::verify_bar();
-        for wrong in seen.wrong {
-            verify::take(Some(wrong), &mut found);
+        let listed = self.field.rescuer.listed(&self.field.admin).await;
+        let listed = listed.unwrap_or_else(|failure| {
+            self.notes.push(format!("what volumes went on without could not be read: {failure}"));
+            BTreeSet::new()
+        });
+        let mut findings = Findings { found, listed, excused: BTreeSet::new() };
+        seen.wrong.into_iter().for_each(|wrong| findings.take(Some(wrong)));
+        verify::verify(&clients, books.clone(), &bar, &mut findings).await;
+        let Findings { found, excused, .. } = findings;
+        if !excused.is_empty() {
+            let count = excused.len();
+            self.notes.push(format!(
+                "{count} acknowledged changes are not there, and each is on the signed list of what volumes went on \
+                 without: `trefoil loss list`"
+            ));
         }
-        verify::verify(&clients, books.clone(), &bar, &mut found).await;
         bar.finish_and_clear();
         verify::clear(&clients, &books).await;
         timeline.errors = seen.errors;
@@ -125,7 +149,9 @@ impl Conductor<'_> {
         let facts = Facts {
             horizon: self.file.horizon.0,
             protections: seen.protections,
-            certified: status.map_or(0, |status| status.certified.saturating_sub(certified_before)),
+            certified: status.as_ref().map_or(0, |status| status.certified.saturating_sub(certified_before)),
+            listed: status.map_or(0, |status| listed_in(&status).saturating_sub(self.listed_before)),
+            declared_in_vain: self.field.rescuer.declared_in_vain(),
             lost: found.lost.len() as u64,
             handovers,
             longest_pause_ms,
@@ -184,10 +210,18 @@ impl Conductor<'_> {
         let at = self.now();
         self.course.strikes.push((at, step.what.clone(), step.heals));
         for deed in &step.deeds {
-            self.note_broken(deed);
-            self.field.act(deed).await?;
+            self.act(deed).await?;
         }
-        Ok(())
+        match step.rescue {
+            Some(rescue) => self.rescue(rescue).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Does something, and remembers how it is undone.
+    pub(super) async fn act(&mut self, deed: &Deed) -> Verdict {
+        self.note_broken(deed);
+        self.field.act(deed).await
     }
 
     /// Remembers what has to be healed.
@@ -242,7 +276,8 @@ fn undoing(deed: &Deed) -> Option<Deed> {
         Deed::Starve { node, .. } => Some(Deed::Continue(node.clone())),
         Deed::Cut(link) | Deed::Model(link, _) => Some(Deed::Restore(*link)),
         Deed::Part(pair) => Some(Deed::Join(pair.clone())),
-        Deed::Start(_) | Deed::Continue(_) | Deed::Restore(_) | Deed::Join(_) => None,
+        Deed::Lose(name) => Some(Deed::Regain(name.clone())),
+        Deed::Start(_) | Deed::Continue(_) | Deed::Restore(_) | Deed::Join(_) | Deed::Regain(_) => None,
     }
 }
 
@@ -253,6 +288,11 @@ fn over(abort: &Abort, failed: u64, silent: Duration) -> Option<String> {
     }
     let most = abort.outage.filter(|most| silent > Duration::from_nanos(most.0))?;
     Some(format!("no client had an answer for {} s, `outage` allows {most}", silent.as_secs()))
+}
+
+/// Versions that volumes went on without, as stores told.
+fn listed_in(status: &ClusterStatus) -> u64 {
+    status.losses.iter().map(|loss| loss.listed.versions()).sum()
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -9,10 +9,12 @@ use trefoil_client::{Client, Profile, Settings};
 use trefoil_drill::{Blackout, DrillFile};
 
 use super::command::Hands;
+use super::rescuer::Rescuer;
 use crate::admin::connection::Admin;
 use crate::config::{beside, load};
 use crate::data::connect;
 use crate::failure::{Failure, Verdict};
+use crate::local::TENANTS;
 use crate::local::hands::Deed;
 
 /// The file of a cluster that is drilled.
@@ -21,6 +23,11 @@ use crate::local::hands::Deed;
 struct ClusterTable {
     /// The operator's profile.
     operator: PathBuf,
+    /// That of another operator, for what takes two.
+    second: Option<PathBuf>,
+    /// The folder, if the cluster is on this machine alone.
+    #[serde(skip)]
+    folder: Option<PathBuf>,
     /// The profile of each tenant that a drill may name.
     tenants: BTreeMap<String, PathBuf>,
     /// What a drill's names are here, where they differ.
@@ -38,7 +45,9 @@ struct ClusterTable {
 pub(crate) struct Field {
     pub(crate) admin: Admin,
     pub(crate) operator: Profile,
-    /// A client for each tenant of the file, in its order.
+    /// Who does what operators do when the rules alone cannot go on.
+    pub(crate) rescuer: Rescuer,
+    /// A client for each tenant of the file, in its order, with the tenant's name here.
     pub(crate) tenants: Vec<(String, Client)>,
     pub(crate) hands: Hands,
     /// When the cluster's owner wants no drill.
@@ -55,11 +64,17 @@ impl Field {
     ) -> Verdict<Self> {
         match (data, cluster) {
             (Some(folder), _) => {
-                let profile =
-                    |name: &String| (name.clone(), folder.join("tenants").join(format!("{name}.toml")));
+                let profile = |(place, name): (usize, &String)| {
+                    let of = |name: &str| folder.join("tenants").join(format!("{name}.toml"));
+                    let own = Some(of(name)).filter(|own| own.exists());
+                    // Tenants that the cluster has not are its own in turn: every client has keys of its own.
+                    (name.clone(), own.unwrap_or_else(|| of(TENANTS[place % TENANTS.len()])))
+                };
                 let table = ClusterTable {
                     operator: folder.join("admin.toml"),
-                    tenants: file.load.tenants.iter().map(profile).collect(),
+                    second: Some(folder.join("admin-2.toml")),
+                    folder: Some(folder.to_owned()),
+                    tenants: file.load.tenants.iter().enumerate().map(profile).collect(),
                     names: BTreeMap::new(),
                     hands: BTreeMap::new(),
                     blackouts: Vec::new(),
@@ -69,7 +84,9 @@ impl Field {
             }
             (None, Some(path)) => {
                 let mut table: ClusterTable = load(path)?;
-                for profile in table.tenants.values_mut().chain([&mut table.operator]) {
+                for profile in
+                    table.tenants.values_mut().chain([&mut table.operator]).chain(&mut table.second)
+                {
                     *profile = beside(path, profile);
                 }
                 let hands = Hands::Commands(table.hands.clone());
@@ -80,6 +97,7 @@ impl Field {
     }
 
     async fn open(file: &DrillFile, table: ClusterTable, hands: Hands) -> Verdict<Self> {
+        let rescuer = Rescuer::new(table.folder, &table.operator, table.second);
         let operator = Profile::load(table.operator).map_err(Failure::usage)?;
         let admin = Admin::new(&operator)?;
         let mut tenants = Vec::new();
@@ -88,12 +106,13 @@ impl Field {
             let profile = profile
                 .ok_or_else(|| Failure::refused(format!("the cluster's file has no tenant {name}")))?;
             let profile = Profile::load(profile).map_err(Failure::usage)?;
+            let own = profile.tenant.as_ref().map_or_else(|| name.clone(), ToString::to_string);
             let client =
                 connect(profile, Settings { deadline: Duration::from_nanos(file.load.deadline.0) }).await;
-            tenants.push((name.clone(), client.map_err(|failure| failure.within(format!("tenant {name}")))?));
+            tenants.push((own, client.map_err(|failure| failure.within(format!("tenant {name}")))?));
         }
         let (blackouts, names) = (table.blackouts, table.names);
-        Ok(Self { admin, operator, tenants, hands, blackouts, names })
+        Ok(Self { admin, operator, rescuer, tenants, hands, blackouts, names })
     }
 
     /// The cluster's name of what the file calls so.
@@ -118,6 +137,8 @@ impl Field {
             }
             Deed::Part(pair) => Deed::Part(pair.each_ref().map(|name| self.name(name))),
             Deed::Join(pair) => Deed::Join(pair.each_ref().map(|name| self.name(name))),
+            Deed::Lose(name) => Deed::Lose(self.name(name)),
+            Deed::Regain(name) => Deed::Regain(self.name(name)),
             Deed::Cut(_) | Deed::Restore(_) | Deed::Model(..) => deed.clone(),
         };
         self.hands.act(&deed).await

@@ -14,7 +14,11 @@ use trefoil_drill::{DrillFile, End, Kind, Load as Shape, Sample};
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::Refusal;
 
+use super::arrivals::Schedule;
 use super::book::{Book, Entry, Value, Wrong};
+
+/// Each client works on so many keys at most: every copy of every object is read in the end.
+const KEYS_MAX: u64 = 64;
 
 /// Everything that the clients of a load saw, as it grows.
 #[derive(Default)]
@@ -29,7 +33,7 @@ pub(crate) struct Seen {
 pub(crate) struct Load {
     seen: Arc<Mutex<Seen>>,
     stop: Arc<AtomicBool>,
-    workers: JoinSet<(usize, Book)>,
+    workers: JoinSet<Vec<(usize, Book)>>,
 }
 
 impl Load {
@@ -38,22 +42,31 @@ impl Load {
         let (seen, stop) = (Arc::<Mutex<Seen>>::default(), Arc::new(AtomicBool::new(false)));
         let mut workers = JoinSet::new();
         let horizon = Duration::from_nanos(file.horizon.0);
-        for (tenant, client) in tenants.iter().enumerate() {
-            for place in 0..file.load.clients_per_tenant {
-                let number = u32::try_from(tenant).unwrap_or(u32::MAX) * file.load.clients_per_tenant + place;
-                let worker = Worker {
-                    number,
-                    client: client.clone(),
-                    shape: file.load.clone(),
-                    prefix: format!("{prefix}/{number}/"),
-                    draws: Draws::new(prefix, number),
-                    book: Book::new(),
-                    seen: Arc::clone(&seen),
-                    began,
-                };
+        let (clients, prefix, shape, noted) =
+            (tenants.to_vec(), prefix.to_owned(), file.load.clone(), Arc::clone(&seen));
+        let make = move |number: u32| {
+            let tenant = number as usize % clients.len();
+            let worker = Worker {
+                number,
+                client: clients[tenant].clone(),
+                shape: shape.clone(),
+                prefix: format!("{prefix}/{number}/"),
+                draws: Draws::new(&prefix, number),
+                book: Book::new(),
+                seen: Arc::clone(&noted),
+                began,
+            };
+            (tenant, worker)
+        };
+        if file.load.arrivals.is_empty() {
+            let clients = u32::try_from(tenants.len()).unwrap_or(u32::MAX) * file.load.clients_per_tenant;
+            for (tenant, worker) in (0..clients).map(make) {
                 let stop = Arc::clone(&stop);
-                workers.spawn(async move { (tenant, worker.run(horizon, &stop).await) });
+                workers.spawn(async move { vec![(tenant, worker.run(horizon, &stop).await)] });
             }
+        } else {
+            let schedule = Schedule { rates: file.load.arrivals.clone(), began, horizon };
+            workers.spawn(schedule.run(Arc::clone(&stop), make));
         }
         Self { seen, stop, workers }
     }
@@ -68,7 +81,7 @@ impl Load {
         self.stop.store(true, Ordering::SeqCst);
         let mut books = Vec::new();
         while let Some(done) = self.workers.join_next().await {
-            books.push(done.expect("a client of the load does not panic"));
+            books.extend(done.expect("a client of the load does not panic"));
         }
         let seen = std::mem::take(&mut *lock(&self.seen));
         (books, seen)
@@ -141,7 +154,8 @@ impl Task {
     }
 }
 
-struct Worker {
+/// One client of the load.
+pub(super) struct Worker {
     number: u32,
     client: Client,
     shape: Shape,
@@ -155,13 +169,23 @@ struct Worker {
 impl Worker {
     async fn run(mut self, horizon: Duration, stop: &AtomicBool) -> Book {
         while self.began.elapsed() < horizon && !stop.load(Ordering::SeqCst) {
-            let number = self.draws.below(self.shape.keys);
-            let key = ObjectKey::new(format!("{}{number}", self.prefix)).expect("a valid key");
-            let task = Task::drawn(&self.shape, &mut self.draws);
-            self.work(task, &key).await;
+            self.operate().await;
             let think = self.draws.below(2 * self.shape.think.0);
             tokio::time::sleep(Duration::from_nanos(think)).await;
         }
+        self.book
+    }
+
+    /// One operation, until its answer.
+    pub(super) async fn operate(&mut self) {
+        let number = self.draws.below(self.shape.keys.min(KEYS_MAX));
+        let key = ObjectKey::new(format!("{}{number}", self.prefix)).expect("a valid key");
+        let task = Task::drawn(&self.shape, &mut self.draws);
+        self.work(task, &key).await;
+    }
+
+    /// What it was told.
+    pub(super) fn into_book(self) -> Book {
         self.book
     }
 
@@ -185,7 +209,7 @@ impl Worker {
             Ok(stored) => {
                 let rule = format!("{:?}", stored.receipt.protection);
                 lock(&self.seen).protections.insert(rule);
-                self.entry(key).acknowledge(value);
+                self.entry(key).acknowledge(value, stored.receipt.version);
                 self.note(Kind::Writes, began, End::Answered);
             }
             Err(error) => self.failed_write(key, value, began, &error),
@@ -208,7 +232,7 @@ impl Worker {
         let began = self.now();
         match self.client.undelete(key, Some(version)).await {
             Ok(_) => {
-                self.entry(key).acknowledge(value);
+                self.entry(key).acknowledge(value, version);
                 self.note(Kind::Writes, began, End::Answered);
             }
             // Its window has passed.
@@ -229,9 +253,11 @@ impl Worker {
         let began = self.now();
         match self.client.head(key).await {
             Ok(_) => {
-                let is_there = self.entry(key).must_be_listed() != Some(false);
+                let entry = self.entry(key);
+                let gone = entry.must_be_listed() == Some(false);
+                let wrong = gone.then(|| entry.back(format!("{key} was deleted and is described")));
                 self.note(Kind::Reads, began, End::Answered);
-                self.wrong((!is_there).then(|| Wrong::Back(format!("{key} was deleted and is described"))));
+                self.wrong(wrong);
             }
             Err(ReadError::NotFound) => self.read_as(Kind::Reads, key, Value::Absent, began),
             Err(error) => self.failed_read(key, began, &error),
@@ -257,8 +283,8 @@ impl Worker {
             .book
             .iter()
             .filter_map(|(key, entry)| match (entry.must_be_listed()?, listed.contains(key)) {
-                (true, false) => Some(Wrong::Lost(format!("{key} is not listed"))),
-                (false, true) => Some(Wrong::Back(format!("{key} was deleted and is listed"))),
+                (true, false) => Some(entry.lost(format!("{key} is not listed"))),
+                (false, true) => Some(entry.back(format!("{key} was deleted and is listed"))),
                 _ => None,
             })
             .collect();
@@ -286,7 +312,8 @@ impl Worker {
 
     fn failed_read(&mut self, key: &ObjectKey, began: u64, error: &ReadError) {
         if matches!(error, ReadError::Integrity(_)) {
-            self.wrong(Some(Wrong::Lost(format!("{key}: {error}"))));
+            let wrong = self.entry(key).lost(format!("{key}: {error}"));
+            self.wrong(Some(wrong));
         }
         self.failed(format!("read {key}"), Kind::Reads, began, End::Failed, error);
     }

@@ -3,6 +3,7 @@
 //!
 //! A drill tells no server what it breaks. It heals what it broke, however it ends.
 
+mod arrivals;
 mod book;
 mod command;
 mod conduct;
@@ -12,6 +13,8 @@ pub(crate) mod keep;
 mod load;
 mod playbook;
 mod preflight;
+mod rescuer;
+mod rescues;
 mod tell;
 mod verify;
 
@@ -23,7 +26,7 @@ use clap::{Args, Subcommand};
 use trefoil_client::{Client, Profile};
 use trefoil_drill::{Document, DrillFile};
 
-use self::playbook::Playbook;
+use self::playbook::{Playbook, from_outside};
 use crate::config::write_whole;
 use crate::failure::{Failure, Verdict, at};
 use crate::output::{self, Format};
@@ -58,6 +61,9 @@ pub(crate) struct RunArguments {
     /// Where the report goes
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
+    /// Offer so many times the operations a second that the file says, where it says so
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    times: u64,
     /// How long the healed cluster may take until every volume is whole
     #[arg(long, default_value = "5m", value_parser = quantity::duration, value_name = "TIME")]
     recovery: Duration,
@@ -89,14 +95,18 @@ pub(crate) struct VerifyArguments {
 
 /// Runs a drill; brings its own profiles.
 pub(crate) async fn run(arguments: &RunArguments, format: Format) -> Verdict {
-    let (text, file) = read(&arguments.file)?;
+    let (text, mut file) = read(&arguments.file)?;
+    for rate in &mut file.load.arrivals {
+        rate.per_second = rate.per_second.saturating_mul(arguments.times);
+    }
     let playbook = Playbook::of(&file).map_err(|reason| reason.within(arguments.file.display()))?;
     if !arguments.out.is_dir() {
         return Err(Failure::usage(format!("{}: no such folder", arguments.out.display())));
     }
     let field = field::Field::enter(&file, arguments.data.as_deref(), arguments.cluster.as_deref()).await?;
     let stem = arguments.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let document = conduct::conduct(field, &file, text, playbook, &stem, arguments.recovery).await?;
+    let document =
+        conduct::conduct(field, &from_outside(&file), text, playbook, &stem, arguments.recovery).await?;
     let path = |ending: &str| arguments.out.join(format!("{}.{ending}", document.report.id));
     write_whole(&path("json"), document.to_json().as_bytes(), 0o644)?;
     let signer = document.signature.is_some().then_some(&document.report.place);

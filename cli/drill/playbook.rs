@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use trefoil_drill::{Action, CrashKind, DrillFile, Fault, Trigger};
+use trefoil_drill::{Action, CrashKind, Deed as Rescue, DrillFile, Fault, Trigger};
 use trefoil_protocol::ids::LinkId;
 
 use crate::failure::Failure;
@@ -31,6 +31,8 @@ pub(crate) struct Step {
     pub(crate) heals: bool,
     /// In the file's names.
     pub(crate) deeds: Vec<Deed>,
+    /// What operators do.
+    pub(crate) rescue: Option<Rescue>,
 }
 
 /// Everything that is done.
@@ -39,7 +41,7 @@ pub(crate) struct Playbook {
     /// By time.
     pub(crate) steps: Vec<Step>,
     /// What the report must say about it.
-    pub(crate) notes: Vec<&'static str>,
+    pub(crate) notes: Vec<String>,
 }
 
 /// Who is down, standing still or cut at a moment.
@@ -53,27 +55,8 @@ struct Damage {
 impl Playbook {
     /// What a file means for a cluster.
     pub(crate) fn of(file: &DrillFile) -> Result<Self, Failure> {
-        for (what, wanted) in [
-            ("fatal", file.expect.fatal),
-            ("stopped", file.expect.stopped),
-            ("joined_again", file.expect.joined_again),
-            ("power_losses", file.expect.power_losses),
-            ("lease_over", file.expect.lease_over),
-            ("declared_in_vain", file.expect.declared_in_vain),
-            ("listed", file.expect.listed),
-        ] {
-            if wanted > 0 {
-                return Err(only_simulated(&format!("it expects `{what}`, which nobody sees from outside")));
-            }
-        }
-        if file.expect.retries.or(file.expect.disk_queue).is_some() {
-            return Err(only_simulated("it expects what nobody sees from outside"));
-        }
-        if !file.load.arrivals.is_empty() {
-            return Err(only_simulated("it begins operations whatever becomes of those before"));
-        }
-        if !file.rescues.is_empty() {
-            return Err(only_simulated("it has rescues, which two operators do to a cluster that is lost"));
+        if file.expect.power_losses > 0 || file.expect.fatal > 0 {
+            return Err(only_simulated("it expects `fatal` or `power_losses`, for which there are no hands"));
         }
         let mut timed = Vec::new();
         for (number, fault) in (1..).zip(&file.plan.faults) {
@@ -90,10 +73,29 @@ impl Playbook {
         if file.expect.during.iter().any(|span| span.clients.is_some()) {
             playbook.note(CLIENTS);
         }
+        let unseen = unseen(file);
+        if !unseen.is_empty() {
+            playbook.note(&format!(
+                "nobody sees from outside what is expected of {}: it was not looked at",
+                unseen.join(", ")
+            ));
+        }
         for (at, number, fault) in timed {
             playbook.add(Duration::from_nanos(at), number, fault, &mut damage)?;
         }
+        for rates in file.load.arrivals.windows(2) {
+            let (before, now) = (rates[0].per_second, rates[1].per_second);
+            let (at, what) = (rates[1].from.0, format!("{now} operations a second instead of {before}"));
+            let (at, heals) = (Duration::from_nanos(at), now < before);
+            playbook.steps.push(Step { at, what, heals, deeds: Vec::new(), rescue: None });
+        }
+        for rescue in &file.rescues {
+            let (at, what) = (Duration::from_nanos(rescue.at.0), rescue.deed.words().to_owned());
+            let (heals, rescue) = (rescue.deed.is_healing(), Some(rescue.deed));
+            playbook.steps.push(Step { at, what, heals, deeds: Vec::new(), rescue });
+        }
         playbook.steps.sort_by_key(|step| step.at);
+        playbook.check_rescues()?;
         Ok(playbook)
     }
 
@@ -105,7 +107,7 @@ impl Playbook {
         damage: &mut Damage,
     ) -> Result<(), Failure> {
         let (what, heals) = (fault.action.words(), fault.action.is_healing());
-        let step = |deeds| Step { at, what: what.clone(), heals, deeds };
+        let step = |deeds| Step { at, what: what.clone(), heals, deeds, rescue: None };
         let deeds = match &fault.action {
             Action::Crash(crash) => {
                 if crash.how == CrashKind::Power {
@@ -123,13 +125,13 @@ impl Playbook {
             Action::Pause(pause) => {
                 let (name, until) = (&pause.node, at + Duration::from_nanos(pause.lasts.0));
                 let (what, deeds) = (format!("goes on: {name}"), vec![Deed::Continue(name.clone())]);
-                self.steps.push(Step { at: until, what, heals: true, deeds });
+                self.steps.push(Step { at: until, what, heals: true, deeds, rescue: None });
                 vec![Deed::Pause(name.clone())]
             }
             Action::Starve(starve) => {
                 let (name, until) = (&starve.node, at + Duration::from_nanos(starve.lasts.0));
                 let (what, deeds) = (format!("goes on: {name}"), vec![Deed::Continue(name.clone())]);
-                self.steps.push(Step { at: until, what, heals: true, deeds });
+                self.steps.push(Step { at: until, what, heals: true, deeds, rescue: None });
                 let millis = |length: trefoil_drill::Duration| {
                     Duration::from_millis(length.0.div_ceil(1_000_000).max(1))
                 };
@@ -180,9 +182,32 @@ impl Playbook {
         Ok(())
     }
 
-    fn note(&mut self, note: &'static str) {
-        if !self.notes.contains(&note) {
-            self.notes.push(note);
+    /// Nothing is restored that was not saved and lost before.
+    fn check_rescues(&self) -> Result<(), Failure> {
+        let mut before = Vec::new();
+        for rescue in self.rescues() {
+            let wants: &[_] = if rescue == Rescue::Restore { &[Rescue::Backup, Rescue::Lose] } else { &[] };
+            if wants.iter().any(|wanted| !before.contains(wanted)) {
+                return Err(only_simulated(
+                    "it restores what was not saved by `backup` and then lost by `lose`",
+                ));
+            }
+            before.push(rescue);
+        }
+        match before.contains(&Rescue::Lose) && !before.contains(&Rescue::Restore) {
+            true => Err(only_simulated("it loses the control plane's logs and restores nothing")),
+            false => Ok(()),
+        }
+    }
+
+    /// What operators do, in its order.
+    pub(crate) fn rescues(&self) -> impl Iterator<Item = Rescue> {
+        self.steps.iter().filter_map(|step| step.rescue)
+    }
+
+    fn note(&mut self, note: &str) {
+        if !self.notes.iter().any(|known| known == note) {
+            self.notes.push(note.to_owned());
         }
     }
 
@@ -199,12 +224,41 @@ impl Playbook {
 
     /// Every kind of deed.
     pub(crate) fn words(&self) -> BTreeSet<&'static str> {
-        self.steps.iter().flat_map(|step| &step.deeds).map(Deed::word).collect()
+        let words = self.steps.iter().flat_map(|step| &step.deeds).map(Deed::word);
+        let rescues = self.rescues().flat_map(|rescue| match rescue {
+            Rescue::Lose => ["kill", "lose", "regain"].as_slice(),
+            Rescue::Restore => &["start"],
+            Rescue::Survive => &["kill", "start"],
+            Rescue::Backup | Rescue::AcceptLoss | Rescue::Discard | Rescue::DeclareDead => &[],
+        });
+        words.chain(rescues.copied()).collect()
     }
 }
 
 fn only_simulated(reason: &str) -> Failure {
     Failure::refused(format!("this drill cannot run on a cluster: {reason}; `trefoil-sim` runs it"))
+}
+
+/// Expectations of what only the simulator sees.
+fn unseen(file: &DrillFile) -> Vec<&'static str> {
+    let expect = &file.expect;
+    let all = [
+        ("stopped", expect.stopped > 0),
+        ("joined_again", expect.joined_again > 0),
+        ("lease_over", expect.lease_over > 0),
+        ("retries", expect.retries.is_some()),
+        ("disk_queue", expect.disk_queue.is_some()),
+    ];
+    all.into_iter().filter(|(_, wanted)| *wanted).map(|(what, _)| what).collect()
+}
+
+/// The drill with those expectations alone that can be looked at from outside.
+pub(crate) fn from_outside(file: &DrillFile) -> DrillFile {
+    let mut file = file.clone();
+    let expect = &mut file.expect;
+    (expect.stopped, expect.joined_again, expect.lease_over) = (0, 0, 0);
+    (expect.retries, expect.disk_queue) = (None, None);
+    file
 }
 
 /// Drills name nodes after their data centre.
@@ -295,6 +349,42 @@ mod tests {
     }
 
     #[test]
+    fn what_operators_do_is_done_in_its_order_and_nothing_is_restored_that_was_not_saved() {
+        let rescue = |deeds: &[&str]| -> String {
+            let line =
+                |(place, deed): (usize, &&str)| format!("[[rescue]]\nat = \"{place}s\"\ndo = \"{deed}\"\n");
+            deeds.iter().enumerate().map(line).collect()
+        };
+        let whole = playbook(&rescue(&["backup", "lose", "restore"])).unwrap();
+        assert_eq!(whole.rescues().collect::<Vec<_>>(), [Rescue::Backup, Rescue::Lose, Rescue::Restore]);
+        let steps: Vec<bool> = whole.steps.iter().map(|step| step.heals).collect();
+        assert_eq!(steps, [true, false, true]);
+        assert!(whole.words().contains("lose") && whole.words().contains("regain"));
+        for (deeds, reason) in [
+            (["backup", "restore"].as_slice(), "not saved by `backup` and then lost"),
+            (&["lose", "restore"], "not saved by `backup` and then lost"),
+            (&["backup", "lose"], "restores nothing"),
+        ] {
+            let failure = playbook(&rescue(deeds)).unwrap_err();
+            assert!(failure.message.contains(reason), "{failure}");
+        }
+    }
+
+    #[test]
+    fn too_much_work_is_a_step_and_what_nobody_sees_from_outside_is_left_out_and_noted() {
+        let rate =
+            |from: &str, rate: u64| format!("[[load.arrivals]]\nfrom = \"{from}\"\nper_second = {rate}\n");
+        let text = [rate("0s", 10), rate("2s", 90), rate("5s", 10)].concat()
+            + "[expect]\nretries = 10\nlease_over = 1";
+        let playbook = playbook(&text).unwrap();
+        let steps: Vec<(&str, bool)> =
+            playbook.steps.iter().map(|step| (step.what.as_str(), step.heals)).collect();
+        let (more, less) = ("90 operations a second instead of 10", "10 operations a second instead of 90");
+        assert_eq!(steps, [(more, false), (less, true)]);
+        assert!(playbook.notes[0].contains("lease_over, retries"), "{:?}", playbook.notes);
+    }
+
+    #[test]
     fn what_only_the_simulator_can_do_is_said() {
         for (fault, reason) in [
             ("[[fault]]\nat = \"1s\"\nslow = { node = \"a1\", times = 9 }", "fault 1 is a slow disk"),
@@ -302,7 +392,6 @@ mod tests {
             ("[[fault]]\nat = \"1s\"\npart = [\"a1\", \"a2\"]", "fault 1 parts two nodes of one"),
             ("[[fault]]\nwhen = \"peering\"\ncut = \"x1\"", "waits for `peering`"),
             ("[expect]\nfatal = 1", "expects `fatal`"),
-            ("[expect]\nlease_over = 1", "expects `lease_over`"),
         ] {
             let failure = playbook(fault).unwrap_err();
             assert!(failure.message.contains(reason), "{failure}");

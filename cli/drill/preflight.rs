@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use trefoil_drill::{DrillFile, WallTime};
+use trefoil_drill::{DrillFile, MILLISECOND, WallTime};
+use trefoil_protocol::message::admin::ClusterStatus;
+use trefoil_protocol::time::Millis;
 
 use super::field::Field;
 use super::playbook::Playbook;
@@ -19,12 +21,15 @@ pub(crate) async fn check(
 ) -> Verdict<StatusView> {
     blackouts(field, file, now, until)?;
     field.hands.can(&playbook.words())?;
+    field.rescuer.can(playbook.rescues())?;
     let status = field.admin.status().await?;
     let view = StatusView::of(&status);
     let voters = status.voters.iter().map(|voter| voter.entry.name.to_string());
     let servers = view.nodes.iter().map(|node| node.id.clone()).chain(voters).collect();
-    stands_on(file, &view, &field.names(&playbook.servers()), &servers)?;
+    let tenants: Vec<&str> = field.tenants.iter().map(|(name, _)| name.as_str()).collect();
+    stands_on(file, &view, &tenants, &field.names(&playbook.servers()), &servers)?;
     has_voters(file, status.voters.len())?;
+    deletes_end(file, &status, &tenants)?;
     Ok(view)
 }
 
@@ -46,10 +51,24 @@ fn has_voters(file: &DrillFile, got: usize) -> Verdict {
     Err(Failure::refused(format!("the drill needs {wanted} voters of the control plane, here are {got}")))
 }
 
+/// Deletes that are to be certified end while the drill lasts.
+fn deletes_end(file: &DrillFile, status: &ClusterStatus, tenants: &[&str]) -> Verdict {
+    let most = Millis(file.topology.window.0 / MILLISECOND);
+    let slow =
+        status.tenants.iter().find(|entry| tenants.contains(&entry.name.as_str()) && entry.window > most);
+    let Some(entry) = slow.filter(|_| file.expect.certified > 0) else { return Ok(()) };
+    let (name, wanted) = (entry.name, file.topology.window);
+    Err(Failure::refused(format!(
+        "the drill expects certified deletes, and those of tenant {name} can be undone for longer than {wanted}: take \
+         tenants with a shorter window, or make the cluster with `trefoil dev --delete-window {wanted}`"
+    )))
+}
+
 /// The cluster is well, and it is what the file asks for.
 fn stands_on(
     file: &DrillFile,
     view: &StatusView,
+    tenants: &[&str],
     struck: &BTreeSet<String>,
     servers: &BTreeSet<String>,
 ) -> Verdict {
@@ -66,8 +85,8 @@ fn stands_on(
             "the drill strikes {name}, which is none of {known}; give its name here under [names] of --cluster"
         )));
     }
-    for tenant in &file.load.tenants {
-        let volumes: Vec<_> = view.volumes.iter().filter(|volume| volume.tenant == *tenant).collect();
+    for tenant in tenants.iter().copied() {
+        let volumes: Vec<_> = view.volumes.iter().filter(|volume| volume.tenant == tenant).collect();
         let (got, wanted) = (volumes.len(), file.topology.volumes as usize);
         if got < wanted {
             return Err(Failure::refused(format!(

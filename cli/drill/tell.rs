@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use trefoil_drill::{Document, DrillFile, Outcome, Place, Report, SECOND};
+use trefoil_drill::{Deed, Document, DrillFile, Outcome, Place, Report, SECOND};
 
 use super::playbook::Playbook;
 use crate::failure::{Failure, Verdict};
@@ -114,7 +114,7 @@ pub(crate) struct Steps {
     name: String,
     seconds: u64,
     steps: Vec<StepLine>,
-    notes: Vec<&'static str>,
+    notes: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -124,13 +124,27 @@ struct StepLine {
     deeds: Vec<String>,
 }
 
+/// What operators do, as the verb that does it.
+fn verb(rescue: Deed) -> String {
+    let verb = match rescue {
+        Deed::Backup => "trefoil backup",
+        Deed::Lose => "kill and lose every voter",
+        Deed::Restore => "trefoil restore, with a second operator, on every voter",
+        Deed::Survive => "kill every other voter; trefoil restore --survivor, with a second operator",
+        Deed::AcceptLoss => "trefoil loss accept, with a second operator",
+        Deed::Discard => "trefoil loss discard, with a second operator",
+        Deed::DeclareDead => "trefoil loss accept, which must be refused",
+    };
+    verb.to_owned()
+}
+
 impl Steps {
     /// What a drill would do.
     pub(crate) fn of(file: &DrillFile, playbook: &Playbook) -> Self {
         let line = |step: &super::playbook::Step| StepLine {
             at_ms: step.at.as_millis(),
             what: step.what.clone(),
-            deeds: step.deeds.iter().map(ToString::to_string).collect(),
+            deeds: step.deeds.iter().map(ToString::to_string).chain(step.rescue.map(verb)).collect(),
         };
         Self {
             name: file.name.clone(),

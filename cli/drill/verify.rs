@@ -1,13 +1,16 @@
 //! What is looked at when all is healed: that everything acknowledged is there, that what was deleted is not, and every
 //! copy of every object, each read from its own node.
 
+use std::collections::BTreeSet;
+
 use indicatif::ProgressBar;
 use tokio::task::JoinSet;
 use trefoil_client::{Client, ReadError};
 use trefoil_drill::Verification;
+use trefoil_protocol::ids::VersionId;
 use trefoil_protocol::key::ObjectKey;
 
-use super::book::{Book, Entry, Value, Wrong};
+use super::book::{Book, Entry, Finding, Value, Wrong};
 use super::load::read;
 
 /// Objects that are looked at together.
@@ -30,7 +33,7 @@ pub(crate) async fn verify(
     clients: &[Client],
     books: Vec<(usize, Book)>,
     bar: &ProgressBar,
-    found: &mut Verification,
+    findings: &mut Findings,
 ) {
     let keys = books
         .into_iter()
@@ -48,20 +51,39 @@ pub(crate) async fn verify(
         let Some(done) = looking.join_next().await else { return };
         let Look { copies, wrong, damaged, unreadable } = done.expect("a look does not panic");
         bar.inc(1);
+        let found = &mut findings.found;
         found.objects += 1;
         found.copies += copies;
         found.damaged.extend(damaged);
         found.unreadable.extend(unreadable);
-        take(wrong, found);
+        findings.take(wrong);
     }
 }
 
-/// Puts what is wrong where it belongs.
-pub(crate) fn take(wrong: Option<Wrong>, found: &mut Verification) {
-    match wrong {
-        Some(Wrong::Lost(what)) if !found.lost.contains(&what) => found.lost.push(what),
-        Some(Wrong::Back(what)) if !found.violations.contains(&what) => found.violations.push(what),
-        _ => {}
+/// What was found wrong, but for what operators let volumes go on without.
+pub(crate) struct Findings {
+    pub(crate) found: Verification,
+    /// Versions that are listed as lost.
+    pub(crate) listed: BTreeSet<VersionId>,
+    /// What is wrong because of them.
+    pub(crate) excused: BTreeSet<String>,
+}
+
+impl Findings {
+    /// Puts what is wrong where it belongs.
+    pub(crate) fn take(&mut self, wrong: Option<Wrong>) {
+        let Some(Wrong { finding, what, version }) = wrong else { return };
+        if version.is_some_and(|version| self.listed.contains(&version)) {
+            self.excused.insert(what);
+            return;
+        }
+        let list = match finding {
+            Finding::Lost => &mut self.found.lost,
+            Finding::Back => &mut self.found.violations,
+        };
+        if !list.contains(&what) {
+            list.push(what);
+        }
     }
 }
 
@@ -74,7 +96,7 @@ async fn look(client: &Client, key: &ObjectKey, entry: &Entry) -> Look {
                 look.at_copies(client, key).await;
             }
         }
-        Err(error @ ReadError::Integrity(_)) => look.wrong = Some(Wrong::Lost(format!("{key}: {error}"))),
+        Err(error @ ReadError::Integrity(_)) => look.wrong = Some(entry.lost(format!("{key}: {error}"))),
         Err(error) => look.unreadable.push(format!("{key}: {error}")),
     }
     look
@@ -87,7 +109,7 @@ impl Look {
             Err(error) => return self.unreadable.push(format!("{key}: {error}")),
         };
         let copies = &head.view.copies;
-        let centres: std::collections::BTreeSet<_> = copies.iter().map(|copy| copy.dc).collect();
+        let centres: BTreeSet<_> = copies.iter().map(|copy| copy.dc).collect();
         if copies.len() < COPIES || centres.len() < 2 {
             let (count, centres) = (copies.len(), centres.len());
             self.damaged.push(format!("{key} has {count} copies in {centres} data centres"));

@@ -96,6 +96,11 @@ impl Layout {
         self.root.join(server).join("log")
     }
 
+    /// A server's data that a drill put aside.
+    pub(super) fn lost_data(&self, server: &str) -> PathBuf {
+        self.root.join(server).join("data.lost")
+    }
+
     /// A server's data.
     pub(crate) fn data(&self, server: &str) -> PathBuf {
         self.root.join(server).join("data")

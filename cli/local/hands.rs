@@ -4,8 +4,8 @@
 //!
 //! Whoever comes is greeted with a line that begins with `ok`, or with `no` and why. A request is a line, `kill a1`,
 //! `start a1`, `pause a1`, `continue a1`, `starve a1 200 20` (milliseconds that it stands still and runs, in turns),
-//! `cut 1`, `restore 1`, `model 1 {..}` (a link's behaviour, as JSON), `part a1 b2`, `join a1 b2`; its answer is the line
-//! `ok`, or `no` and why.
+//! `cut 1`, `restore 1`, `model 1 {..}` (a link's behaviour, as JSON), `part a1 b2`, `join a1 b2`, `lose w1`, `regain
+//! w1`; its answer is the line `ok`, or `no` and why.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -56,6 +56,10 @@ pub(crate) enum Deed {
     Part([String; 2]),
     /// Something passes again.
     Join([String; 2]),
+    /// The data of a server that does not run is put aside: its disk is a new one.
+    Lose(String),
+    /// What was put aside is its data again, whatever was begun since; the server has not been started.
+    Regain(String),
 }
 
 impl Deed {
@@ -72,13 +76,20 @@ impl Deed {
             Self::Model(..) => "model",
             Self::Part(_) => "part",
             Self::Join(_) => "join",
+            Self::Lose(_) => "lose",
+            Self::Regain(_) => "regain",
         }
     }
 
     /// To whom.
     pub(crate) fn target(&self) -> String {
         match self {
-            Self::Kill(name) | Self::Start(name) | Self::Pause(name) | Self::Continue(name) => name.clone(),
+            Self::Kill(name)
+            | Self::Start(name)
+            | Self::Pause(name)
+            | Self::Continue(name)
+            | Self::Lose(name)
+            | Self::Regain(name) => name.clone(),
             Self::Starve { node, .. } => node.clone(),
             Self::Cut(link) | Self::Restore(link) | Self::Model(link, _) => link.number().to_string(),
             Self::Part(pair) | Self::Join(pair) => pair.join(" "),
@@ -133,9 +144,12 @@ impl FromStr for Deed {
                 link().map(|link| Self::Model(link, Box::new(model))).ok_or_else(no_link)
             }
             "part" => pair(target).map(Self::Part).ok_or_else(|| format!("{target}: not two nodes")),
+            "lose" => Ok(Self::Lose(target.to_owned())),
+            "regain" => Ok(Self::Regain(target.to_owned())),
             "join" => pair(target).map(Self::Join).ok_or_else(|| format!("{target}: not two nodes")),
             _ => Err(format!(
-                "{word}: hands know kill, start, pause, continue, starve, cut, restore, model, part and join"
+                "{word}: hands know kill, start, pause, continue, starve, cut, restore, model, part, join, lose and \
+                 regain"
             )),
         }
     }
@@ -188,6 +202,7 @@ struct Damage {
     killed: BTreeSet<String>,
     paused: BTreeSet<String>,
     starved: BTreeMap<String, Turns>,
+    lost: BTreeSet<String>,
 }
 
 /// What came over the socket.
@@ -269,7 +284,7 @@ impl Hands {
         let now = Instant::now();
         for (name, turns) in self.damage.starved.iter_mut().filter(|(_, turns)| turns.until <= now) {
             // One that has ended stands still anyway.
-            let _ = cluster.processes.signal(name, turns.change(now));
+            let _ = cluster.signal(name, turns.change(now));
         }
     }
 
@@ -277,7 +292,7 @@ impl Hands {
         let plain = |failure: Failure| failure.message;
         match deed {
             Deed::Kill(name) => {
-                cluster.processes.kill(&[name]).map_err(plain)?;
+                cluster.kill(name).map_err(plain)?;
                 self.damage.killed.insert(name.clone());
                 self.damage.paused.remove(name);
                 self.damage.starved.remove(name);
@@ -285,19 +300,21 @@ impl Hands {
             Deed::Start(name) => {
                 cluster.start_if_missing(name).map_err(plain)?;
                 self.damage.killed.remove(name);
+                // Whatever it started with is its data from now on.
+                self.damage.lost.remove(name);
             }
             Deed::Pause(name) => {
-                cluster.processes.signal(name, Signal::STOP).map_err(plain)?;
+                cluster.signal(name, Signal::STOP).map_err(plain)?;
                 self.damage.paused.insert(name.clone());
             }
             Deed::Continue(name) => {
-                cluster.processes.signal(name, Signal::CONT).map_err(plain)?;
+                cluster.signal(name, Signal::CONT).map_err(plain)?;
                 self.damage.paused.remove(name);
                 self.damage.starved.remove(name);
             }
             Deed::Starve { node, still, runs } => {
                 let mut turns = Turns { still: *still, runs: *runs, stands: false, until: Instant::now() };
-                cluster.processes.signal(node, turns.change(Instant::now())).map_err(plain)?;
+                cluster.signal(node, turns.change(Instant::now())).map_err(plain)?;
                 self.damage.starved.insert(node.clone(), turns);
             }
             Deed::Cut(link) => self.relay()?.cut(*link),
@@ -305,6 +322,14 @@ impl Hands {
             Deed::Model(link, model) => self.relay()?.behave(*link, model.as_ref().clone()),
             Deed::Part(pair) => self.relay()?.part(pair)?,
             Deed::Join(pair) => self.relay()?.join(pair),
+            Deed::Lose(name) => {
+                cluster.lose_data(name).map_err(plain)?;
+                self.damage.lost.insert(name.clone());
+            }
+            Deed::Regain(name) => {
+                cluster.regain_data(name).map_err(plain)?;
+                self.damage.lost.remove(name);
+            }
         }
         Ok(())
     }
@@ -316,10 +341,15 @@ impl Hands {
     /// Heals what is left of a drill.
     fn let_go(&mut self, cluster: &mut LocalCluster) {
         self.holder = None;
-        let Damage { killed, paused, starved } = std::mem::take(&mut self.damage);
+        let Damage { killed, paused, starved, lost } = std::mem::take(&mut self.damage);
+        for name in lost {
+            if let Err(failure) = cluster.regain_data(&name) {
+                output::note(&format!("the data of {name} is not what it was: {failure}"));
+            }
+        }
         for name in paused.into_iter().chain(starved.into_keys()) {
             // Who has ended needs nothing.
-            let _ = cluster.processes.signal(&name, Signal::CONT);
+            let _ = cluster.signal(&name, Signal::CONT);
         }
         for name in killed {
             if let Err(failure) = cluster.start_if_missing(&name) {
@@ -391,6 +421,8 @@ mod tests {
             &model,
             "part a1 b2",
             "join a1 b2",
+            "lose w1",
+            "regain w1",
         ] {
             assert_eq!(line.parse::<Deed>().map(|deed| deed.to_string()), Ok(line.to_owned()));
         }

@@ -13,6 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use trefoil_client::{Profile, Trust};
 use trefoil_protocol::ids::{PrincipalId, TenantId, TenantName};
 use trefoil_transport::{Authority, Identity};
@@ -170,11 +171,76 @@ impl LocalCluster {
 
     /// Starts a server of this cluster if it does not run. Must be called on the main thread.
     pub(crate) fn start_if_missing(&mut self, name: &str) -> Verdict {
-        let is_node = self.plan.nodes.iter().any(|node| node.id == name);
-        if !is_node && !self.plan.is_placement(name) {
-            return Err(Failure::not_found(format!("there is no server {name}")));
-        }
+        self.known(name)?;
         if processes::is_running(&self.layout, name) { Ok(()) } else { self.start(name) }
+    }
+
+    /// Kills a server of this cluster, whoever started it.
+    fn kill(&mut self, name: &str) -> Verdict {
+        match self.processes.has(name) {
+            true => self.processes.kill(&[name]).map(drop),
+            false => processes::kill_other(&self.layout, name),
+        }
+    }
+
+    /// Sends a signal to a server of this cluster, whoever started it.
+    fn signal(&self, name: &str, signal: Signal) -> Verdict {
+        match self.processes.has(name) {
+            true => self.processes.signal(name, signal),
+            false => processes::signal_other(&self.layout, name, signal),
+        }
+    }
+
+    /// Puts the data of a server aside that does not run.
+    fn lose_data(&self, name: &str) -> Verdict {
+        self.known(name)?;
+        if processes::is_running(&self.layout, name) {
+            return Err(Failure::refused(format!("{name} runs: its data is not lost under it")));
+        }
+        let (data, aside) = (self.layout.data(name), self.layout.lost_data(name));
+        if aside.exists() {
+            fs::remove_dir_all(&aside).map_err(at(&aside))?;
+        }
+        fs::rename(&data, &aside).map_err(at(&data))
+    }
+
+    /// Takes the data back that was put aside, in place of any that was begun since.
+    fn regain_data(&self, name: &str) -> Verdict {
+        self.known(name)?;
+        let (data, aside) = (self.layout.data(name), self.layout.lost_data(name));
+        if !aside.exists() {
+            return Err(Failure::not_found(format!("{name} has lost nothing")));
+        }
+        if data.exists() {
+            fs::remove_dir_all(&data).map_err(at(&data))?;
+        }
+        fs::rename(&aside, &data).map_err(at(&aside))
+    }
+
+    fn known(&self, name: &str) -> Verdict {
+        let is_node = self.plan.nodes.iter().any(|node| node.id == name);
+        match is_node || self.plan.is_placement(name) {
+            true => Ok(()),
+            false => Err(Failure::not_found(format!("there is no server {name}"))),
+        }
+    }
+
+    /// Takes placement processes out of the plan that have ended and keep the log no more: `true` if this one was
+    /// removed from the voters, so that nobody starts it again.
+    pub(crate) async fn forget_if_removed(&mut self, name: &str) -> Verdict<bool> {
+        if !self.plan.is_placement(name) {
+            return Ok(false);
+        }
+        let status = self.admin()?.status().await?;
+        if status.voters.iter().any(|voter| voter.entry.name.as_str() == name) {
+            return Ok(false);
+        }
+        self.read_plan_again()?;
+        let was_there = self.plan.placement.len();
+        // Who waits to join is no voter yet, and none that was removed.
+        self.plan.placement.retain(|voter| voter.id != name || voter.join);
+        store(&self.layout.plan(), &self.plan)?;
+        Ok(self.plan.placement.len() < was_there)
     }
 
     /// Starts one server. Must be called on the main thread.

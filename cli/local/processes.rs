@@ -68,6 +68,11 @@ impl Processes {
         killed.into_iter().map(|mut server| server.child.wait().map_err(Failure::failed)).collect()
     }
 
+    /// Whether it was started here and is not reaped yet.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.children.contains_key(name)
+    }
+
     /// Sends a signal to a server that was started here.
     pub(crate) fn signal(&self, name: &str, signal: Signal) -> Verdict {
         let server = self.children.get(name);
@@ -151,4 +156,29 @@ fn last_words(log: &Path) -> String {
 pub(super) fn is_running(layout: &Layout, name: &str) -> bool {
     let Ok(file) = File::open(layout.pid(name)) else { return false };
     flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+}
+
+/// Sends a signal to a server of this folder that somebody else started.
+pub(super) fn signal_other(layout: &Layout, name: &str, signal: Signal) -> Verdict {
+    let gone = || Failure::failed(format!("{name} does not run"));
+    if !is_running(layout, name) {
+        return Err(gone());
+    }
+    let path = layout.pid(name);
+    let text = fs::read_to_string(&path).map_err(at(&path))?;
+    let pid = text.trim().parse().ok().and_then(Pid::from_raw).ok_or_else(gone)?;
+    kill_process(pid, signal).map_err(Failure::failed)
+}
+
+/// Kills such a server, and waits until it holds nothing any more.
+pub(super) fn kill_other(layout: &Layout, name: &str) -> Verdict {
+    signal_other(layout, name, Signal::KILL)?;
+    let began = Instant::now();
+    while is_running(layout, name) {
+        if began.elapsed() > STOP_WITHIN {
+            return Err(Failure::failed(format!("{name} was killed and has not ended")));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }

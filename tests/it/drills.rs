@@ -30,6 +30,8 @@ at = "20s"
 restart = "a2"
 "#;
 
+const DURING: &str = r#"during = [{ from = "18s", until = "20s", writes = "yes", reads = "yes" }]"#;
+
 const KILL: &str = r#"crash = { nodes = ["a2"], how = "process" }"#;
 
 const ALWAYS: &str = r#"
@@ -48,9 +50,13 @@ think = "50ms"
 [expect]
 rto = "5s"
 during = [{ from = "0s", until = "12s", writes = "yes", reads = "yes" }]
+declared_in_vain = 2
 [[fault]]
 at = "3s"
 cut = "x1"
+[[rescue]]
+at = "6s"
+do = "declare-dead"
 "#;
 
 fn drill(cluster: &Cluster, name: &str, text: &str) -> (PathBuf, Run) {
@@ -116,7 +122,8 @@ fn drills_break_heal_measure_and_sign() {
     let document = done.held().json();
     nothing_is_wrong(&document["report"]);
     let marks = document["report"]["marks"].as_array().unwrap();
-    assert_eq!((&marks[1]["what"], &marks[1]["heals"]), (&"all is healed".into(), &true.into()));
+    assert_eq!(marks[1]["what"], "an operator declares the wrong data centre dead");
+    assert_eq!((&marks[2]["what"], &marks[2]["heals"]), (&"all is healed".into(), &true.into()));
     cluster.wait_for("both links to carry", |status| {
         is_whole(status) && status["links"].as_array().unwrap().iter().all(|link| link["state"] == "up")
     });
@@ -181,7 +188,9 @@ fn an_operators_plans_and_an_operators_own_hands_are_drilled_with_on_a_live_clus
          globex = \"tenants/globex.toml\"\n[names]\nremote = \"a2\"\n[hands]\n{hands}"
     );
     let (file, at) = (cluster.path("remote.toml"), cluster.path("cluster-of-drills.toml"));
-    fs::write(&file, NODE.replace("a2", "remote")).unwrap();
+    // The hands are what is new here: the node returns before anybody takes its place.
+    let soon = NODE.replace("22s", "10s").replace(DURING, "").replace("at = \"20s\"", "at = \"6s\"");
+    fs::write(&file, soon.replace("a2", "remote")).unwrap();
     fs::write(&at, far).unwrap();
     let (file, at, out) = (file.to_str().unwrap(), at.to_str().unwrap(), cluster.path("remote-reports"));
     fs::create_dir_all(&out).unwrap();
@@ -250,7 +259,7 @@ failed = 0
 put_out = 1
 [[fault]]
 at = "10s"
-starve = { node = "a2", for = "30s", stall = "200ms", run = "20ms" }
+starve = { node = "a2", for = "30s", stall = "600ms", run = "20ms" }
 "#;
 
 /// The mean of the longest answers of some seconds, in milliseconds.
@@ -291,6 +300,7 @@ fn a_drill_that_cannot_be_run_says_why_and_breaks_nothing() {
         ("strict", NODE.replace("volumes = 2", "strict = true"), 4, "for tenants that are strict"),
         ("disk", NODE.replace(KILL, "lose-disk = \"a2\""), 4, "`trefoil-sim` runs it"),
         ("link", LINK.to_owned(), 4, "--relay"),
+        ("lost", format!("{NODE}[[rescue]]\nat = \"1s\"\ndo = \"lose\"\n"), 4, "restores nothing"),
     ] {
         let (out, done) = drill(&cluster, name, &text);
         assert_eq!(done.code, code, "{name}: {}", done.stderr);

@@ -96,12 +96,12 @@ pub struct Expect {
     pub power_losses: u64,
     /// So many simulated stores were put out because they were slow at least.
     pub put_out: u64,
-    /// So many lost versions are listed at least, in the simulator.
+    /// So many lost versions are listed at least.
     pub listed: u64,
     /// So many times at least a simulated primary answered that its lease is over.
     pub lease_over: u64,
     /// So many volumes at least were refused to go on without a data centre that lives, and operators are told
-    /// that somebody tried; in the simulator.
+    /// that somebody tried.
     pub declared_in_vain: u64,
     /// No operation that was begun in a part of the time took long.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -173,7 +173,7 @@ pub struct Facts {
     pub power_losses: u64,
     /// Stores that were put out because they were slow.
     pub put_out: u64,
-    /// Lost versions that are listed, in the simulator.
+    /// Lost versions that are listed.
     pub listed: u64,
     /// Volumes of which the control plane said that nobody knows what one data centre alone acknowledged.
     pub unknown: u64,

@@ -152,7 +152,7 @@ pub struct Load {
     pub delete: u64,
     /// Undeletes.
     pub undelete: u64,
-    /// How many operations begin in a second, in the simulator: an open loop, in which `think` means nothing.
+    /// How many operations begin in a second: an open loop, in which `think` means nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub arrivals: Vec<Arrivals>,
 }

@@ -1,5 +1,5 @@
 //! What people do in a drill when the rules alone cannot go on: to the control plane's logs, which are saved,
-//! lost and begun again, and to volumes whose complete stores are lost. Only the simulator has hands for it.
+//! lost and begun again, and to volumes whose complete stores are lost.
 
 use serde::{Deserialize, Serialize};
 
