@@ -58,6 +58,11 @@ impl Playbook {
         if file.expect.power_losses > 0 || file.expect.fatal > 0 {
             return Err(only_simulated("it expects `fatal` or `power_losses`, for which there are no hands"));
         }
+        if file.load.version > 0 || !file.topology.stale_reads.is_empty() {
+            return Err(only_simulated(
+                "its clients read versions that may be stale, which tenants must have chosen",
+            ));
+        }
         let mut timed = Vec::new();
         for (number, fault) in (1..).zip(&file.plan.faults) {
             match &fault.trigger {

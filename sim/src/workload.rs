@@ -32,6 +32,8 @@ pub struct WorkloadShape {
     pub leaf: u64,
     /// How often each kind of work is drawn.
     pub weights: Weights,
+    /// The tenants that take exact versions from replicas without a control plane.
+    pub stale_reads: Vec<String>,
 }
 
 /// How often each kind of work is drawn, in proportion.
@@ -49,6 +51,8 @@ pub struct Weights {
     pub delete: u64,
     /// Undeletes.
     pub undelete: u64,
+    /// Reads of the version that was stored last, by whoever takes what may be stale.
+    pub version: u64,
 }
 
 impl Default for WorkloadShape {
@@ -63,7 +67,8 @@ impl Default for WorkloadShape {
             deadline: 60 * SECOND,
             inline_max: 16 * 1024,
             leaf: 64 * 1024,
-            weights: Weights { put: 30, get: 35, head: 8, list: 5, delete: 14, undelete: 8 },
+            weights: Weights { put: 30, get: 35, head: 8, list: 5, delete: 14, undelete: 8, version: 0 },
+            stale_reads: Vec::new(),
         }
     }
 }
@@ -82,6 +87,7 @@ impl WorkloadShape {
             list: weight(5),
             delete: weight(14),
             undelete: weight(8),
+            version: 0,
         };
         Self {
             clients_per_tenant: u32::try_from(draws.between(1, 4)).expect("small"),
@@ -112,6 +118,8 @@ pub enum Task {
     Delete,
     /// Undelete it.
     Undelete,
+    /// Read the version that was stored last, also where it may be stale.
+    Version,
 }
 
 impl Task {
@@ -123,7 +131,7 @@ impl Task {
             Self::Get | Self::Head => Some(Verb::Get),
             Self::Delete => Some(Verb::Delete),
             Self::Undelete => Some(Verb::Undelete),
-            Self::List => None,
+            Self::List | Self::Version => None,
         }
     }
 }
@@ -236,7 +244,7 @@ fn object(shape: &WorkloadShape, worker: &mut Worker) -> ObjectId {
 }
 
 fn task(shape: &WorkloadShape, draws: &mut Draws) -> Task {
-    let Weights { put, get, head, list, delete, undelete } = shape.weights;
+    let Weights { put, get, head, list, delete, undelete, version } = shape.weights;
     let length = length(shape, draws);
     let choices = [
         (put, Task::Put { length }),
@@ -245,6 +253,7 @@ fn task(shape: &WorkloadShape, draws: &mut Draws) -> Task {
         (list, Task::List),
         (delete, Task::Delete),
         (undelete, Task::Undelete),
+        (version, Task::Version),
     ];
     let total = choices.iter().map(|(weight, _)| weight).sum();
     let mut drawn = draws.below(total);

@@ -20,6 +20,8 @@ use crate::failure::{Peer, Trouble};
 
 /// For so long somebody with a lease is looked for.
 const PROPERLY: Duration = Duration::from_secs(2);
+/// So long one member is waited for: it may be gone, and others hold the version too.
+const EACH: Duration = Duration::from_secs(1);
 
 /// One read of an exact version that may be answered with a mark.
 #[derive(Clone, Debug)]
@@ -75,7 +77,7 @@ impl Lenient {
         let whom = Whom::Holder(node, self.key.clone());
         self.courier(whom, Selector::StalePossible(self.version), now)
             .with_repeat(Repeat::Never)
-            .with_deadline(self.deadline)
+            .with_deadline(self.deadline.min(now + EACH))
     }
 
     fn courier(&self, whom: Whom, selector: Selector, now: BootTime) -> Courier {

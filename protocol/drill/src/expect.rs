@@ -100,6 +100,9 @@ pub struct Expect {
     pub listed: u64,
     /// So many times at least a simulated primary answered that its lease is over.
     pub lease_over: u64,
+    /// So many simulated reads at least were answered with the mark that the version may be deleted by now.
+    #[serde(skip_serializing_if = "is_default")]
+    pub stale: u64,
     /// So many volumes at least were refused to go on without a data centre that lives, and operators are told
     /// that somebody tried.
     pub declared_in_vain: u64,
@@ -179,6 +182,8 @@ pub struct Facts {
     pub unknown: u64,
     /// How often a simulated primary answered that its lease is over.
     pub lease_over: u64,
+    /// Simulated reads that were answered with the mark that the version may be deleted by now.
+    pub stale: u64,
     /// Volumes that an operator wanted to go on without a data centre that lives, and that was refused.
     pub declared_in_vain: u64,
     /// Which simulated clients stand in which data centre.
@@ -240,6 +245,7 @@ impl Expect {
             ("suspect stores that joined again", facts.joined_again, self.joined_again),
             ("processes that ended themselves", facts.fatal, self.fatal),
             ("answers of primaries that their lease is over", facts.lease_over, self.lease_over),
+            ("versions read that may be stale", facts.stale, self.stale),
             (
                 "volumes whose data centre was declared dead in vain, and told so",
                 facts.declared_in_vain,

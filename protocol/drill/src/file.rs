@@ -82,6 +82,9 @@ pub struct Topology {
     pub voters: usize,
     /// Whether the tenants want every write in both data centres.
     pub strict: bool,
+    /// The simulated tenants that take exact versions from replicas without a control plane.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stale_reads: Vec<String>,
     /// How long a delete can be undone. A cluster's tenants keep the window that they have.
     pub window: Duration,
     /// The most that a boot clock may be wrong, in the simulator.
@@ -103,6 +106,7 @@ impl Default for Topology {
             volumes: 1,
             voters: 1,
             strict: false,
+            stale_reads: Vec::new(),
             window,
             rate_ppm_max: 200,
             encodes: false,
@@ -152,6 +156,9 @@ pub struct Load {
     pub delete: u64,
     /// Undeletes.
     pub undelete: u64,
+    /// Reads of the version that was stored last, by simulated clients that take what may be stale.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub version: u64,
     /// How many operations begin in a second: an open loop, in which `think` means nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub arrivals: Vec<Arrivals>,
@@ -172,6 +179,7 @@ impl Default for Load {
             list: 5,
             delete: 14,
             undelete: 8,
+            version: 0,
             arrivals: Vec::new(),
         }
     }
@@ -179,7 +187,8 @@ impl Default for Load {
 
 impl Load {
     fn does_something(&self) -> bool {
-        let weights = self.put + self.get + self.head + self.list + self.delete + self.undelete;
+        let weights =
+            self.put + self.get + self.head + self.list + self.delete + self.undelete + self.version;
         !self.tenants.is_empty() && self.clients_per_tenant > 0 && self.keys > 0 && weights > 0
     }
 }
@@ -264,6 +273,10 @@ struct Text {
     rescues: Vec<Rescue>,
     #[serde(default, rename = "fault", skip_serializing_if = "Vec::is_empty")]
     faults: Vec<Spanned<FaultTable>>,
+}
+
+fn is_zero(weight: &u64) -> bool {
+    *weight == 0
 }
 
 fn one() -> u64 {

@@ -15,6 +15,7 @@ pub mod liveness;
 pub mod no_lost_write;
 pub mod no_resurrection;
 pub mod single_primary;
+pub mod stale_versions;
 
 use std::fmt;
 

@@ -152,7 +152,8 @@ impl Client {
             return outputs.push(Output::Observe(Seen::Ended(operation, ending)));
         }
         let token = || token.expect("whatever changes something has one");
-        let (work, sealed) = Work::of(self.patience, now, errand, keys, token, &mut self.draws);
+        let dc = Some(roster::dc_of(self.site));
+        let (work, sealed) = Work::of(self.patience, now, errand, dc, keys, token, &mut self.draws);
         outputs.push(Output::Observe(Seen::Invoked(operation, sealed.map(Box::<SealedPut>::new))));
         self.works.insert(operation, work);
         self.step(now, operation, Event::Wakeup, outputs);

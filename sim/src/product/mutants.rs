@@ -109,7 +109,8 @@ fn as_it_is(_: &mut Setting) {}
 fn late_undeletes(setting: &mut Setting) {
     setting.shape.keys = 300;
     setting.shape.think_mean = 80 * MILLISECOND;
-    setting.shape.weights = Weights { put: 25, get: 4, head: 1, list: 0, delete: 35, undelete: 40 };
+    setting.shape.weights =
+        Weights { put: 25, get: 4, head: 1, list: 0, delete: 35, undelete: 40, version: 0 };
 }
 
 /// To the end, so that everything is read back.
@@ -122,17 +123,20 @@ fn one_key(setting: &mut Setting) {
     setting.shape.keys = 1;
     setting.shape.think_mean = 10 * MILLISECOND;
     setting.shape.clients_per_tenant = 6;
-    setting.shape.weights = Weights { put: 50, get: 0, head: 50, list: 0, delete: 0, undelete: 0 };
+    setting.shape.weights =
+        Weights { put: 50, get: 0, head: 50, list: 0, delete: 0, undelete: 0, version: 0 };
 }
 
 /// Puts and deletes of one key: a delete that is done again hides what was put meanwhile.
 fn one_key_put_and_deleted(setting: &mut Setting) {
     setting.shape.keys = 1;
-    setting.shape.weights = Weights { put: 50, get: 0, head: 10, list: 0, delete: 40, undelete: 0 };
+    setting.shape.weights =
+        Weights { put: 50, get: 0, head: 10, list: 0, delete: 40, undelete: 0, version: 0 };
 }
 
 fn puts(setting: &mut Setting) {
-    setting.shape.weights = Weights { put: 80, get: 10, head: 0, list: 0, delete: 10, undelete: 0 };
+    setting.shape.weights =
+        Weights { put: 80, get: 10, head: 0, list: 0, delete: 10, undelete: 0, version: 0 };
 }
 
 /// Clients that soon ask what became of their calls.
@@ -143,7 +147,8 @@ fn impatient(setting: &mut Setting) {
 
 /// Deletes that A acknowledges alone; B takes over without it.
 fn taken_over(setting: &mut Setting) {
-    setting.shape.weights = Weights { put: 30, get: 30, head: 0, list: 0, delete: 40, undelete: 0 };
+    setting.shape.weights =
+        Weights { put: 30, get: 30, head: 0, list: 0, delete: 40, undelete: 0, version: 0 };
     setting.horizon = 40 * SECOND;
     setting.window = 30 * SECOND;
     let rescue = |at, deed| Rescue { at: crate::faults::Duration(at * SECOND), deed };
@@ -152,7 +157,8 @@ fn taken_over(setting: &mut Setting) {
 
 fn listings(setting: &mut Setting) {
     setting.volumes = 4;
-    setting.shape.weights = Weights { put: 40, get: 0, head: 0, list: 50, delete: 10, undelete: 0 };
+    setting.shape.weights =
+        Weights { put: 40, get: 0, head: 0, list: 50, delete: 10, undelete: 0, version: 0 };
 }
 
 /// Every row.

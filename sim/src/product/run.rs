@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use trefoil_drill::{Course, Deed, Errand, Operator, Rescue};
-use trefoil_protocol::config::SingleDcPolicy;
+use trefoil_protocol::config::{SingleDcPolicy, StaleReads};
 use trefoil_protocol::ids::{TenantName, VolumeId, VoterId};
 use trefoil_protocol::message::admin::{AdminAnswer, AdminRequest, ClusterStatus};
 use trefoil_protocol::message::approval::JointAction;
@@ -214,6 +214,8 @@ pub struct Report {
     pub unknown: u64,
     /// How often a primary answered that its lease is over.
     pub lease_over: u64,
+    /// Reads that were answered with the mark that the version may be deleted by now.
+    pub stale: u64,
     /// Volumes whose data centre lives and was declared dead, and that was refused.
     pub declared_in_vain: u64,
     /// Requests of the clients, each counted once.
@@ -457,7 +459,10 @@ impl<'s> Stage<'s> {
                 window,
                 first_copy_retention: Millis(0),
                 single_dc: self.setting.single_dc,
-                stale_reads: trefoil_protocol::config::StaleReads::Refuse,
+                stale_reads: match self.setting.shape.stale_reads.contains(&name) {
+                    true => StaleReads::Allow,
+                    false => StaleReads::Refuse,
+                },
             };
             let Some(AdminAnswer::Tenant(entry)) = self.ask_operator(create) else { return false };
             self.oracle.names(entry.tenant, &name);
@@ -684,6 +689,7 @@ impl<'s> Stage<'s> {
             listed: self.oracle.lost_and_listed(),
             unknown: self.oracle.unknown(),
             lease_over: self.oracle.lease_over(),
+            stale: self.oracle.stale(),
             declared_in_vain: self.declared_in_vain,
             requests,
             retries,

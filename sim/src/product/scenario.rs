@@ -139,6 +139,7 @@ fn facts_of(report: &Report, setting: &Setting) -> Facts {
         listed: report.listed,
         unknown: report.unknown,
         lease_over: report.lease_over,
+        stale: report.stale,
         declared_in_vain: report.declared_in_vain,
         standing: standing(setting),
         requests: report.requests,
@@ -159,12 +160,13 @@ fn standing(setting: &Setting) -> BTreeMap<String, BTreeSet<u32>> {
 }
 
 fn setting_of(file: &DrillFile) -> Setting {
-    let Load { put, get, head, list, delete, undelete, .. } = file.load;
+    let Load { put, get, head, list, delete, undelete, version, .. } = file.load;
     let topology = file.topology.clone();
     let Topology {
         volumes,
         voters,
         strict,
+        stale_reads,
         window,
         rate_ppm_max,
         encodes,
@@ -181,7 +183,8 @@ fn setting_of(file: &DrillFile) -> Setting {
             think_mean: file.load.think.0,
             arrivals: file.load.arrivals.iter().map(|now| (now.from.0, now.per_second)).collect(),
             deadline: file.load.deadline.0,
-            weights: Weights { put, get, head, list, delete, undelete },
+            weights: Weights { put, get, head, list, delete, undelete, version },
+            stale_reads,
             ..WorkloadShape::default()
         },
         horizon: file.horizon.0,
@@ -205,7 +208,7 @@ fn setting_of(file: &DrillFile) -> Setting {
 
 fn file_of(name: &str, seed: u64, setting: &Setting, hash: Option<String>) -> DrillFile {
     let Setting { shape, horizon, plan, window, volumes, voters, encodes, .. } = setting;
-    let Weights { put, get, head, list, delete, undelete } = shape.weights;
+    let Weights { put, get, head, list, delete, undelete, version } = shape.weights;
     let arrivals = shape.arrivals.iter();
     let arrivals =
         arrivals.map(|(from, per_second)| Arrivals { from: Duration(*from), per_second: *per_second });
@@ -220,6 +223,7 @@ fn file_of(name: &str, seed: u64, setting: &Setting, hash: Option<String>) -> Dr
             volumes: *volumes,
             voters: *voters,
             strict: setting.single_dc == SingleDcPolicy::Refuse,
+            stale_reads: shape.stale_reads.clone(),
             window: Duration(*window),
             rate_ppm_max: setting.rate_ppm_max,
             encodes: *encodes,
@@ -240,6 +244,7 @@ fn file_of(name: &str, seed: u64, setting: &Setting, hash: Option<String>) -> Dr
             list,
             delete,
             undelete,
+            version,
             arrivals: arrivals.collect(),
         },
         expect: Expect { serves_within: Some(Duration(setting.serves_within)), ..Expect::default() },

@@ -1,5 +1,7 @@
 //! What processes report to the oracle. No process ever sees any of it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use trefoil_protocol::config::VolumeConfig;
 use trefoil_protocol::ids::{Epoch, PrincipalId, StoreId, TenantId, Token, UploadId, VersionId, VolumeId};
@@ -24,7 +26,7 @@ pub struct Errand {
     pub task: Task,
     /// The bytes of a put.
     pub payload: Bytes,
-    /// The version of an undelete.
+    /// The version of an undelete, or of a read of one.
     pub version: Option<VersionId>,
 }
 
@@ -62,6 +64,8 @@ pub enum Ending {
     Stored,
     /// A read found this version, and these bytes if it asked for them and they came.
     Found(VersionId, Option<Bytes>),
+    /// A read of a version found it, perhaps deleted by now.
+    FoundStale(VersionId, Option<Bytes>),
     /// A read or delete was told that there is no object.
     NotFound,
     /// A listing: every key with its version.
@@ -102,6 +106,9 @@ pub enum Seen {
     Ended(u64, Ending),
     /// A storage node lets this answer go to a client, under this configuration.
     Acknowledged(Box<VolumeConfig>, Box<TenantAnswer>),
+    /// A storage node describes or gives this version, marked as possibly stale or not, so long after it asked for the
+    /// last lease that it was given.
+    Gave(Box<VolumeConfig>, VersionId, bool, Duration),
     /// A storage node tells a client that its lease is over.
     LeaseOver,
     /// A storage node sends this to another one.

@@ -177,8 +177,8 @@ fn without(setting: &Setting, first: usize, count: usize) -> Setting {
 }
 
 fn silence(weights: &mut Weights, kind: usize) {
-    let Weights { put, get, head, list, delete, undelete } = weights;
-    *[put, get, head, list, delete, undelete][kind] = 0;
+    let Weights { put, get, head, list, delete, undelete, version } = weights;
+    *[put, get, head, list, delete, undelete, version][kind] = 0;
 }
 
 #[cfg(test)]

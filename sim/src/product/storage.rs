@@ -51,6 +51,8 @@ pub struct Storage {
     /// Which of several links questions to the control plane take.
     way: usize,
     timer: Option<BootTime>,
+    /// When the last lease that was given was asked for.
+    leased_at: BootTime,
 }
 
 impl std::fmt::Debug for Storage {
@@ -74,6 +76,7 @@ impl Storage {
             asked: BTreeMap::new(),
             way: 0,
             timer: None,
+            leased_at: BootTime::default(),
         }
     }
 
@@ -233,7 +236,7 @@ impl Storage {
         match effect {
             Effect::SendPeer { to, message, bulk, .. } => self.send_peer(now, to, message, bulk, outputs),
             Effect::Reply { request, response, bulk, last } => {
-                self.observe_answer(request, &response, outputs);
+                self.observe_answer(now, request, &response, outputs);
                 self.desk.send(request.0, Frame::Answer(Box::new(response), bulk, last), last, outputs);
                 if last {
                     self.volumes.remove(&request);
@@ -303,6 +306,7 @@ impl Storage {
 
     fn observe_answer(
         &self,
+        now: BootTime,
         request: RequestId,
         response: &TenantResponse,
         outputs: &mut Vec<Output<Process>>,
@@ -312,13 +316,18 @@ impl Storage {
             Err(Refusal::LeaseExpired) => return outputs.push(Output::Observe(Seen::LeaseOver)),
             Err(_) => return,
         };
+        let config = self.volumes.get(&request).and_then(|volume| self.configs.get(volume));
+        if let (TenantAnswer::Object(view), Some(config)) = (answer, config) {
+            let (config, since) = (Box::new(config.clone()), now.since(self.leased_at));
+            let seen = Seen::Gave(config, view.upload.version, view.stale_possible, since);
+            outputs.push(Output::Observe(seen));
+        }
         let (mark, answer) = match answer {
             TenantAnswer::Applied(answer) => (mark_of_answer(answer), answer.as_ref()),
             answer => (mark_of_answer(answer), answer),
         };
         let Some(mark) = mark else { return };
         outputs.push(Output::Mark(mark));
-        let config = self.volumes.get(&request).and_then(|volume| self.configs.get(volume));
         if let Some(config) = config {
             let seen = Seen::Acknowledged(Box::new(config.clone()), Box::new(answer.clone()));
             outputs.push(Output::Observe(seen));
@@ -327,6 +336,9 @@ impl Storage {
 
     /// The oracle needs to know by which rule an acknowledgement counts.
     fn remember(&mut self, answer: &ControlAnswer) {
+        if let ControlAnswer::Granted { sent, .. } = answer {
+            self.leased_at = self.leased_at.max(*sent);
+        }
         let (ControlAnswer::Granted { news, .. } | ControlAnswer::News(news)) = answer else { return };
         let News { volumes, .. } = news;
         for config in volumes {

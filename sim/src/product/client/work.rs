@@ -2,11 +2,11 @@
 
 use bytes::{Bytes, BytesMut};
 use trefoil_client::core::{
-    Event, ExchangeId, Listing, ListingKind, Mutation, MutationFailure, Operation, Parts, Patience, Question,
-    QuestionFailure, RouteCache, Whom,
+    Event, ExchangeId, Lenient, Listing, ListingKind, Mutation, MutationFailure, Operation, Parts, Patience,
+    Question, QuestionFailure, RouteCache, Whom,
 };
 use trefoil_client::failure::Peer;
-use trefoil_protocol::ids::VersionId;
+use trefoil_protocol::ids::{DcId, VersionId};
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::{
     DataPart, KeysView, ObjectView, Precondition, PutRequest, Refusal, Selector, TenantAnswer, TenantCall,
@@ -53,6 +53,8 @@ enum Machine {
     Learning(Box<Question>),
     Changing(Box<Mutation>, Option<Box<Sealed>>),
     Asking(Box<Question>, Reading),
+    /// A version, also where it may be stale.
+    Exact(Box<Lenient>),
     Listing(Box<Paging>),
     /// The description is here, the bytes are on their way on this exchange.
     Receiving {
@@ -82,6 +84,7 @@ impl Work {
         patience: Patience,
         now: BootTime,
         errand: Errand,
+        dc: Option<DcId>,
         keys: &mut Keys,
         token: impl FnOnce() -> TokenUse,
         draws: &mut Draws,
@@ -100,6 +103,11 @@ impl Work {
         };
         match errand.task {
             Task::Get => (ask(Want::Whole, Reading::Bytes), None),
+            Task::Version => {
+                let version = errand.version.expect("a read of a version names it");
+                let read = Lenient::new(key.clone(), version, Want::Whole, dc, patience, now, seed);
+                (Self { machine: Machine::Exact(Box::new(read)), token: None }, None)
+            }
             Task::Head => (ask(Want::Head, Reading::Description), None),
             Task::List => {
                 let paging = Paging {
@@ -151,6 +159,7 @@ impl Work {
     pub(super) fn next_wakeup(&self) -> Option<BootTime> {
         match &self.machine {
             Machine::Learning(question) | Machine::Asking(question, _) => question.next_wakeup(),
+            Machine::Exact(read) => read.next_wakeup(),
             Machine::Changing(mutation, _) => mutation.next_wakeup(),
             Machine::Listing(paging) => paging.listing.next_wakeup(),
             Machine::Receiving { until, .. } => Some(*until),
@@ -193,9 +202,20 @@ impl Work {
                 let (asks, output) = asks_of(&mut **question, now, routes, event);
                 (asks, output.and_then(|output| self.read(output, reading, exchange, now)))
             }
+            Machine::Exact(read) => {
+                let (asks, output) = asks_of(&mut **read, now, routes, event);
+                let output = output.map(|output| match output {
+                    // The primary's word: it is not live.
+                    Err(QuestionFailure::Refused(Refusal::Changed)) => {
+                        Err(QuestionFailure::Refused(Refusal::NotFound))
+                    }
+                    output => output,
+                });
+                (asks, output.and_then(|output| self.read(output, Reading::Bytes, exchange, now)))
+            }
             Machine::Receiving { view, until, .. } => {
                 let late = now >= *until;
-                let found = Ending::Found(view.upload.version, None);
+                let found = found(view, None);
                 (Vec::new(), late.then_some(Worked::Ended(found)))
             }
         }
@@ -216,7 +236,6 @@ impl Work {
             }
             other => return Some(Worked::Ended(Ending::Unknown(format!("{other:?}")))),
         };
-        let version = view.upload.version;
         let parts = Parts::whole(view.root, view.sealed_length);
         match (reading, exchange, parts) {
             (Reading::Bytes, Some(exchange), Ok(parts)) => {
@@ -226,7 +245,7 @@ impl Work {
                 None
             }
             (_, _, Err(damage)) => Some(Worked::Ended(Ending::Damaged(damage.to_string()))),
-            _ => Some(Worked::Ended(Ending::Found(version, None))),
+            _ => Some(Worked::Ended(found(&view, None))),
         }
     }
 
@@ -257,7 +276,7 @@ impl Work {
         let opened = keys.expect("a client with work has keys").open(view, &sealed);
         let version = view.upload.version;
         Some(Worked::Ended(match opened {
-            Ok(plain) => Ending::Found(version, Some(plain)),
+            Ok(plain) => found(view, Some(plain)),
             Err(reason) => Ending::Damaged(format!("version {version}: {reason}")),
         }))
     }
@@ -266,10 +285,18 @@ impl Work {
     pub(super) fn broken(&mut self, from: ExchangeId) -> Option<Worked> {
         match &self.machine {
             Machine::Receiving { exchange, view, .. } if *exchange == from => {
-                Some(Worked::Ended(Ending::Found(view.upload.version, None)))
+                Some(Worked::Ended(found(view, None)))
             }
             _ => None,
         }
+    }
+}
+
+fn found(view: &ObjectView, plain: Option<Bytes>) -> Ending {
+    let version = view.upload.version;
+    match view.stale_possible {
+        true => Ending::FoundStale(version, plain),
+        false => Ending::Found(version, plain),
     }
 }
 

@@ -30,6 +30,20 @@ pub(super) struct Under {
     version: Option<VersionId>,
     invoked_at: u64,
     pending: Vec<(ObjectId, Pending)>,
+    /// The hash of what a put writes.
+    plain: [u8; 32],
+}
+
+impl Under {
+    /// On which object.
+    pub(super) fn object(&self) -> &ObjectId {
+        &self.object
+    }
+
+    /// Whether this version was asked for by its name.
+    pub(super) fn asked_for(&self, version: VersionId) -> bool {
+        self.task == Task::Version && self.version == Some(version)
+    }
 }
 
 const NOTHING: Step = Step { requires: None, becomes: None };
@@ -53,12 +67,15 @@ impl Oracle {
             self.payloads.insert(*blake3::hash(&payload).as_bytes(), assignment.object.clone());
         }
         // An undelete names its version, so that an answer that never came is not ambiguous.
-        let version = self.last_deleted.get(&assignment.object).copied();
+        let version = match assignment.task {
+            Task::Version => self.last_stored.get(&assignment.object).copied(),
+            _ => self.last_deleted.get(&assignment.object).copied(),
+        };
         let task = match assignment.task {
-            Task::Undelete if version.is_none() => Task::Get,
+            Task::Undelete | Task::Version if version.is_none() => Task::Get,
             task => task,
         };
-        let version = version.filter(|_| task == Task::Undelete);
+        let version = version.filter(|_| matches!(task, Task::Undelete | Task::Version));
         let errand =
             Errand { operation: assignment.operation, object: assignment.object, task, payload, version };
         self.expect(&errand);
@@ -72,6 +89,7 @@ impl Oracle {
             version: errand.version,
             invoked_at: 0,
             pending: Vec::new(),
+            plain: *blake3::hash(&errand.payload).as_bytes(),
         };
         self.under_way.insert(errand.operation, under);
     }
@@ -85,7 +103,7 @@ impl Oracle {
             Task::Put { .. } => (Verb::Put, put),
             Task::Delete => (Verb::Delete, Some(Value::Absent)),
             Task::Undelete => (Verb::Undelete, under.version.map(|version| Value::Version(tag(version)))),
-            Task::Get | Task::Head | Task::List => (Verb::Get, None),
+            Task::Get | Task::Head | Task::List | Task::Version => (Verb::Get, None),
         };
         if let (Task::Undelete, Some(version)) = (&under.task, under.version) {
             self.undeleting.insert(version);
@@ -93,6 +111,8 @@ impl Oracle {
         }
         let objects = match under.task {
             Task::List => self.objects_of(&under.object.tenant),
+            // An older version may be read: that is no read of the object.
+            Task::Version => Vec::new(),
             _ => vec![under.object.clone()],
         };
         for object in objects {
@@ -102,6 +122,7 @@ impl Oracle {
         }
         if let Some(sealed) = sealed {
             under.version = Some(sealed.upload.version);
+            self.plains.insert(sealed.upload.version, under.plain);
             self.try_other_tenants_keys(view, &under.object, &sealed);
             let SealedPut { upload, sealed: bytes, wrapped } = sealed;
             let made = Made { object: under.object.clone(), sealed: bytes, wrapped, upload };
@@ -190,9 +211,11 @@ impl Oracle {
         match ending {
             Ending::Stored => {
                 let becomes = under.version.map(|version| Value::Version(tag(version)));
+                self.last_stored.extend(under.version.map(|version| (under.object.clone(), version)));
                 self.answer(under, Step { requires: None, becomes }, now);
             }
             Ending::Found(version, bytes) => self.found(now, operation, under, version, bytes),
+            Ending::FoundStale(version, bytes) => self.found_stale(now, under, version, bytes),
             Ending::NotFound if under.task == Task::Undelete => self.refuse(under, now),
             Ending::NotFound => {
                 self.answer(under, Step { requires: Some(Value::Absent), becomes: None }, now);
@@ -234,7 +257,7 @@ impl Oracle {
         }
         let kind = match under.task {
             Task::Put { .. } | Task::Delete | Task::Undelete => Kind::Writes,
-            Task::Get | Task::Head | Task::List => Kind::Reads,
+            Task::Get | Task::Head | Task::List | Task::Version => Kind::Reads,
         };
         let end = match ending {
             Ending::Unknown(_) | Ending::Damaged(_) | Ending::NotApplied(_) => End::Failed,
@@ -271,6 +294,9 @@ impl Oracle {
         let value = Value::Version(tag(version));
         self.answer(under, Step { requires: Some(value), becomes: None }, now);
         self.note_read_back(under, value);
+        if under.task == Task::Version {
+            self.check_version(now, under, version, bytes.clone());
+        }
         let by = format!("client {}", client_number(operation));
         let seen = self.resurrection.seen(tag(version), &by, under.invoked_at, now);
         self.once(seen);

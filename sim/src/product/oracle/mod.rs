@@ -11,6 +11,7 @@ mod log;
 mod losses;
 mod parting;
 mod records;
+mod stale;
 mod stores;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,6 +117,12 @@ pub struct Oracle {
     /// Volumes of which the control plane says that nobody knows what one data centre alone acknowledged.
     unknown: BTreeSet<VolumeId>,
     lease_over: u64,
+    /// What put each version: the hash of its plaintext.
+    plains: BTreeMap<VersionId, [u8; 32]>,
+    last_stored: BTreeMap<ObjectId, VersionId>,
+    /// The committed record that hides each version that is hidden.
+    deletes: BTreeMap<VersionId, (VolumeId, Lsn)>,
+    stale: u64,
     answered: u64,
     longest_wait: u64,
     violations: Vec<Violation>,
@@ -171,6 +178,10 @@ impl Oracle {
             put_out: BTreeSet::new(),
             unknown: BTreeSet::new(),
             lease_over: 0,
+            plains: BTreeMap::new(),
+            last_stored: BTreeMap::new(),
+            deletes: BTreeMap::new(),
+            stale: 0,
             answered: 0,
             longest_wait: 0,
             violations: Vec::new(),
@@ -301,6 +312,12 @@ impl Oracle {
         self.lease_over
     }
 
+    /// How many reads were answered with the mark that the version may be deleted by now.
+    #[must_use]
+    pub fn stale(&self) -> u64 {
+        self.stale
+    }
+
     /// Whether this node ended itself because the control plane refuses its store for ever.
     #[must_use]
     pub fn is_refused(&self, node: &str) -> bool {
@@ -363,6 +380,9 @@ impl Driver<Process> for Oracle {
             Seen::Ended(operation, ending) => self.ended(view, node, operation, ending, agenda),
             Seen::Acknowledged(config, answer) => self.acknowledged(view, &config, &answer),
             Seen::LeaseOver => self.lease_over += 1,
+            Seen::Gave(config, version, marked, leased_for) => {
+                self.gave(view, node, &config, (version, marked), leased_for);
+            }
             Seen::Sent(message, bulk) => self.sent(view, node, &message, &bulk),
             Seen::Obeyed(volume, store, epoch) => {
                 let stale = self.epochs.obeyed(volume.0, &store.to_string(), epoch.0, view.now);

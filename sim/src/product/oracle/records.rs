@@ -83,6 +83,7 @@ impl Oracle {
 
     fn committed(&mut self, view: &View<'_, Process>, volume: VolumeId, lsn: Lsn, body: &RecordBody) {
         let now = view.now;
+        self.note_hidden(volume, lsn, body);
         if let Some(cause) = body.cause() {
             self.took_effect(volume, lsn, cause, body, now);
         }

@@ -131,7 +131,13 @@ impl Oracle {
         })
     }
 
-    fn has_durably(&self, view: &View<'_, Process>, node: NodeId, volume: VolumeId, lsn: Lsn) -> bool {
+    pub(super) fn has_durably(
+        &self,
+        view: &View<'_, Process>,
+        node: NodeId,
+        volume: VolumeId,
+        lsn: Lsn,
+    ) -> bool {
         let Some(place) = roster::place_of(node) else { return false };
         let landmark = Landmark::Record { volume: volume.0, lsn: lsn.0 };
         view.nodes[usize::from(place.0)].disk().is_landmark_durable(&landmark)
