@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use trefoil_engine::{Disk, Owner, StoreError, VolumeSecrets, WipeError};
 use trefoil_protocol::config::VolumeConfig;
-use trefoil_protocol::ids::VolumeId;
+use trefoil_protocol::ids::{StoreId, VolumeId};
 use trefoil_protocol::time::BootTime;
 
 use super::{NodeCore, StartError, open_volume};
@@ -81,7 +81,10 @@ impl<D: Disk> NodeCore<D> {
         let owner = Owner { tenant: config.tenant, volume };
         let opened = result.map_err(StartError::from).and_then(|()| open_volume(&self.store, owner, now));
         match opened {
-            Ok(holding) => {
+            Ok(mut holding) => {
+                if has_acknowledged(&config, self.identity.store) {
+                    holding.has_lost_its_log();
+                }
                 self.unconfigured.insert(volume, holding);
                 self.configure(config, now);
             }
@@ -90,4 +93,10 @@ impl<D: Disk> NodeCore<D> {
             Err(error) => self.out.fail_store(error),
         }
     }
+}
+
+/// Whether the store may have acknowledged something of the volume: if nothing of it is here, it was lost.
+fn has_acknowledged(config: &VolumeConfig, store: StoreId) -> bool {
+    let last = config.last_activated();
+    last.is_some_and(|last| last.in_sync.contains(&store) || last.catching_up.contains(&store))
 }

@@ -318,14 +318,16 @@ impl<D: Disk> NodeCore<D> {
         Some(soonest.max(self.last_step + TICK))
     }
 
-    /// Syncs everything and writes the proofs of a clean end. The shell calls this instead of any
-    /// further step.
+    /// Syncs every log that was compared where it had to be, and writes the proofs of a clean end. The shell
+    /// calls this instead of any further step.
     pub fn shut_down(self) -> Result<(), trefoil_engine::superblock::SuperblockError> {
         if self.quarantine.is_some() {
             return Ok(()); // Nothing was written, and the mark stays.
         }
         let replicas = self.volumes.into_values().map(|replica| replica.into_holding());
         let holdings = replicas.chain(self.unconfigured.into_values());
+        // A proof says that a log ends where it should: nobody can say that of one whose end is in doubt.
+        let holdings = holdings.filter(Holding::is_verified);
         Volume::close_all(holdings.map(Holding::into_volume).collect())?;
         self.store.end_cleanly()
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use trefoil_engine::{Disk, ReadError};
-use trefoil_protocol::config::{MemberState, VolumeConfig};
+use trefoil_protocol::config::{Member, VolumeConfig};
 use trefoil_protocol::ids::{Hash, NodeId, UploadId};
 use trefoil_protocol::message::peer::PeerBody;
 use trefoil_protocol::record::RecordBody;
@@ -255,15 +255,14 @@ impl Backfill {
     }
 }
 
-/// Members other than this one that have everything, or as much as anybody, the primary first; for one that leads
-/// and lacks payload any member may have what it lacks.
+/// Members other than this one that have everything, or as much as anybody, the primary first. Who leads and lacks
+/// payload asks the others too: one that was in sync before may have what was lost here.
 fn sources(config: &VolumeConfig, me: NodeId) -> Vec<NodeId> {
-    let owes = config.member(me).is_some_and(|member| member.state == MemberState::Owing);
+    let leads = config.primary == Some(me);
     let others = config.members.iter().filter(|member| member.node != me);
-    let whole = others.filter(|member| owes || member.state.is_required());
-    let mut nodes: Vec<NodeId> = whole.map(|member| member.node).collect();
-    nodes.sort_by_key(|node| Some(*node) != config.primary);
-    nodes
+    let mut asked: Vec<&Member> = others.filter(|member| leads || member.state.is_required()).collect();
+    asked.sort_by_key(|member| (Some(member.node) != config.primary, !member.state.is_required()));
+    asked.into_iter().map(|member| member.node).collect()
 }
 
 /// The length of an upload that a record here refers to and that may be handed out.

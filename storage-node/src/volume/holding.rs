@@ -55,6 +55,9 @@ pub struct Holding<D: Disk> {
     unpaid: BTreeMap<Lsn, Unpaid>,
     keys: Keys,
     verified: bool,
+    /// Whether it was compared, or needs no comparison. What then is still owed may be what this store acknowledged
+    /// before it was lost here.
+    settled: bool,
     doubtful_from: Lsn,
 }
 
@@ -74,11 +77,13 @@ impl<D: Disk> Holding<D> {
             unpaid: BTreeMap::new(),
             keys: Keys::default(),
             verified: false,
+            settled: false,
             doubtful_from,
         };
         holding.keys.opened(&holding.volume);
         holding.replay(now);
         holding.verified = report.clean && doubtful_from == Lsn::ZERO && holding.hole().is_none();
+        holding.settled = holding.verified;
         holding
     }
 
@@ -190,13 +195,20 @@ impl<D: Disk> Holding<D> {
         self.verified
     }
 
-    /// The end of the log was compared with its peers': from now on it is what it is.
+    /// This store may have acknowledged records of which nothing is here: it counts when it was compared.
+    pub fn has_lost_its_log(&mut self) {
+        (self.verified, self.settled) = (false, false);
+    }
+
+    /// The end of the log was compared with its peers': from now on it is what it is, and nothing about it is in
+    /// doubt once its payload is here too.
     pub fn settle(&mut self) -> Result<(), StageError> {
-        if !self.verified {
+        if !self.settled {
             self.volume.log.settle_tail()?;
-            self.verified = true;
+            self.settled = true;
             self.doubtful_from = Lsn::ZERO;
         }
+        self.verified |= self.unpaid.is_empty();
         Ok(())
     }
 
@@ -403,7 +415,7 @@ impl<D: Disk> Holding<D> {
     /// The store was suspect: its log is compared with those of its peers before it counts, however
     /// whole it looks.
     pub fn doubt(&mut self, report: &ScrubReport, now: BootTime) -> Result<(), SuperblockError> {
-        self.verified = false;
+        (self.verified, self.settled) = (false, false);
         self.volume.log.take_faults(report);
         self.take_faults(&report.faults, now)
     }

@@ -122,8 +122,8 @@ fn check_sequence(previous: LogPoint, records: &[Record]) -> Result<(), FollowEr
 pub struct Member {
     /// Up to where the log here is known to be the primary's.
     shared: Lsn,
-    /// The committed point the primary told.
-    told: Lsn,
+    /// The committed point the primary told, if it was heard.
+    told: Option<Lsn>,
     acknowledged: Option<Acknowledged>,
     /// The primary asked for a sign of life, or may not have heard the last answer.
     answer_due: bool,
@@ -162,7 +162,7 @@ impl Member {
         match follow(holding, previous, records, cx.now) {
             Ok(shared) => {
                 self.shared = self.shared.max(shared);
-                self.told = self.told.max(committed);
+                self.told = self.told.max(Some(committed));
                 self.answer_due |= heartbeat || holding.log().durable_lsn() >= shared;
                 Ok(())
             }
@@ -212,10 +212,13 @@ impl Member {
         config: &VolumeConfig,
         cx: &mut Context<'_, D>,
     ) {
-        let committed = self.told.min(self.shared).min(holding.log().durable_lsn());
+        let told = self.told.unwrap_or(Lsn::ZERO);
+        let committed = told.min(self.shared).min(holding.log().durable_lsn());
         holding.commit(committed);
-        if !holding.is_verified() && self.shared == holding.last().lsn && holding.hole().is_none() {
-            // Compared with the primary's log: the end of this one is no longer in doubt.
+        let has_all = self.told.is_some_and(|told| told <= self.shared) && self.shared == holding.last().lsn;
+        if !holding.is_verified() && has_all && holding.hole().is_none() {
+            // Compared with the primary's log, and nothing that was acknowledged is missing: the end of this one is
+            // no longer in doubt.
             if let Err(error) = holding.settle() {
                 return cx.out.fail_store(error);
             }
@@ -225,7 +228,7 @@ impl Member {
             cx.tell(config, primary, PeerBody::Report(holding.report()));
         }
         self.ask_for_a_word(holding, config, primary, cx);
-        let durable = holding.acknowledgeable(self.told).min(self.shared);
+        let durable = holding.acknowledgeable(told).min(self.shared);
         let missing = holding.missing_below(holding.committed().next());
         let state = Acknowledged { durable, committed: holding.committed(), missing };
         let nothing_shared = self.shared == Lsn::ZERO && !self.answer_due;

@@ -158,8 +158,8 @@ impl Peering {
         if takeover(config, cx.identity.store).is_some_and(|last| !self.may_take_over(holding, &last, cx)) {
             return Ok(Progress::Waiting);
         }
-        if config.owing().is_some() {
-            // All of that counts, with its payload or without.
+        if config.owing().is_some() || !holding.is_verified() {
+            // All of that counts, with its payload or without, and says which payload is nobody's any more.
             let known = self.known_committed(holding, config);
             holding.commit(known.min(holding.log().durable_lsn()));
         }
