@@ -63,7 +63,7 @@ impl<D: Disk> Replica<D> {
     pub(super) fn sources(&self, cx: &Context<'_, D>) -> Vec<NodeId> {
         match &self.role {
             Role::Peering(peering) => peering.witness_nodes(&self.config, cx),
-            Role::Primary(_) if !self.holding.unpaid().is_empty() => former_holders(&self.config, cx),
+            Role::Primary(_) if self.owes() => former_holders(&self.config, cx),
             _ => Vec::new(),
         }
     }
