@@ -4,37 +4,29 @@
 //!
 //! A test that breaks things has a cluster [`Alone`]. Tests that hurt nobody share one
 //! ([`shared`]); there they keep apart by the names of their objects, or by tenants of their own.
+//! Either takes a [`Place`] first: only so many clusters are at work at once.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
+use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::outside::{NODES, Outside, PATIENCE};
+use crate::places::Place;
 use crate::program::{Folder, trefoil};
 
 /// How long deletes can be undone where a test does not say otherwise.
 const WINDOW: &str = "7d";
 
-/// Seven processes and a test that counts seconds are enough for two cores: whoever has a cluster
-/// alone holds this for writing, whoever shares one, for reading.
-static TURN: RwLock<()> = RwLock::new(());
-
-/// Waits until no other cluster is at work. Held until the value is dropped.
-pub(crate) fn turn() -> RwLockWriteGuard<'static, ()> {
-    // A test that failed leaves the lock poisoned and nothing else.
-    TURN.write().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A cluster that one test has for itself.
 pub(crate) struct Alone {
     cluster: Cluster,
-    _turn: RwLockWriteGuard<'static, ()>,
+    _place: Place,
 }
 
 impl Alone {
@@ -45,8 +37,14 @@ impl Alone {
 
     /// Starts one, telling `dev` something besides.
     pub(crate) fn start_with(name: &str, options: &'static [&'static str]) -> Self {
-        let _turn = turn();
-        Self { cluster: Cluster::start(Folder::new(name), options), _turn }
+        let _place = Place::take();
+        Self { cluster: Cluster::start(Folder::new(name), options), _place }
+    }
+
+    /// Starts one beside which no other is at work, to measure what it costs.
+    pub(crate) fn start_in_quiet(name: &str) -> Self {
+        let _place = Place::take_all();
+        Self { cluster: Cluster::start(Folder::new(name), &[]), _place }
     }
 
     /// Starts one whose links a drill can cut.
@@ -72,14 +70,14 @@ impl DerefMut for Alone {
 /// The cluster that tests share.
 pub(crate) struct Shared {
     cluster: &'static Cluster,
-    _turn: RwLockReadGuard<'static, ()>,
+    _place: Place,
 }
 
 /// The cluster that tests share; the first who asks starts it.
 pub(crate) fn shared() -> Shared {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
-    let turn = TURN.read().unwrap_or_else(PoisonError::into_inner);
-    Shared { cluster: SHARED.get_or_init(start_for_all), _turn: turn }
+    let _place = Place::take();
+    Shared { cluster: SHARED.get_or_init(start_for_all), _place }
 }
 
 /// Children die with the thread that started them, and a test's thread ends with its test: this one

@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use crate::cluster::turn;
+use crate::places::Place;
 use crate::program::{Folder, run};
 
 #[test]
 fn every_step_of_the_demo_holds_and_nothing_is_left_behind() {
-    let _turn = turn();
+    let _place = Place::take();
     let folder = Folder::new("demo");
     let input = folder.join("input");
     fs::create_dir_all(input.join("inner")).unwrap();

@@ -21,6 +21,7 @@ mod ledger;
 mod links;
 mod losses;
 mod outside;
+mod places;
 mod program;
 mod restore;
 mod scale;

@@ -63,7 +63,7 @@ fn scale_a_hundred_thousand_objects_are_listed_in_pages() {
 #[test]
 #[ignore = "10 240 volumes, their files and their idleness: two minutes and 3 GiB of disk"]
 fn scale_ten_thousand_volumes_settle_and_cost_little_when_idle() {
-    let cluster = Alone::start("volumes");
+    let cluster = Alone::start_in_quiet("volumes");
     println!("volumes | settled after s | % of a core | RSS MiB | PSS MiB");
     tell_idle_cost(&cluster, 8, Duration::ZERO);
     let mut made = 0;

@@ -435,24 +435,46 @@ impl Courier {
         }
         match response {
             Ok(TenantAnswer::Route(view)) if view.volumes.is_empty() => {
-                self.told_no_volumes(now, routes, view)
+                self.told_no_volumes(now, routes, view, effects)
             }
             Ok(answer) => Some(Verdict::Answered(answer)),
             Err(refusal) => self.refused(now, routes, refusal, effects),
         }
     }
 
-    /// Whoever was asked for the route knows at least who votes: another one is asked.
-    fn told_no_volumes(
+    /// Whoever was asked for the route knows at least who votes: they are asked next, since they know all
+    /// volumes.
+    fn told_no_volumes<T>(
         &mut self,
         now: BootTime,
         routes: &mut RouteCache,
         view: RouteView,
+        effects: &mut Vec<Effect<T>>,
     ) -> Option<Verdict> {
         if let Err(damage) = routes.learn(view) {
             return Some(Verdict::Broken(damage));
         }
-        self.troubled(now, Trouble::NoRoute)
+        if self.hops == 0 && !routes.custodians().is_empty() {
+            self.informant = routes.informants() - 1;
+        }
+        self.next_informant(now, routes, Trouble::NoRoute, effects)
+    }
+
+    /// Who cannot tell the route is no reason to wait: the next one is asked at once, until all were
+    /// asked in vain.
+    fn next_informant<T>(
+        &mut self,
+        now: BootTime,
+        routes: &mut RouteCache,
+        trouble: Trouble,
+        effects: &mut Vec<Effect<T>>,
+    ) -> Option<Verdict> {
+        self.hops += 1;
+        if (self.hops as usize) < routes.informants() {
+            self.trouble = trouble;
+            return self.proceed(now, routes, effects);
+        }
+        self.troubled(now, trouble)
     }
 
     fn routed<T>(
@@ -530,6 +552,9 @@ impl Courier {
         if refusal.sheds() {
             self.may_have_arrived = arrived_before;
             return self.shed(now, to, refusal);
+        }
+        if self.whom == Whom::Informant {
+            return self.next_informant(now, routes, Trouble::Refused(to, refusal), effects);
         }
         if matches!(self.whom, Whom::NearestTo(..) | Whom::AnotherOf(..)) {
             // A replica may lag behind what the primary told; its "no" means nothing yet.

@@ -16,8 +16,8 @@ use rustix::process::Signal;
 use toml::Value;
 
 use self::net::{Net, Site};
-use crate::cluster::turn;
 use crate::outside::{NODES, Outside, PLACEMENT, is_whole};
+use crate::places::Place;
 use crate::program::{Folder, run, trefoil};
 
 /// A cluster over four hosts. The test's own thread is at the clients' site.
@@ -37,7 +37,7 @@ impl Deref for Sites {
 
 /// Runs a test on four hosts, if this machine can be four hosts.
 fn on_sites(name: &str, test: impl FnOnce(&mut Sites) + Send) {
-    let _turn = turn();
+    let _place = Place::take();
     let net = match Net::build() {
         Ok(net) => net,
         Err(reason) => {

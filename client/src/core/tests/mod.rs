@@ -14,11 +14,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use trefoil_protocol::config::{
     LinkAddress, Member, MemberState, NodeEntry, NodeState, Protection, SingleDcPolicy, TenantEntry,
-    VolumeConfig,
+    VolumeConfig, VoterEntry,
 };
 use trefoil_protocol::ids::{
     ClientInstance, ConfigIndex, Epoch, Incarnation, LinkId, NodeId, PrincipalId, PublicKey, StoreId,
-    TenantId, Token, VersionId, VolumeId,
+    TenantId, Token, VersionId, VolumeId, VoterId,
 };
 use trefoil_protocol::key::ObjectKey;
 use trefoil_protocol::message::tenant::{
@@ -77,6 +77,17 @@ fn entry(name: &str) -> NodeEntry {
         state: NodeState::Up,
         pid: 1,
         duty: Default::default(),
+    }
+}
+
+fn voter(port: u16) -> VoterEntry {
+    VoterEntry {
+        voter: VoterId(u64::from(port)),
+        name: node("p"),
+        dc: "a".parse().unwrap(),
+        witness: false,
+        control: ([127, 0, 0, 1], 1).into(),
+        tenants: ([127, 0, 0, 1], port).into(),
     }
 }
 

@@ -164,6 +164,22 @@ fn a_node_that_knows_no_volumes_tells_who_votes_and_another_one_is_asked_for_the
 }
 
 #[test]
+fn whoever_looks_for_the_route_asks_the_voters_that_it_was_told_of_and_rests_only_when_all_were_asked() {
+    let mut rig = ask(Whom::Informant, RouteCache::new(7));
+    rig.answer(Ok(TenantAnswer::Route(RouteView { voters: vec![voter(1)], ..view(Vec::new()) })));
+    assert_eq!((rig.last().to, rig.now), (Peer::Custodian, BootTime(0)));
+    while rig.now == BootTime(0) {
+        let asked = rig.asked.len();
+        rig.answer(Err(Refusal::Unavailable));
+        if rig.asked.len() == asked {
+            rig.wait();
+        }
+    }
+    let asked: std::collections::BTreeSet<Peer> = rig.asked.iter().take(8).map(|ask| ask.to).collect();
+    assert!((7..=8).contains(&asked.len()), "{asked:?}");
+}
+
+#[test]
 fn without_a_primary_it_asks_until_there_is_one_or_time_is_over() {
     let mut rig = ask(primary_of_k(), routes(vec![volume(0, 1, None)]));
     for _ in 0..5 {

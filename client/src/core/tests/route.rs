@@ -1,8 +1,5 @@
 //! Routes and tokens.
 
-use trefoil_protocol::config::VoterEntry;
-use trefoil_protocol::ids::VoterId;
-
 use super::*;
 
 #[test]
@@ -48,14 +45,6 @@ fn the_partial_views_of_nodes_add_up() {
 
 #[test]
 fn voters_are_taken_from_the_newest_view_that_names_any_and_asked_when_nobody_else_is_left() {
-    let voter = |port| VoterEntry {
-        voter: VoterId(u64::from(port)),
-        name: node("p"),
-        dc: "a".parse().unwrap(),
-        witness: false,
-        control: ([127, 0, 0, 1], 1).into(),
-        tenants: ([127, 0, 0, 1], port).into(),
-    };
     let told = |at, ports: &[u16]| RouteView {
         now: CpTime(at),
         voters: ports.iter().copied().map(voter).collect(),
