@@ -59,7 +59,14 @@ at = "6s"
 do = "declare-dead"
 "#;
 
+/// No drill begins on a cluster that is not well, and on two busy cores a link may be called slow.
+#[track_caller]
+fn wait_until_healthy(cluster: &Cluster) {
+    cluster.wait_for("a healthy cluster", |status| status["healthy"] == true);
+}
+
 fn drill(cluster: &Cluster, name: &str, text: &str) -> (PathBuf, Run) {
+    wait_until_healthy(cluster);
     let file = cluster.path(format!("{name}.toml"));
     fs::write(&file, text).unwrap();
     let (data, out) = (cluster.path(""), cluster.path(format!("{name}-reports")));
@@ -195,6 +202,7 @@ fn an_operators_plans_and_an_operators_own_hands_are_drilled_with_on_a_live_clus
     let (file, at, out) = (file.to_str().unwrap(), at.to_str().unwrap(), cluster.path("remote-reports"));
     fs::create_dir_all(&out).unwrap();
     let arguments = ["--json", "drill", "run", file, "--cluster", at, "--out", out.to_str().unwrap()];
+    wait_until_healthy(&cluster);
     let document = run(&arguments).held().json();
     nothing_is_wrong(&document["report"]);
     assert_eq!(document["report"]["marks"][0]["what"], "process death: remote");
@@ -222,6 +230,7 @@ fn whoever_interrupts_a_drill_finds_the_cluster_healed_and_a_signed_report() {
         out.to_str().unwrap(),
     ]);
     let drill = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    wait_until_healthy(&cluster);
     let drill = drill.spawn().unwrap();
     cluster.wait_for("the drill's fault", |status| !is_whole(status));
     let pid = rustix::process::Pid::from_child(&drill);
