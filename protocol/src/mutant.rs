@@ -81,6 +81,8 @@ mod selection {
         M26,
         /// A store that still catches up leads although not all are heard that have the records with it.
         R03,
+        /// Gives an exact version although its delete may be on the store and cannot be read.
+        R11,
         /// Answers "not applied" without a record that seals it.
         R14,
         /// Goes on without lost stores, and without the deletes that only they had.

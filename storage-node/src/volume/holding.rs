@@ -212,6 +212,13 @@ impl<D: Disk> Holding<D> {
         Ok(())
     }
 
+    /// Whether no delete can be on this store without being seen. The end of its log was compared, if it was in doubt,
+    /// and what is damaged was applied before, or is still in memory; anything else may have been the delete of any version.
+    pub fn sees_every_delete(&self) -> bool {
+        let mut waiting = self.volume.log.faulty().range(self.committed().next()..);
+        self.settled && waiting.all(|(lsn, _)| self.records.contains_key(lsn))
+    }
+
     /// The first record that is damaged here.
     pub fn hole(&self) -> Option<Lsn> {
         self.volume.log.faulty().keys().next().copied()

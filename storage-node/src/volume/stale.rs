@@ -9,6 +9,7 @@
 use trefoil_engine::Disk;
 use trefoil_protocol::config::StaleReads;
 use trefoil_protocol::message::tenant::{Refusal, Selector};
+use trefoil_protocol::mutant;
 
 use super::reads::Counter;
 use crate::outbox::Context;
@@ -30,15 +31,17 @@ impl Right {
         cx: &Context<'_, D>,
     ) -> Result<Self, Refusal> {
         let Counter { config, holding, .. } = counter;
+        // What cannot be read here may be the version's delete. Others are asked, and nothing is denied.
+        if mutant!(R11, !holding.sees_every_delete(), false) {
+            return Err(Refusal::Unavailable);
+        }
         if cx.leased(config) {
             return Ok(Self::Lease);
         }
         let is_wanted = matches!(selector, Selector::StalePossible(_));
         let is_allowed = config.stale_reads == StaleReads::Allow;
-        // What is damaged, or was lost at the end of the log, may be the version's delete.
-        let is_sure = holding.is_verified() && holding.hole().is_none();
         // Whoever has a lease that does not cover the volume will soon have one that does, or lose its place.
-        match is_wanted && is_allowed && is_sure && cx.lease.has_run_out(cx.now) {
+        match is_wanted && is_allowed && cx.lease.has_run_out(cx.now) {
             true => Ok(Self::Consent),
             false => Err(Refusal::LeaseExpired),
         }

@@ -28,6 +28,15 @@ fn spoil(disk: &FaultDisk, payload: &[u8]) {
     disk.flip_bit(&path, (frame + FRAME_HEADER + 8) as u64, 3);
 }
 
+/// Flips a bit in the last record that names `version`: its delete, if it was deleted.
+fn spoil_last_word_on(disk: &FaultDisk, version: u8) {
+    let names = |file: &[u8]| file.windows(16).rposition(|window| window == [version; 16]);
+    let segments = disk.files().into_iter().filter(|(path, _)| path.contains("segment-"));
+    let (path, at) =
+        segments.filter_map(|(path, file)| Some((path, names(&file)?))).next_back().expect("is named");
+    disk.flip_bit(&path, at as u64, 3);
+}
+
 fn spoil_everywhere(cluster: &mut Cluster, version: u8) {
     for name in NODES {
         spoil(&cluster.machine(name).disk.clone(), &object(version, 300));
@@ -160,4 +169,42 @@ fn r009_a_store_with_a_damaged_range_leads_only_when_it_is_mended() {
     assert!(cluster.run_until(MINUTE, |c| c.serving() == Some(node("a1"))));
     assert_eq!(cluster.core("a1").volumes()[&VOLUME].holding().hole(), None);
     reads_everything(&mut cluster, "a1");
+}
+
+/// A member has a lease, and of two objects that were deleted the one delete stands in the middle of its log and the
+/// other one at the end. That one of them rots.
+fn member_with_a_rotten_delete(version: u8) -> Cluster {
+    let mut cluster = Cluster::healthy(&NODES);
+    six_objects(&mut cluster);
+    cluster.delete("a1", "k3").unwrap();
+    cluster.put("a1", "k7", 7, &object(7, 300)).unwrap();
+    cluster.delete("a1", "k4").unwrap();
+    cluster.run(Duration::from_secs(2));
+    cluster.crash("b1", 1);
+    spoil_last_word_on(&cluster.machine("b1").disk.clone(), version);
+    cluster.cut("b1", "a1");
+    cluster.cut("b1", "a2");
+    cluster.start("b1");
+    cluster.run(Duration::from_secs(5));
+    cluster
+}
+
+#[test]
+fn r009_a_member_that_cannot_read_a_delete_neither_gives_nor_denies_a_version() {
+    for deleted in [3, 4] {
+        let mut cluster = member_with_a_rotten_delete(deleted);
+        for version in 1..=7 {
+            let heard = cluster.get_version("b1", &format!("k{version}"), version);
+            assert_eq!(heard.response, Some(Err(Refusal::Unavailable)), "{version}, {deleted} is rotten");
+        }
+        cluster.heal();
+        cluster.run(Duration::from_secs(5));
+        for version in 1..=7 {
+            let heard = cluster.get_version("b1", &format!("k{version}"), version);
+            match version {
+                3 | 4 => assert_eq!(heard.response, Some(Err(Refusal::Changed)), "{version}"),
+                _ => assert_eq!(heard.bytes, object(version, 300), "{version}"),
+            }
+        }
+    }
 }
