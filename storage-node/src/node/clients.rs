@@ -29,7 +29,7 @@ impl<D: Disk> NodeCore<D> {
         if let Err(refusal) = body.check(bulk.len()) {
             return self.out.refuse(request, refusal);
         }
-        let TenantRequest { volume, call, within, .. } = body;
+        let TenantRequest { volume, epoch, call, within } = body;
         if matches!(call, TenantCall::Route) {
             return self.answer_route(request, principal);
         }
@@ -49,7 +49,7 @@ impl<D: Disk> NodeCore<D> {
             self.streams.insert(request, volume);
         }
         self.yielding.clients_did(Work::one(bulk.len() as u64), now);
-        let ask = Ask { request, scope, within: within.into() };
+        let ask = Ask { request, scope, epoch, within: within.into() };
         self.with_volume(volume, now, |replica, cx| replica.request(ask, call, bulk, cx));
         self.forget_ended(request, volume);
     }

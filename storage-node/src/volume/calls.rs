@@ -15,7 +15,7 @@ use crate::outbox::Context;
 use bytes::Bytes;
 use trefoil_engine::Disk;
 use trefoil_protocol::config::{Member, MemberState, VolumeConfig};
-use trefoil_protocol::ids::{Hash, Token};
+use trefoil_protocol::ids::{Epoch, Hash, Token};
 use trefoil_protocol::message::tenant::{Refusal, Selector, TenantCall, UploadEnd, UploadPart, Want};
 use trefoil_protocol::record::{INLINE_MAX, WRAPPED_MAX};
 
@@ -26,6 +26,8 @@ pub struct Ask {
     pub request: RequestId,
     /// That this tenant may ask this volume.
     pub scope: TenantScope,
+    /// The volume's epoch as the client knows it.
+    pub epoch: Epoch,
     /// For how long the client listens, from its last frame on.
     pub within: Duration,
 }
@@ -60,7 +62,10 @@ impl<D: Disk> Replica<D> {
             let me = in_sync.ok_or_else(|| self.not_primary())?;
             let (holding, config, within) = (&self.holding, &*self.config, ask.within);
             let counter = Counter { holding, config, primary: None, me, within };
-            return self.reads.exact(request, key, (*selector, version), want, &counter, cx);
+            let given = self.reads.exact(request, key, (*selector, version), want, &counter, cx);
+            let denies =
+                |refusal| if cx.leased(&self.config) { self.denied(refusal, ask.epoch) } else { refusal };
+            return given.map_err(denies);
         }
         self.check_serving()?;
         self.check_handover(&call)?;
@@ -75,6 +80,17 @@ impl<D: Disk> Replica<D> {
             }
             TenantCall::Get { key, selector, want } => self.get(ask, &key, selector, &want, cx),
             call => self.look_up(ask, &call, cx),
+        }
+    }
+
+    /// That a version is not live is the word of a primary that serves. Until its epoch has begun it may not have applied
+    /// what was acknowledged; and of a member that word is taken for its primary's by whoever does not know that
+    /// another one leads now.
+    fn denied(&self, refusal: Refusal, known: Epoch) -> Refusal {
+        match (&refusal, &self.role) {
+            (Refusal::Changed, Role::Peering(_) | Role::Primary(_)) => Refusal::LeaseExpired,
+            (Refusal::Changed, _) if known != self.config.epoch => self.not_primary(),
+            _ => refusal,
         }
     }
 
@@ -104,7 +120,7 @@ impl<D: Disk> Replica<D> {
         bulk: Bytes,
         cx: &mut Context<'_, D>,
     ) -> Result<(), Refusal> {
-        let Ask { request, scope, within } = ask;
+        let Ask { request, scope, within, .. } = ask;
         let (principal, hash) = (scope.principal(), request_hash(&call));
         let (token, intent) = match call {
             TenantCall::Put(put) => {

@@ -62,7 +62,7 @@ pub enum Arrived {
 impl Uploads {
     /// Begins a streamed put.
     pub fn begin(&mut self, ask: Ask, put: Box<PutRequest>, hash: Hash) {
-        let Ask { request, scope, within } = ask;
+        let Ask { request, scope, within, .. } = ask;
         let upload = Upload {
             principal: scope.principal(),
             within,

@@ -420,3 +420,42 @@ fn a_record_that_a_crash_broke_off_on_the_primary_alone_holds_nothing_up() {
     assert_eq!(cluster.get("a1", "last").response, Some(Err(Refusal::NotFound)));
     cluster.put("a1", "last", 4, &object(4, 100)).unwrap();
 }
+
+/// What was acknowledged is on the members before they hear that it is committed. A primary whose epoch is activated and
+/// has not begun has a lease, and has not applied all of that.
+#[test]
+fn a_primary_whose_epoch_has_not_begun_denies_no_version() {
+    let mut cluster = Cluster::healthy(&NODES);
+    cluster.lose = Some(|body| matches!(body, PeerBody::Append { count: 0, .. }));
+    cluster.put("a1", "k", 1, &object(1, 500)).unwrap();
+    cluster.crash("a1", 1);
+    cluster.lose = None;
+    cluster.change(|config| {
+        config.members.retain(|member| member.node != node("a1"));
+        config.primary = Some(node("a2"));
+    });
+    let activated = |c: &Cluster| {
+        let config = c.core("a2").volumes()[&VOLUME].config();
+        config.epoch == c.epoch() && config.activated
+    };
+    assert!(cluster.run_until(MINUTE, activated));
+    cluster.machine("b1").syncs_held = true;
+    cluster.run(Duration::from_secs(2));
+    assert_eq!(cluster.serving(), None, "the start of the epoch is on one disk only");
+    let heard = cluster.get_version("a2", "k", 1);
+    assert_eq!(heard.response, Some(Err(Refusal::LeaseExpired)), "not that there is no such version");
+    cluster.release_syncs("b1");
+    assert!(cluster.run_until(MINUTE, |c| c.serving() == Some(node("a2"))));
+    assert_eq!(cluster.get_version("a2", "k", 1).bytes, object(1, 500));
+}
+
+#[test]
+fn a_member_denies_a_version_only_to_those_who_know_its_primary() {
+    let mut cluster = Cluster::healthy(&NODES);
+    assert_eq!(cluster.get_version("b1", "k", 9).response, Some(Err(Refusal::Changed)));
+    // The client has heard of an epoch that this member has not: whoever leads that one knows more.
+    cluster.placement.change(VOLUME, |_| {});
+    let heard = cluster.get_version("b1", "k", 9);
+    let here = Refusal::NotPrimary { epoch: Epoch(1), primary: Some(node("a1")) };
+    assert_eq!(heard.response, Some(Err(here)));
+}
