@@ -15,6 +15,7 @@ mod purging;
 mod replaying;
 mod replication;
 mod scrubbing;
+mod segregation;
 mod separation;
 mod stale;
 mod suspect;
