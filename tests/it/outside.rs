@@ -100,6 +100,12 @@ impl Outside {
         let create = ["tenant", "create", tenant, "--delete-window", window, "--volumes", "4"];
         let made = self.operator(&[&create[..], &["--protection", protection]].concat());
         assert_eq!(made.held().json()["volumes"], 4);
+        self.issue(tenant);
+    }
+
+    /// Makes a profile for a tenant.
+    #[track_caller]
+    pub(crate) fn issue(&self, tenant: &str) {
         let profile = self.profile(tenant);
         fs::create_dir_all(profile.parent().expect("a folder")).unwrap();
         let mut issue = vec!["principal", "issue", tenant, "-o", profile.to_str().unwrap()];

@@ -4,6 +4,7 @@
 
 pub(crate) mod history;
 mod net;
+mod reader;
 mod rows;
 
 use std::collections::BTreeMap;
