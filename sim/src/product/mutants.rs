@@ -9,6 +9,7 @@ use trefoil_drill::{Deed, Rescue};
 use trefoil_protocol::mutant::{Mutant, select};
 
 use super::run::{RunError, Setting, run};
+use super::scenario::Scenario;
 use crate::faults::FaultPlan;
 use crate::kernel::{MILLISECOND, SECOND};
 use crate::workload::Weights;
@@ -20,9 +21,18 @@ pub struct Row {
     pub bug: Mutant,
     /// The checkers, any of which must see it.
     pub checkers: &'static [&'static str],
-    /// Faults that lead to it, besides what seeds draw; laid down in every second run.
-    pub plan: &'static str,
+    /// What leads to it.
+    pub way: Way,
     tune: fn(&mut Setting),
+}
+
+/// What leads to a seeded bug.
+#[derive(Clone, Copy, Debug)]
+pub enum Way {
+    /// What seeds draw; in every second run these faults and a small load.
+    Plan(&'static str),
+    /// A scenario's file, with its load and its faults.
+    Scenario(&'static str),
 }
 
 impl Row {
@@ -81,12 +91,25 @@ pub fn hunt(
     Ok(verdict)
 }
 
-/// What a row's seed runs in: every second seed as a swarm draws it, the others as the row wants it.
+/// What a row's seed runs in.
 fn setting_of(row: &Row, seed: u64) -> Setting {
+    match row.way {
+        Way::Plan(plan) => drawn(row, plan, seed),
+        Way::Scenario(text) => {
+            let mut setting = Scenario::parse(text).expect("the matrix names good scenarios").setting;
+            setting.ends_at_first = true;
+            (row.tune)(&mut setting);
+            setting
+        }
+    }
+}
+
+/// Every second seed as a swarm draws it, the others as the row wants it.
+fn drawn(row: &Row, plan: &str, seed: u64) -> Setting {
     let mut setting = Setting::drawn(seed);
     setting.ends_at_first = true;
     if seed.is_multiple_of(2) {
-        setting.plan = FaultPlan::parse(row.plan).expect("the matrix holds good plans");
+        setting.plan = FaultPlan::parse(plan).expect("the matrix holds good plans");
         setting.shape.think_mean = 30 * MILLISECOND;
         setting.shape.keys = setting.shape.keys.min(4);
         setting.shape.clients_per_tenant = 4;
@@ -164,7 +187,8 @@ fn listings(setting: &mut Setting) {
 /// Every row.
 #[must_use]
 pub fn matrix() -> Vec<Row> {
-    let row = |bug, checkers, plan| Row { bug, checkers, plan, tune: as_it_is };
+    let row = |bug, checkers, plan| Row { bug, checkers, way: Way::Plan(plan), tune: as_it_is };
+    let told = |bug, checkers, file| Row { bug, checkers, way: Way::Scenario(file), tune: as_it_is };
     vec![
         Row { tune: three_voters, ..row(Mutant::C01, &["consensus"], VOTERS_DIE) },
         Row { tune: three_voters, ..row(Mutant::C02, &["consensus"], VOTERS_DIE) },
@@ -191,6 +215,7 @@ pub fn matrix() -> Vec<Row> {
             tune: one_key_put_and_deleted,
             ..row(Mutant::M25, &["idempotency", "linearizable"], ANSWERS_LOST)
         },
+        told(Mutant::R11, &["no_resurrection"], UNREADABLE_DELETES),
         Row { tune: impatient, ..row(Mutant::R14, &["idempotency", "linearizable"], CALLS_ARE_LATE) },
         Row { tune: taken_over, ..row(Mutant::R16, &["no_resurrection"], A_ALONE_AND_LOST) },
         row(Mutant::R18, &["erase_is_legal"], PRIMARIES_DIE_WHILE_OTHERS_ERASE),
@@ -198,6 +223,9 @@ pub fn matrix() -> Vec<Row> {
         Row { tune: listings, ..row(Mutant::R22, &["linearizable"], PRIMARIES_CUT_OFF) },
     ]
 }
+
+const UNREADABLE_DELETES: &str =
+    include_str!("../../scenarios/a_delete_that_cannot_be_read_hides_its_version.toml");
 
 const A_ALONE_AND_LOST: &str = r#"
 [[fault]]
