@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use quinn::{EndpointConfig, Incoming, NoneTokenStore, ServerConfig, TokioRuntime, ValidationTokenConfig};
+use quinn::{EndpointConfig, Incoming, NoneTokenStore, ServerConfig, ValidationTokenConfig};
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -22,6 +22,7 @@ use crate::identity::Identity;
 use crate::limits::{LOOPBACK_PAYLOAD_BYTES_MAX, Limits, PathKind};
 use crate::own_certificate::OwnCertificate;
 use crate::plane::Plane;
+use crate::socket::QuietRuntime;
 use crate::tls::{client_tls, quic_client, quic_server, server_tls};
 use crate::trust::TrustStore;
 use crate::verify::{PeerIdentity, RemoteEnd, refuse};
@@ -224,7 +225,7 @@ impl Shared {
         let server = planes.map(|planes| server_config(&own, &trust, &limits, path, planes));
         let inner = bind_socket(local, &limits)
             .and_then(|socket| {
-                let runtime = Arc::new(TokioRuntime);
+                let runtime = Arc::new(QuietRuntime);
                 quinn::Endpoint::new(endpoint_config(), server, socket, runtime)
             })
             .map_err(|source| BindError { address: local, source })?;

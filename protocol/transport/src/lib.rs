@@ -25,6 +25,7 @@ pub mod peers;
 pub mod plane;
 mod probe;
 pub mod receiver;
+mod socket;
 pub mod stream;
 mod tls;
 pub mod trust;

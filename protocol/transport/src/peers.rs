@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use trefoil_protocol::frame::{FrameHeader, FrameHeaderError};
 use trefoil_protocol::ids::LinkId;
-use trefoil_protocol::links::{LinkChoice, LinkHealth, PROBE_INTERVAL};
+use trefoil_protocol::links::{LinkChoice, LinkHealth};
 use trefoil_protocol::message::traffic::{Class, Traffic, TrafficByClass};
 use trefoil_protocol::time::BootTime;
 
@@ -25,7 +25,7 @@ use crate::endpoint::Endpoint;
 use crate::identity::Identity;
 use crate::lane::{Lane, LaneQueue, Message, Push, bytes_of};
 use crate::plane::Plane;
-use crate::probe::{PROBE_BYTES, probe};
+use crate::probe::{PROBE_BYTES, common_ticks, probe};
 use crate::stream::{Bulk, SendStream};
 
 /// The first pause before a lost link is dialled again.
@@ -390,7 +390,7 @@ async fn close_after_delivery(old: Connection) {
 /// Tells the lanes when the link's health turns, and returns when it is past hope.
 async fn until_hopeless(shared: &Shared, link: LinkId) {
     let begun = Instant::now();
-    let mut ticks = interval(PROBE_INTERVAL);
+    let mut ticks = common_ticks(SystemTime::now());
     let mut was_up = false;
     loop {
         ticks.tick().await;

@@ -3,13 +3,17 @@
 //! They are datagrams and not frames on a stream because they must tell how the link does and nothing
 //! else: a stream waits for the reader of all the others when the connection's window is full, and a
 //! slow reader would look like a cut link. QUIC sends datagrams before any stream.
+//!
+//! All connections of all processes are probed at the same moments of the wall clock, as far as their
+//! clocks agree: then a process is woken a few times for all of them, and not a few times for each. A clock
+//! that is off costs only that.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use trefoil_protocol::links::PROBE_INTERVAL;
 
 use crate::connection::Connection;
@@ -61,15 +65,29 @@ impl UnderWay {
 }
 
 async fn send_probes(connection: &Connection, under_way: &UnderWay) {
-    let mut ticks = interval(PROBE_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = common_ticks(SystemTime::now());
     for number in 0_u64.. {
-        ticks.tick().await;
         under_way.sent(number);
         if !connection.send_datagram(Bytes::copy_from_slice(&number.to_le_bytes())) {
             return;
         }
+        ticks.tick().await;
     }
+}
+
+/// The moments at which probes are sent, the next one first.
+pub(crate) fn common_ticks(now: SystemTime) -> Interval {
+    let mut ticks = interval_at(Instant::now() + until_next(now), PROBE_INTERVAL);
+    // Whoever was held up is back in step at once.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
+}
+
+/// How long it is to the next whole interval of the wall clock.
+fn until_next(now: SystemTime) -> Duration {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let nanos = (since.as_nanos() % PROBE_INTERVAL.as_nanos()) as u64;
+    PROBE_INTERVAL - Duration::from_nanos(nanos)
 }
 
 async fn read_answers(connection: &Connection, under_way: &UnderWay, mut answered: impl FnMut(Duration)) {
@@ -84,6 +102,16 @@ async fn read_answers(connection: &Connection, under_way: &UnderWay, mut answere
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn probes_are_sent_at_whole_intervals_whoever_began_when() {
+        for millis in [1_700_000_000_000, 1_700_000_000_001, 1_700_000_000_499, 1_700_000_000_732] {
+            let until = until_next(SystemTime::UNIX_EPOCH + Duration::from_millis(millis));
+            assert!(until > Duration::ZERO && until <= PROBE_INTERVAL);
+            assert_eq!((millis + until.as_millis() as u64) % PROBE_INTERVAL.as_millis() as u64, 0);
+        }
+        assert_eq!(until_next(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), PROBE_INTERVAL, "no clock");
+    }
 
     #[test]
     fn an_answer_counts_once_and_only_if_it_was_asked_for() {
