@@ -41,9 +41,11 @@ impl Entry {
         *self = Self { acknowledged: value, version: Some(version), ..Self::default() };
     }
 
-    /// A delete of this version was acknowledged.
+    /// A delete of this version was acknowledged. What another version than the one known held, nobody here knows: it is
+    /// not brought back.
     pub(crate) fn acknowledge_delete(&mut self, version: VersionId) {
-        let hidden = self.is_certain().then_some((version, self.acknowledged));
+        let is_known = self.is_certain() && self.version == Some(version);
+        let hidden = is_known.then_some((version, self.acknowledged));
         *self = Self { hidden, version: Some(version), ..Self::default() };
     }
 
@@ -139,9 +141,12 @@ mod tests {
         assert_eq!((found(&entry, three), found(&entry, Value::Absent)), (lost, lost));
         entry.acknowledge(three, VersionId([8; 16]));
         assert!(!entry.allows(one) && !entry.allows(two) && entry.must_be_listed() == Some(true));
-        entry.acknowledge_delete(VersionId([1; 16]));
-        assert_eq!(entry.hidden(), Some((VersionId([1; 16]), three)));
-        assert_eq!(found(&entry, three), Some((Finding::Back, Some(VersionId([1; 16])))));
+        let mut other = entry.clone();
+        other.acknowledge_delete(VersionId([1; 16]));
+        assert_eq!(other.hidden(), None, "it hid another version: the known one was lost");
+        entry.acknowledge_delete(VersionId([8; 16]));
+        assert_eq!(entry.hidden(), Some((VersionId([8; 16]), three)));
+        assert_eq!(found(&entry, three), Some((Finding::Back, Some(VersionId([8; 16])))));
         entry.doubt(one);
         assert_eq!((entry.hidden(), entry.judge(&key, one)), (None, None));
     }

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use tokio::task::JoinHandle;
+use trefoil_client::Client;
 use trefoil_drill::timeline::{Reign, Timeline};
 use trefoil_drill::{Abort, Course, Document, DrillFile, End, Facts, Place, Report, Told, Verification};
 use trefoil_protocol::config::VoterEntry;
 use trefoil_protocol::ids::{DcId, StoreId};
 use trefoil_protocol::message::admin::ClusterStatus;
 
+use super::capacity::{self, Capacity};
 use super::errands::Errands;
 use super::field::Field;
 use super::load::Load;
@@ -21,7 +23,7 @@ use super::{keep, preflight, tell, verify};
 use crate::admin::connection::Admin;
 use crate::admin::status::StatusView;
 use crate::admin::wait;
-use crate::failure::Verdict;
+use crate::failure::{Failure, Verdict};
 use crate::local::hands::Deed;
 use crate::process::Stop;
 
@@ -51,28 +53,47 @@ pub(super) struct Conductor<'f> {
     listed_before: u64,
 }
 
+/// What whoever runs a drill says beside its file.
+pub(crate) struct Terms {
+    /// Its name among reports ends so.
+    pub(crate) stem: String,
+    /// How long the healed cluster may take until every volume is whole.
+    pub(crate) recovery: Duration,
+    /// Operations a second that the cluster can do, if that is known.
+    pub(crate) capacity: Option<u64>,
+}
+
 /// Conducts a drill.
 pub(crate) async fn conduct(
     field: Field,
-    file: &DrillFile,
+    file: DrillFile,
     text: String,
     playbook: Playbook,
-    stem: &str,
-    recovery: Duration,
+    terms: Terms,
 ) -> Verdict<Document> {
     let mut stop = Stop::listen()?;
-    let (now, operator) = (keep::now(), keep::who(&field.operator)?);
-    let lasts = Duration::from_nanos(file.horizon.0) + recovery;
+    let (now, operator, recovery) = (keep::now(), keep::who(&field.operator)?, terms.recovery);
+    let measured = file.load.capacity.filter(|_| terms.capacity.is_none());
+    let lasts = Duration::from_nanos(file.horizon.0)
+        + recovery
+        + measured.map_or(Duration::ZERO, |_| capacity::LASTS);
     let until = trefoil_drill::WallTime(now.0 + lasts.as_secs());
-    let before = preflight::check(&field, file, &playbook, now, until).await?;
-    let id = format!("{}-{}", now.compact(), plain(stem));
+    let before = preflight::check(&field, &file, &playbook, now, until).await?;
+    let id = format!("{}-{}", now.compact(), plain(&terms.stem));
     let first = field.tenants[0].1.clone();
     keep::begin(&first, &id, &operator, lasts).await?;
+    let (file, playbook) = match fitted(&field, file, playbook, terms.capacity, &id, &mut stop).await {
+        Ok(fitted) => fitted,
+        Err(failure) => {
+            keep::end(&first).await?;
+            return Err(failure);
+        }
+    };
     let status = field.admin.status().await?;
     let errands = Errands::new(&file.operator, Admin::new(&field.operator)?);
     let mut conductor = Conductor {
         field,
-        file,
+        file: &file,
         id: id.clone(),
         operator: operator.clone(),
         began: Instant::now(),
@@ -93,6 +114,39 @@ pub(crate) async fn conduct(
     Ok(document)
 }
 
+/// The drill with the rates that this cluster is to be offered.
+async fn fitted(
+    field: &Field,
+    file: DrillFile,
+    playbook: Playbook,
+    known: Option<u64>,
+    id: &str,
+    stop: &mut Stop,
+) -> Verdict<(DrillFile, Playbook)> {
+    let Some(meant) = file.load.capacity else { return Ok((file, playbook)) };
+    let (per_second, note) = match known {
+        Some(known) => (known, format!("the cluster was said to do {known} operations a second")),
+        None => {
+            crate::output::note("measuring how much the cluster can do");
+            let (clients, prefix) = (field.clients(), format!("drill/capacity/{id}"));
+            let Capacity { per_second, clients } = tokio::select! {
+                () = stop.asked() => return Err(Failure::failed("somebody interrupted it before anything was broken")),
+                found = capacity::measure(&file, &clients, &prefix) => found?,
+            };
+            (
+                per_second,
+                format!("{clients} clients in closed loops had {per_second} answers a second before"),
+            )
+        }
+    };
+    let note = format!("{note}: what is offered is in proportion to that instead of {meant}");
+    crate::output::note(&note);
+    let file = DrillFile { load: file.load.meant_for(per_second), ..file };
+    let mut playbook = Playbook::of(&file)?;
+    playbook.notes.push(note);
+    Ok((file, playbook))
+}
+
 /// Letters that any key and any name of a file may have.
 fn plain(text: &str) -> String {
     text.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).collect()
@@ -109,6 +163,7 @@ impl Conductor<'_> {
     ) -> Report {
         let bar = tell::drill_bar(self.file);
         let clients = self.field.clients();
+        let asked_before = asked(&clients);
         let wall = keep::now();
         self.began = Instant::now();
         let load = Load::start(self.file, &clients, &format!("drill/load/{}", self.id), self.began);
@@ -117,6 +172,7 @@ impl Conductor<'_> {
         self.heal().await;
         bar.set_message("healed; the last operations end");
         let (books, seen) = load.end().await;
+        let asked = asked(&clients);
         bar.set_message("waiting until every volume is whole");
         let healed = Instant::now();
         let mut found = self.until_whole(recovery).await;
@@ -156,6 +212,8 @@ impl Conductor<'_> {
             handovers,
             longest_pause_ms,
             put_out,
+            requests: asked.0 - asked_before.0,
+            retries: asked.1 - asked_before.1,
             ..Facts::default()
         };
         let cluster = self.field.operator.cluster.as_str().to_owned();
@@ -279,6 +337,12 @@ fn undoing(deed: &Deed) -> Option<Deed> {
         Deed::Lose(name) => Some(Deed::Regain(name.clone())),
         Deed::Start(_) | Deed::Continue(_) | Deed::Restore(_) | Deed::Join(_) | Deed::Regain(_) => None,
     }
+}
+
+/// Requests that clients sent so far, each counted once, and retries.
+fn asked(clients: &[Client]) -> (u64, u64) {
+    let each = clients.iter().map(Client::retries);
+    each.fold((0, 0), |sum, client| (sum.0 + client.requests(), sum.1 + client.retries()))
 }
 
 /// Why a drill is broken off now.

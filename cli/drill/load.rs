@@ -20,6 +20,9 @@ use super::book::{Book, Entry, Value, Wrong};
 /// Each client works on so many keys at most: every copy of every object is read in the end.
 const KEYS_MAX: u64 = 64;
 
+/// Of those that do not wait for each other there are many more.
+const KEYS_MAX_OPEN: u64 = 4;
+
 /// Everything that the clients of a load saw, as it grows.
 #[derive(Default)]
 pub(crate) struct Seen {
@@ -178,7 +181,8 @@ impl Worker {
 
     /// One operation, until its answer.
     pub(super) async fn operate(&mut self) {
-        let number = self.draws.below(self.shape.keys.min(KEYS_MAX));
+        let most = if self.shape.arrivals.is_empty() { KEYS_MAX } else { KEYS_MAX_OPEN };
+        let number = self.draws.below(self.shape.keys.min(most));
         let key = ObjectKey::new(format!("{}{number}", self.prefix)).expect("a valid key");
         let task = Task::drawn(&self.shape, &mut self.draws);
         self.work(task, &key).await;

@@ -5,6 +5,7 @@
 
 mod arrivals;
 mod book;
+mod capacity;
 mod command;
 mod conduct;
 mod errands;
@@ -61,9 +62,9 @@ pub(crate) struct RunArguments {
     /// Where the report goes
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
-    /// Offer so many times the operations a second that the file says, where it says so
-    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    times: u64,
+    /// Do not measure how many operations a second the cluster can do, where the file asks for that: so many
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    capacity: Option<u64>,
     /// How long the healed cluster may take until every volume is whole
     #[arg(long, default_value = "5m", value_parser = quantity::duration, value_name = "TIME")]
     recovery: Duration,
@@ -95,9 +96,11 @@ pub(crate) struct VerifyArguments {
 
 /// Runs a drill; brings its own profiles.
 pub(crate) async fn run(arguments: &RunArguments, format: Format) -> Verdict {
-    let (text, mut file) = read(&arguments.file)?;
-    for rate in &mut file.load.arrivals {
-        rate.per_second = rate.per_second.saturating_mul(arguments.times);
+    let (text, file) = read(&arguments.file)?;
+    if arguments.capacity.is_some() && file.load.capacity.is_none() {
+        return Err(Failure::usage(
+            "--capacity is for a drill with `load.capacity`: this one offers what it says",
+        ));
     }
     let playbook = Playbook::of(&file).map_err(|reason| reason.within(arguments.file.display()))?;
     if !arguments.out.is_dir() {
@@ -105,8 +108,8 @@ pub(crate) async fn run(arguments: &RunArguments, format: Format) -> Verdict {
     }
     let field = field::Field::enter(&file, arguments.data.as_deref(), arguments.cluster.as_deref()).await?;
     let stem = arguments.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let document =
-        conduct::conduct(field, &from_outside(&file), text, playbook, &stem, arguments.recovery).await?;
+    let terms = conduct::Terms { stem, recovery: arguments.recovery, capacity: arguments.capacity };
+    let document = conduct::conduct(field, from_outside(&file), text, playbook, terms).await?;
     let path = |ending: &str| arguments.out.join(format!("{}.{ending}", document.report.id));
     write_whole(&path("json"), document.to_json().as_bytes(), 0o644)?;
     let signer = document.signature.is_some().then_some(&document.report.place);

@@ -251,7 +251,6 @@ fn unseen(file: &DrillFile) -> Vec<&'static str> {
         ("stopped", expect.stopped > 0),
         ("joined_again", expect.joined_again > 0),
         ("lease_over", expect.lease_over > 0),
-        ("retries", expect.retries.is_some()),
         ("disk_queue", expect.disk_queue.is_some()),
     ];
     all.into_iter().filter(|(_, wanted)| *wanted).map(|(what, _)| what).collect()
@@ -262,7 +261,7 @@ pub(crate) fn from_outside(file: &DrillFile) -> DrillFile {
     let mut file = file.clone();
     let expect = &mut file.expect;
     (expect.stopped, expect.joined_again, expect.lease_over) = (0, 0, 0);
-    (expect.retries, expect.disk_queue) = (None, None);
+    expect.disk_queue = None;
     file
 }
 
@@ -380,13 +379,13 @@ mod tests {
         let rate =
             |from: &str, rate: u64| format!("[[load.arrivals]]\nfrom = \"{from}\"\nper_second = {rate}\n");
         let text = [rate("0s", 10), rate("2s", 90), rate("5s", 10)].concat()
-            + "[expect]\nretries = 10\nlease_over = 1";
+            + "[expect]\ndisk_queue = 10\nlease_over = 1";
         let playbook = playbook(&text).unwrap();
         let steps: Vec<(&str, bool)> =
             playbook.steps.iter().map(|step| (step.what.as_str(), step.heals)).collect();
         let (more, less) = ("90 operations a second instead of 10", "10 operations a second instead of 90");
         assert_eq!(steps, [(more, false), (less, true)]);
-        assert!(playbook.notes[0].contains("lease_over, retries"), "{:?}", playbook.notes);
+        assert!(playbook.notes[0].contains("lease_over, disk_queue"), "{:?}", playbook.notes);
     }
 
     #[test]

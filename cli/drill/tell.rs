@@ -138,6 +138,14 @@ fn verb(rescue: Deed) -> String {
     verb.to_owned()
 }
 
+/// Rates are offered as they stand where a cluster can do so much.
+fn in_proportion(capacity: u64) -> String {
+    format!(
+        "operations a second are those for a cluster that can do {capacity}: `drill run` measures how many this one \
+         can do and offers in proportion"
+    )
+}
+
 impl Steps {
     /// What a drill would do.
     pub(crate) fn of(file: &DrillFile, playbook: &Playbook) -> Self {
@@ -150,7 +158,7 @@ impl Steps {
             name: file.name.clone(),
             seconds: file.horizon.0 / SECOND,
             steps: playbook.steps.iter().map(line).collect(),
-            notes: playbook.notes.clone(),
+            notes: playbook.notes.iter().cloned().chain(file.load.capacity.map(in_proportion)).collect(),
         }
     }
 

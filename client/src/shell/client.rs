@@ -1,7 +1,7 @@
 //! The client: one tenant's principal, and every operation it can ask for.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +26,7 @@ use super::read::Staleness;
 use super::source::IntoSource;
 use super::tokens::Tokens;
 use super::{copies, read, write};
-use crate::core::{ListingKind, Patience, RouteCache, Whom};
+use crate::core::{ListingKind, Patience, RetryBudget, RouteCache, Whom};
 use crate::entropy::{Entropy, OsEntropy};
 use crate::failure::{Damage, FailureKind, ReadError, WriteError};
 
@@ -179,6 +179,11 @@ impl Client {
     /// The tenant.
     pub fn tenant(&self) -> TenantId {
         self.inner.tenant
+    }
+
+    /// How often this client asked so far, and asked again.
+    pub fn retries(&self) -> RetryBudget {
+        self.inner.network.routes.lock().unwrap_or_else(PoisonError::into_inner).retries().clone()
     }
 
     /// Shows the certificate of `profile` from the next connection on; certificates live 24 hours.

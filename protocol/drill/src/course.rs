@@ -242,6 +242,18 @@ impl Course {
         Some(longest)
     }
 
+    /// What all but the slowest hundredth of the operations of a kind took at most that began from one time to another,
+    /// in microseconds; none if there are none.
+    #[must_use]
+    pub fn slowest_hundredth(&self, kind: Kind, from: u64, until: u64) -> Option<u64> {
+        let meant = |sample: &&Sample| sample.kind == kind && (from..until).contains(&sample.began);
+        let mut took: Vec<u64> =
+            self.samples.iter().filter(meant).map(|sample| (sample.ended - sample.began) / 1_000).collect();
+        took.sort_unstable();
+        let place = took.len().checked_sub(1)? * 99 / 100;
+        took.get(place).copied()
+    }
+
     /// The longest time that an operation took which was begun from one time to another.
     #[must_use]
     pub fn longest_begun_within(&self, from: u64, until: u64) -> u64 {
@@ -327,5 +339,16 @@ mod tests {
             course.samples.iter().map(|s| s.ended - s.began).max().unwrap()
         );
         assert_eq!(course.longest_begun_within(90 * SECOND, 100 * SECOND), 0);
+    }
+
+    #[test]
+    fn the_slowest_hundredth_is_of_one_kind_and_one_time() {
+        let mut samples: Vec<Sample> = (0..200).map(|n| sample(0, 10, 11 + n, End::Answered)).collect();
+        samples.push(Sample { kind: Kind::Reads, ..sample(0, 10, 900, End::Answered) });
+        samples.push(sample(0, 50, 900, End::Answered));
+        let course = course(samples);
+        let slowest = |from, until| course.slowest_hundredth(Kind::Writes, from * SECOND, until * SECOND);
+        assert_eq!(slowest(0, 5), Some(19_800_000), "two of two hundred took longer");
+        assert_eq!(slowest(6, 9), None);
     }
 }

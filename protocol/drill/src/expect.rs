@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::course::{Course, End};
+use crate::course::{Course, End, Kind};
 use crate::duration::{Duration, MILLISECOND, SECOND};
 use crate::span::Span;
 
@@ -111,8 +111,15 @@ pub struct Expect {
     pub swift: Option<Swift>,
     /// Of what began in a part of the time, so much is answered.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub goodput: Option<Goodput>,
-    /// Simulated clients sent at most so many retries for a hundred requests.
+    pub goodput: Option<Share>,
+    /// And so much is not: there was too much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turned_away: Option<Share>,
+    /// What the slowest hundredth of the changes took that began in parts of the time, beside what it took before the
+    /// first fault: reported, whatever it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tails: Vec<Tail>,
+    /// Clients sent at most so many retries for a hundred requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<u64>,
     /// At most so many jobs waited for one simulated disk.
@@ -135,10 +142,20 @@ pub struct Swift {
     pub within: Duration,
 }
 
-/// How much is answered of what began in a part of the time.
+/// A part of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Goodput {
+pub struct Tail {
+    /// From here,
+    pub from: Duration,
+    /// to here.
+    pub until: Duration,
+}
+
+/// A share of what began in a part of the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
     /// From here,
     pub from: Duration,
     /// to here,
@@ -188,7 +205,7 @@ pub struct Facts {
     pub declared_in_vain: u64,
     /// Which simulated clients stand in which data centre.
     pub standing: BTreeMap<String, BTreeSet<u32>>,
-    /// Requests of simulated clients, each counted once, and retries.
+    /// Requests of clients, each counted once, and retries.
     pub requests: u64,
     /// Of these, those that cost something.
     pub retries: u64,
@@ -259,6 +276,7 @@ impl Expect {
                 format!("longest answer to what began from {} to {}", seconds(from.0), seconds(until.0));
             within(&what, course.longest_begun_within(from.0, until.0), most.0)
         }));
+        verdicts.extend(self.tails.iter().map(|tail| tail.beside(course)));
         verdicts.extend(self.overload(course, facts));
         verdicts.extend(self.protections.iter().map(|rule| Verdict {
             what: format!("acknowledged under {rule}"),
@@ -285,19 +303,21 @@ impl Expect {
 
     /// What becomes of too much work.
     fn overload(&self, course: &Course, facts: &Facts) -> Vec<Verdict> {
-        let goodput = self.goodput.map(|Goodput { from, until, percent }| {
-            let (began, answered) = course.begun_within(from.0, until.0);
-            let what =
-                format!("answered of a hundred that began from {} to {}", seconds(from.0), seconds(until.0));
-            at_least(&what, (answered * 100).checked_div(began).unwrap_or(0), percent)
-        });
+        let share = |word: &str, of: Share, counted: &dyn Fn((u64, u64)) -> u64| {
+            let (from, until) = (seconds(of.from.0), seconds(of.until.0));
+            let begun = course.begun_within(of.from.0, of.until.0);
+            let what = format!("{word} of a hundred that began from {from} to {until}");
+            at_least(&what, (counted(begun) * 100).checked_div(begun.0).unwrap_or(0), of.percent)
+        };
+        let goodput = self.goodput.map(|of| share("answered", of, &|(_, answered)| answered));
+        let away = self.turned_away.map(|of| share("turned away", of, &|(began, answered)| began - answered));
         let retries = self.retries.map(|most| {
             let got = (facts.retries * 100).div_ceil(facts.requests.max(1));
             at_most("retries for a hundred requests", got, most)
         });
         let queue =
             self.disk_queue.map(|most| at_most("jobs that waited for one disk", facts.disk_queue, most));
-        goodput.into_iter().chain(retries).chain(queue).collect()
+        goodput.into_iter().chain(away).chain(retries).chain(queue).collect()
     }
 
     /// The longest recovery, and whether everybody recovered.
@@ -342,6 +362,30 @@ impl Expect {
     }
 }
 
+impl Tail {
+    /// What it is, beside what it was before the first fault.
+    fn beside(self, course: &Course) -> Verdict {
+        let first = course.strikes.iter().map(|(at, ..)| *at).min().unwrap_or_default();
+        let [before, then] = [(0, first), (self.from.0, self.until.0)]
+            .map(|(from, until)| course.slowest_hundredth(Kind::Writes, from, until));
+        let ms = |micros: u64| format!("{}.{} ms", micros / 1_000, micros % 1_000 / 100);
+        let measured = before.zip(then).map(|(before, then)| {
+            let tenths = then * 10 / before.max(1);
+            format!("{}, before {}: {}.{} times as long", ms(then), ms(before), tenths / 10, tenths % 10)
+        });
+        Verdict {
+            what: format!(
+                "p99 of changes that began from {} to {}, and before the first fault",
+                seconds(self.from.0),
+                seconds(self.until.0)
+            ),
+            target: "any".to_owned(),
+            held: measured.is_some(),
+            measured: measured.unwrap_or_else(|| "none began".to_owned()),
+        }
+    }
+}
+
 fn at_most(what: &str, got: u64, most: u64) -> Verdict {
     let target = if most == 0 { "none".to_owned() } else { format!("at most {most}") };
     Verdict { what: what.to_owned(), target, measured: got.to_string(), held: got <= most }
@@ -365,7 +409,7 @@ fn seconds(nanoseconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Expect, Facts, Goodput, Rpo, Since};
+    use super::{Expect, Facts, Rpo, Share, Since, Tail};
     use crate::course::{Course, End, Kind, Sample};
     use crate::duration::{Duration, SECOND};
     use crate::span::{Served, Span};
@@ -425,14 +469,31 @@ mod tests {
     #[test]
     fn r049_goodput_retries_and_queues_are_judged() {
         let (from, until) = (Duration(0), Duration(20 * SECOND));
-        let goodput = |percent| Some(Goodput { from, until, percent });
+        let share = |percent| Some(Share { from, until, percent });
         let facts = Facts { requests: 100, retries: 10, disk_queue: 7, ..Facts::default() };
         let good =
-            Expect { goodput: goodput(100), retries: Some(10), disk_queue: Some(7), ..Expect::default() };
+            Expect { goodput: share(100), retries: Some(10), disk_queue: Some(7), ..Expect::default() };
         assert!(held(&good, &facts)[2..].iter().all(|(held, _)| *held));
-        let bad =
-            Expect { goodput: goodput(101), retries: Some(9), disk_queue: Some(6), ..Expect::default() };
+        assert!(
+            !held(&Expect { turned_away: share(1), ..Expect::default() }, &facts)[2].0,
+            "all was answered"
+        );
+        let mut lost = course();
+        lost.samples[1].end = End::Failed;
+        let judged =
+            |percent| Expect { turned_away: share(percent), ..Expect::default() }.judge(&lost, &facts);
+        assert_eq!((judged(33)[2].held, judged(34)[2].held), (true, false), "one of three had no answer");
+        let bad = Expect { goodput: share(101), retries: Some(9), disk_queue: Some(6), ..Expect::default() };
         assert!(held(&bad, &facts)[2..].iter().all(|(held, _)| !held));
+    }
+
+    #[test]
+    fn r047_the_slowest_hundredth_stands_beside_what_it_was_before_the_first_fault() {
+        let tail = |from, until| Tail { from: Duration(from * SECOND), until: Duration(until * SECOND) };
+        let expect = Expect { tails: vec![tail(14, 20), tail(20, 30)], ..Expect::default() };
+        let measured = held(&expect, &Facts::default()).split_off(2);
+        assert_eq!(measured[0], (true, "10000.0 ms, before 8000.0 ms: 1.2 times as long".to_owned()));
+        assert_eq!(measured[1], (false, "none began".to_owned()));
     }
 
     #[test]

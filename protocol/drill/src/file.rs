@@ -67,6 +67,11 @@ pub enum FileError {
         "`load.arrivals` begins at 0s and goes on in order, with at least one arrival a second: here is {0}"
     )]
     Arrivals(Duration),
+    /// A capacity that no rate is meant for.
+    #[error(
+        "`load.capacity` is what the rates under `load.arrivals` are meant for: give some, and at least 1"
+    )]
+    Capacity,
     /// Nobody would notice anything.
     #[error("`load` does nothing: give at least one tenant, one client, one key, and one weight above 0")]
     Idle,
@@ -162,6 +167,10 @@ pub struct Load {
     /// How many operations begin in a second: an open loop, in which `think` means nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub arrivals: Vec<Arrivals>,
+    /// What the rates of `arrivals` are meant for: so many operations of this mix in a second are all that can be
+    /// done. On a cluster this is measured, and the rates follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u64>,
 }
 
 impl Default for Load {
@@ -181,6 +190,7 @@ impl Default for Load {
             undelete: 8,
             version: 0,
             arrivals: Vec::new(),
+            capacity: None,
         }
     }
 }
@@ -190,6 +200,18 @@ impl Load {
         let weights =
             self.put + self.get + self.head + self.list + self.delete + self.undelete + self.version;
         !self.tenants.is_empty() && self.clients_per_tenant > 0 && self.keys > 0 && weights > 0
+    }
+
+    /// The same load for what can do so many operations a second.
+    #[must_use]
+    pub fn meant_for(&self, per_second: u64) -> Self {
+        let meant = self.capacity.unwrap_or(per_second);
+        let in_proportion = |rate: &Arrivals| {
+            let share = u128::from(rate.per_second) * u128::from(per_second) / u128::from(meant.max(1));
+            Arrivals { per_second: u64::try_from(share).unwrap_or(u64::MAX).max(1), ..*rate }
+        };
+        let arrivals = self.arrivals.iter().map(in_proportion).collect();
+        Self { arrivals, capacity: self.capacity.map(|_| per_second), ..self.clone() }
     }
 }
 
@@ -335,6 +357,9 @@ impl DrillFile {
             }
             behind = Some(arrivals.from);
         }
+        if self.load.capacity == Some(0) || self.load.capacity.is_some() && behind.is_none() {
+            return Err(FileError::Capacity);
+        }
         for text in self.operator.iter().flat_map(|errand| &errand.verbs) {
             operator::verb(text).map_err(FileError::Operator)?;
         }
@@ -430,6 +455,7 @@ heal = "all"
             ("name = \"x\"\nrow = 23", ["row = 23", "1 to 22"]),
             ("name = \"x\"\n[load]\nkeys = 0", ["does nothing", "at least one tenant"]),
             ("name = \"x\"\n[[load.arrivals]]\nfrom = \"3s\"\nper_second = 5", ["3s", "begins at 0s"]),
+            ("name = \"x\"\n[load]\ncapacity = 5", ["`load.capacity`", "load.arrivals"]),
             (
                 "name = \"x\"\n[[operator]]\nat = \"1s\"\nverbs = [\"fly a\"]",
                 ["\"fly a\"", "write `failover DC`"],

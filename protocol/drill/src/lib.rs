@@ -27,7 +27,7 @@ pub use condition::{Direction, FaultKind, LinkModel, Persistence, SuspendedClock
 pub use course::{Course, End, Kind, Mark, Sample, Second};
 pub use document::{Document, DocumentError, Signature};
 pub use duration::{Duration, MICROSECOND, MILLISECOND, SECOND, Seconds};
-pub use expect::{Expect, Facts, Goodput, Rpo, Since, Swift, Verdict};
+pub use expect::{Expect, Facts, Rpo, Share, Since, Swift, Tail, Verdict};
 pub use fault::{
     Action, Crash, CrashKind, DiskChange, Fault, FaultPlan, Garble, ModelChange, OneWay, Pause, PlanError,
     RateChange, Rot, Slow, Starve, Trigger, WallJump,

@@ -246,6 +246,7 @@ fn file_of(name: &str, seed: u64, setting: &Setting, hash: Option<String>) -> Dr
             undelete,
             version,
             arrivals: arrivals.collect(),
+            capacity: None,
         },
         expect: Expect { serves_within: Some(Duration(setting.serves_within)), ..Expect::default() },
         abort: Abort::default(),
