@@ -215,6 +215,7 @@ pub fn matrix() -> Vec<Row> {
             tune: one_key_put_and_deleted,
             ..row(Mutant::M25, &["idempotency", "linearizable"], ANSWERS_LOST)
         },
+        told(Mutant::R03, &["one_history", "no_lost_write", "linearizable"], HEARD_FIRST),
         told(Mutant::R11, &["no_resurrection"], UNREADABLE_DELETES),
         Row { tune: impatient, ..row(Mutant::R14, &["idempotency", "linearizable"], CALLS_ARE_LATE) },
         Row { tune: taken_over, ..row(Mutant::R16, &["no_resurrection"], A_ALONE_AND_LOST) },
@@ -223,6 +224,8 @@ pub fn matrix() -> Vec<Row> {
         Row { tune: listings, ..row(Mutant::R22, &["linearizable"], PRIMARIES_CUT_OFF) },
     ]
 }
+
+const HEARD_FIRST: &str = include_str!("../../scenarios/everybody_who_caught_up_is_heard_first.toml");
 
 const UNREADABLE_DELETES: &str =
     include_str!("../../scenarios/a_delete_that_cannot_be_read_hides_its_version.toml");

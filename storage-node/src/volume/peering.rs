@@ -160,8 +160,8 @@ impl Peering {
         }
         if config.owing().is_some() || !holding.is_verified() {
             // All of that counts, with its payload or without, and says which payload is nobody's any more.
-            let known = self.known_committed(holding, config);
-            holding.commit(known.min(holding.log().durable_lsn()));
+            let counts = self.told_committed(holding).max(self.owed_up_to(holding, config));
+            holding.commit(counts.min(holding.log().durable_lsn()));
         }
         if self.cut_unobtainable(holding, config, cx.identity.store)? || !self.is_whole(holding, config) {
             return Ok(Progress::Waiting);
@@ -387,13 +387,26 @@ impl Peering {
             && holding.unpaid().range(known.next()..).next().is_none()
     }
 
-    /// Up to where the chosen log is known to be committed. At a store that owes payload, so is all that was
+    /// Up to where somebody knows the chosen log to be committed.
+    fn told_committed<D: Disk>(&self, holding: &Holding<D>) -> Lsn {
+        let told = self.reports.values().map(|(_, report)| report.committed);
+        told.fold(holding.known_committed(), Lsn::max)
+    }
+
+    /// Up to where the chosen log may be committed and is not cut. At a store that owes payload that is all that was
     /// chosen for an epoch that was activated since: records of earlier epochs are not cut for want of their bytes.
     fn known_committed<D: Disk>(&self, holding: &Holding<D>, config: &VolumeConfig) -> Lsn {
-        let told = self.reports.values().map(|(_, report)| report.committed);
-        let chosen = config.last_activated().filter(|_| config.owing().is_some());
-        let chosen = chosen.map(|last| holding.end_before(last.epoch));
-        told.chain(chosen).fold(holding.known_committed(), Lsn::max)
+        // This epoch's own activation says nothing of records that wait for it to begin.
+        let before = config.intervals.iter().rev().find(|interval| interval.activated);
+        let chosen = before.filter(|_| config.owing().is_some()).map(|last| holding.end_before(last.epoch));
+        self.told_committed(holding).max(chosen.unwrap_or_default())
+    }
+
+    /// The last of those records whose payload is owed. What is behind it is here with its payload, and this epoch commits
+    /// it like any other, when its payload is on two disks: somebody may wait for that answer.
+    fn owed_up_to<D: Disk>(&self, holding: &Holding<D>, config: &VolumeConfig) -> Lsn {
+        let known = self.known_committed(holding, config);
+        holding.unpaid().range(..=known).next_back().map_or(Lsn::ZERO, |(lsn, _)| *lsn)
     }
 
     /// When to look again.

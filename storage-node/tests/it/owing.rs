@@ -23,6 +23,8 @@ fn alone(behind: &[&str]) -> Cluster {
     cluster.crash("a2", 2);
     b1_leads(&mut cluster, behind);
     cluster.put("b1", "mid", 4, &object(4, 400_000)).unwrap();
+    // Whoever caught up hears that this is committed: a copy of it is not asked for before it leads.
+    cluster.run(Duration::from_secs(1));
     cluster
 }
 
@@ -162,4 +164,26 @@ fn who_caught_up_and_whose_log_ends_in_doubt_does_not_lead() {
     b2_owes(&mut cluster);
     cluster.run(Duration::from_secs(30));
     assert_eq!(cluster.serving(), None);
+}
+
+#[test]
+fn r001_what_waits_while_another_epoch_begins_is_answered_with_its_bytes_on_two_disks() {
+    let mut cluster = alone(&["b2"]);
+    cluster.crash("b1", 3);
+    b2_owes(&mut cluster);
+    assert!(cluster.run_until(MINUTE, |c| c.serving() == Some(node("b2"))));
+    // The record of a new object comes to the other store, and its bytes do not.
+    cluster.lose = Some(|body| matches!(body, PeerBody::Payload { .. }));
+    let bytes = object(5, 300_000);
+    let put = cluster.begin_put("b2", "new", 5, &bytes);
+    cluster.run(Duration::from_secs(1));
+    for epochs in 1..=2 {
+        cluster.change(|_| {});
+        cluster.run(Duration::from_secs(10));
+        assert!(cluster.placement.volumes[&VOLUME].activated);
+        assert_eq!(cluster.heard(put).response, None, "its bytes are on one disk, {epochs} epochs later");
+    }
+    cluster.lose = None;
+    assert!(matches!(cluster.wait(put).response, Some(Ok(TenantAnswer::Stored(_)))));
+    assert_eq!(cluster.get("b2", "new").bytes, bytes);
 }
