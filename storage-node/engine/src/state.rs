@@ -51,6 +51,9 @@ impl Place {
     }
 }
 
+/// Most volumes of a store with thousands have hardly a record, and no room for more.
+const FEW: usize = 4;
+
 /// One position of the log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot {
@@ -141,7 +144,7 @@ impl LogState {
         let slot = Slot { chain: Some(chain), place: Some(place) };
         let at = lsn.previous().0 as usize;
         if at == self.records.len() {
-            self.records.push(slot);
+            self.push(slot);
         } else {
             self.records[at] = slot;
         }
@@ -242,8 +245,15 @@ impl LogState {
     }
 
     fn push_missing(&mut self, chain: Option<Hash>) {
-        self.records.push(Slot { chain, place: None });
+        self.push(Slot { chain, place: None });
         self.faults.insert(self.last().0, RecordFault::Record);
+    }
+
+    fn push(&mut self, slot: Slot) {
+        if self.records.len() < FEW {
+            self.records.reserve_exact(1);
+        }
+        self.records.push(slot);
     }
 }
 

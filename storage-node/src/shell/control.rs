@@ -2,13 +2,14 @@
 //! question. A question that cannot be asked is reported as unreachable; the core decides when to ask
 //! again. Many questions at once are no reason to doubt a connection that answers others.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tokio::time::{sleep_until, timeout};
 use trefoil_protocol::codec;
 use trefoil_protocol::leader::{ANSWER_WITHIN, DIAL_WITHIN, LeaderSearch, SUSPECT_AFTER};
@@ -21,7 +22,8 @@ use super::{LinkEndpoint, Settings};
 use crate::event::{ControlTicket, ControlUnreachable};
 
 /// Questions under way at once, besides those that the node's life hangs on. More wait here, where
-/// their time does not count yet, instead of in the leader's queue, where it would.
+/// their time does not count yet, instead of in the leader's queue, where it would; and nothing is made
+/// for them but their place.
 const UNDER_WAY_MAX: usize = 64;
 
 /// The way to the control plane.
@@ -35,7 +37,8 @@ struct Shared {
     kept: RefCell<Option<Kept>>,
     /// Held while somebody dials, so that many questions make one connection.
     dialling: Mutex<()>,
-    under_way: Semaphore,
+    waiting: RefCell<VecDeque<(ControlTicket, ControlRequest)>>,
+    under_way: Cell<usize>,
 }
 
 /// The connection to a voter.
@@ -55,23 +58,27 @@ impl Control {
             leader: RefCell::new(LeaderSearch::new(settings.placement.clone())),
             kept: RefCell::default(),
             dialling: Mutex::default(),
-            under_way: Semaphore::new(UNDER_WAY_MAX),
+            waiting: RefCell::default(),
+            under_way: Cell::new(0),
         };
         Self { shared: Rc::new(shared) }
     }
 
     /// Asks; the answer, or that there is none, comes back as an event.
     pub(super) fn ask(&self, driver: Rc<Driver>, ticket: ControlTicket, request: ControlRequest) {
-        let shared = Rc::clone(&self.shared);
-        tokio::task::spawn_local(async move {
-            let answer = shared.ask_in_turn(&request, &driver).await.ok_or(ControlUnreachable);
-            if let Some(news) = answer.as_ref().ok().and_then(news_of) {
-                driver.peers().learn(news);
-                shared.leader.borrow_mut().learn(news.voters.iter().map(|voter| voter.control));
-            }
-            driver.handle(Event::Control { ticket, answer });
-        });
+        if is_vital(&request) {
+            let shared = Rc::clone(&self.shared);
+            tokio::task::spawn_local(async move { shared.answer(&driver, ticket, &request).await });
+            return;
+        }
+        self.shared.waiting.borrow_mut().push_back((ticket, request));
+        self.shared.begin(&driver);
     }
+}
+
+/// What the node's life hangs on waits for no turn.
+fn is_vital(request: &ControlRequest) -> bool {
+    matches!(request, ControlRequest::Register(_) | ControlRequest::Renew(_) | ControlRequest::Watch { .. })
 }
 
 fn news_of(answer: &ControlAnswer) -> Option<&News> {
@@ -82,16 +89,33 @@ fn news_of(answer: &ControlAnswer) -> Option<&News> {
 }
 
 impl Shared {
-    /// Asks as soon as not too many questions are under way.
-    async fn ask_in_turn(&self, request: &ControlRequest, driver: &Rc<Driver>) -> Option<ControlAnswer> {
-        let vital = matches!(
-            request,
-            ControlRequest::Register(_) | ControlRequest::Renew(_) | ControlRequest::Watch { .. }
-        );
-        let _turn = match vital {
-            true => None,
-            false => Some(self.under_way.acquire().await.expect("the semaphore is never closed")),
-        };
+    /// Begins with those that wait, as long as not too many are under way.
+    fn begin(self: &Rc<Self>, driver: &Rc<Driver>) {
+        while self.under_way.get() < UNDER_WAY_MAX {
+            let next = self.waiting.borrow_mut().pop_front();
+            let Some((ticket, request)) = next else { return };
+            self.under_way.set(self.under_way.get() + 1);
+            let (shared, driver) = (Rc::clone(self), Rc::clone(driver));
+            tokio::task::spawn_local(async move {
+                shared.answer(&driver, ticket, &request).await;
+                shared.under_way.set(shared.under_way.get() - 1);
+                shared.begin(&driver);
+            });
+        }
+    }
+
+    /// Asks, and tells the core what came of it.
+    async fn answer(&self, driver: &Rc<Driver>, ticket: ControlTicket, request: &ControlRequest) {
+        let answer = self.ask_leader(request, driver).await.ok_or(ControlUnreachable);
+        if let Some(news) = answer.as_ref().ok().and_then(news_of) {
+            driver.peers().learn(news);
+            self.leader.borrow_mut().learn(news.voters.iter().map(|voter| voter.control));
+        }
+        driver.handle(Event::Control { ticket, answer });
+    }
+
+    /// Asks whoever is held for the leader.
+    async fn ask_leader(&self, request: &ControlRequest, driver: &Rc<Driver>) -> Option<ControlAnswer> {
         let voter = self.leader.borrow().current()?;
         let asked_at = Instant::now();
         let answer = self.ask_suspiciously(request, voter, asked_at, driver).await;

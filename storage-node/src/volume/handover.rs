@@ -63,7 +63,7 @@ impl<D: Disk> Replica<D> {
     pub(super) fn follow_handover(&mut self, now: BootTime) {
         let wanted = self.config.handover.filter(|_| self.is_serving());
         if self.handover.as_ref().map(|handover| handover.to) != wanted {
-            self.handover = wanted.map(|to| Handover::new(to, self.uploads.open(), now));
+            self.handover = wanted.map(|to| Box::new(Handover::new(to, self.uploads.open(), now)));
         }
     }
 
@@ -110,6 +110,6 @@ impl<D: Disk> Replica<D> {
 
     /// When to look at the handover again.
     pub(super) fn handover_wakeup(&self) -> Option<BootTime> {
-        self.handover.as_ref().filter(|_| self.is_serving()).and_then(Handover::next_wakeup)
+        self.handover.as_ref().filter(|_| self.is_serving()).and_then(|handover| handover.next_wakeup())
     }
 }

@@ -25,6 +25,7 @@ use trefoil_protocol::tree;
 use zeroize::Zeroizing;
 
 use super::batches::Batches;
+use super::emptied::give_back;
 use super::keys::Keys;
 
 /// How many applied records stay in memory for members that are a little behind, while others are being
@@ -319,6 +320,7 @@ impl<D: Disk> Holding<D> {
         {
             entry.remove();
         }
+        give_back(&mut self.records);
     }
 
     fn note_payload(&mut self, record: &Record, now: BootTime) {
@@ -599,7 +601,11 @@ impl EpochTable {
         }
         match self.0.binary_search_by_key(&lsn, |(first, _)| *first) {
             Ok(at) => self.0[at].1 = epoch,
-            Err(at) => self.0.insert(at, (lsn, epoch)),
+            Err(at) => {
+                // A volume has few of them.
+                self.0.reserve_exact(1);
+                self.0.insert(at, (lsn, epoch));
+            }
         }
     }
 

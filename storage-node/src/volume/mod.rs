@@ -6,6 +6,7 @@ pub mod backfill;
 pub mod batches;
 mod by_store;
 pub mod calls;
+mod emptied;
 pub mod erasing;
 pub mod exposure;
 mod handover;

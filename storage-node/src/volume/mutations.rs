@@ -20,6 +20,7 @@ use trefoil_protocol::mutant;
 use trefoil_protocol::record::{Cause, Delete, Erasable, Put, Record, RecordBody, RecordPosition, Undelete};
 use trefoil_protocol::time::{BootTime, lease};
 
+use super::emptied::give_back;
 use super::holding::Holding;
 use super::orphans::is_settled;
 use super::owing::owed;
@@ -310,6 +311,9 @@ impl Mutations {
         for key in free {
             self.run(&key, desk, cx);
         }
+        give_back(&mut self.pending);
+        give_back(&mut self.keys);
+        give_back(&mut self.tokens);
     }
 
     /// Answers, unless it is about a delete or undelete that the control plane must have first.

@@ -135,7 +135,7 @@ pub struct Replica<D: Disk> {
     pub(super) turns: Turns,
     pub(super) replaying: Replaying,
     /// The control plane wants another primary, and this is how far it is.
-    pub(super) handover: Option<Handover>,
+    pub(super) handover: Option<Box<Handover>>,
     /// The latest run of each store that spoke: what an earlier run said is void.
     pub(super) runs: ByStore<Incarnation>,
     /// A primary in doubt asked where this store is, which is no member.
@@ -145,7 +145,7 @@ pub struct Replica<D: Disk> {
     /// has begun.
     pub(super) found_committed: Vec<Record>,
     /// The volume went on without this store, which tells what it has alone.
-    pub(super) telling: Option<Telling>,
+    pub(super) telling: Option<Box<Telling>>,
 }
 
 impl<D: Disk> Replica<D> {
@@ -599,7 +599,8 @@ impl<D: Disk> Replica<D> {
     pub fn tell_apart(&mut self, cx: &mut Context<'_, D>) {
         if matches!(self.role, Role::Absent) {
             let before = self.telling.take().filter(|telling| !telling.is_over());
-            let telling = self.telling.insert(before.unwrap_or_else(|| Telling::begin(&self.holding)));
+            let telling =
+                self.telling.insert(before.unwrap_or_else(|| Box::new(Telling::begin(&self.holding))));
             telling.settle(&self.holding, &self.config, cx);
         }
     }
