@@ -203,8 +203,9 @@ impl VolumeRecord {
 /// All volumes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Volumes {
+    /// Numbers only grow: a tree is left half empty by that, so its nodes hold no whole records.
     #[n(0)]
-    volumes: BTreeMap<VolumeId, VolumeRecord>,
+    volumes: BTreeMap<VolumeId, Box<VolumeRecord>>,
     #[n(1)]
     last: VolumeId,
     /// In the order of the last change that nodes are told.
@@ -224,29 +225,29 @@ pub struct Volumes {
 impl Volumes {
     /// All volumes.
     pub fn all(&self) -> impl Iterator<Item = &VolumeRecord> {
-        self.volumes.values()
+        self.volumes.values().map(Box::as_ref)
     }
 
     /// The volumes with higher numbers than this, by number.
     pub fn behind(&self, volume: VolumeId) -> impl Iterator<Item = &VolumeRecord> {
         let bounds = (std::ops::Bound::Excluded(volume), std::ops::Bound::Unbounded);
-        self.volumes.range(bounds).map(|(_, record)| record)
+        self.volumes.range(bounds).map(|(_, record)| record.as_ref())
     }
 
     /// The volumes of which something changed behind `since`, and that nodes must be told, oldest
     /// changes first.
     pub fn told_after(&self, since: ConfigIndex) -> impl Iterator<Item = &VolumeRecord> {
-        self.told.after(since).map(|volume| &self.volumes[&volume])
+        self.told.after(since).map(|volume| self.volumes[&volume].as_ref())
     }
 
     /// The volumes of which this store may hold bytes and is no member any more.
     pub fn left_by(&self, store: StoreId) -> impl Iterator<Item = &VolumeRecord> {
-        self.left.by(store).filter_map(|volume| self.volumes.get(&volume))
+        self.left.by(store).filter_map(|volume| self.get(volume))
     }
 
     /// The volumes that a plan still wants something of.
     pub fn wished(&self) -> impl Iterator<Item = &VolumeRecord> {
-        self.wished.iter().filter_map(|volume| self.volumes.get(volume))
+        self.wished.iter().filter_map(|volume| self.get(*volume))
     }
 
     /// What a plan wants of a volume from now on.
@@ -326,7 +327,7 @@ impl Volumes {
 
     /// A volume.
     pub fn get(&self, volume: VolumeId) -> Option<&VolumeRecord> {
-        self.volumes.get(&volume)
+        self.volumes.get(&volume).map(Box::as_ref)
     }
 
     /// The id the next volume gets.
@@ -384,14 +385,14 @@ impl Volumes {
             reconciled: BTreeSet::new(),
         };
         record.note_holders();
-        self.volumes.insert(self.last, record);
+        self.volumes.insert(self.last, Box::new(record));
         self.note(self.last);
     }
 
     /// A new run of `node` over `store` has forgotten what its former run had promised to nobody
     /// but itself; where it is primary it starts over under a new epoch.
     pub(super) fn restarted(&mut self, index: ConfigIndex, node: NodeId, store: StoreId) {
-        let led = |record: &&mut VolumeRecord| {
+        let led = |record: &&mut Box<VolumeRecord>| {
             record.config.primary_member().is_some_and(|m| m.node == node && m.store == store)
         };
         let mut changed = Vec::new();
@@ -496,7 +497,7 @@ impl Volumes {
             };
             best.contains(&store) && record.config.required().find(other).is_none()
         };
-        self.volumes.values().find(lost).map(|record| record.config.volume)
+        self.all().find(lost).map(|record| record.config.volume)
     }
 
     /// Fenced stores that are no members any more hold nobody up; certificates name them.
