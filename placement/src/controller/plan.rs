@@ -185,9 +185,13 @@ impl Controller {
         record: &VolumeRecord,
         under_way: UnderWay,
     ) -> Option<Command> {
+        let is_slow = self.primary_is_slow(record);
+        if record.config.handover.is_none() && record.wish.is_none() && !is_slow {
+            return None;
+        }
         let mut eligible = eligible(&state.topology, record, &record.config.members);
         eligible.retain(|m| self.grants.is_fresh(m.node, now) && !self.health.is_unfit(m.store));
-        let (haste, wanted) = match self.primary_is_slow(record) {
+        let (haste, wanted) = match is_slow {
             true => (Haste::Slow, relief(record, &eligible)),
             false => (Haste::None, successor(record, &eligible)),
         };
@@ -227,6 +231,10 @@ impl Controller {
     /// cluster that starts does not throw out whoever starts last.
     fn may_wait(&mut self, state: &State, now: BootTime, record: &VolumeRecord) -> bool {
         let config = &record.config;
+        if config.primary.is_some() {
+            self.returning.remove(&config.volume);
+            return false;
+        }
         // Whoever holds everything counts, a member or not.
         let is_up = |store: &StoreId| {
             let runner = state.topology.runner(*store);
@@ -234,9 +242,9 @@ impl Controller {
         };
         let can_come_up = record.knowing_stores().iter().any(is_up)
             || record.vouching_stores().is_some_and(|stores| stores.iter().all(is_up));
-        if config.primary.is_some() || !can_come_up {
+        if !can_come_up {
             self.returning.remove(&config.volume);
-            return config.primary.is_none();
+            return true;
         }
         let since = *self.returning.entry(config.volume).or_insert(now);
         now < since + RETURN_WAIT
