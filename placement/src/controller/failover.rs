@@ -314,9 +314,9 @@ impl Choice<'_> {
         fresh.then_some((Some(next.node), members, self.record.config.protection))
     }
 
-    /// A slow member is waited for no more, once another one of its data centre takes its place: it
-    /// keeps what it has and is sent everything until the other one is complete. Never without such
-    /// another one, and never so that fewer than two in-sync members are left.
+    /// A slow member is waited for no more, if its data centre has another one or gets one now: it keeps what it has
+    /// and is sent everything until there are enough without it. Never without another one there, and never so that
+    /// fewer than two in-sync members are left.
     fn with_slow_relieved(&self, members: &[Member]) -> Option<Vec<Member>> {
         let is_slow =
             |m: &&Member| Some(m.node) != self.record.config.primary && (self.scene.fitness.slow)(m.store);
@@ -329,16 +329,19 @@ impl Choice<'_> {
         let fit =
             |m: &&Member| m.dc == slow.dc && !(self.scene.fitness.unfit)(m.store) && m.store != slow.store;
         let mut after = members.to_vec();
-        if members.iter().filter(fit).count() < wanted {
-            if members.len() >= MEMBERS_MAX {
-                return None;
-            }
+        let well = members.iter().filter(fit).count();
+        if well < wanted && members.len() < MEMBERS_MAX {
             let fitness = &self.scene.fitness;
-            let entry = recruit(self.topology, self.record, members, slow.dc, fitness).ok()?;
-            after.push(Topology::member(entry, MemberState::CatchingUp));
+            // Where every write waits for the slow one, that it moves once more is the lesser evil.
+            let fitness = if well == 0 { fitness.at_will() } else { Fitness { ..*fitness } };
+            match recruit(self.topology, self.record, members, slow.dc, &fitness) {
+                Ok(entry) => after.push(Topology::member(entry, MemberState::CatchingUp)),
+                Err(NoRecruit::NotSure) => return None,
+                Err(NoRecruit::Nobody) => {}
+            }
         }
         let others = members.iter().filter(|m| m.state == MemberState::InSync && m.store != slow.store);
-        if others.count() >= COPIES_LEAST {
+        if others.count() >= COPIES_LEAST && after.iter().any(|m| fit(&m)) {
             let relieved = after.iter_mut().find(|m| m.store == slow.store).expect("it is a member");
             relieved.state = MemberState::CatchingUp;
         }

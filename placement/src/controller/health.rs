@@ -58,6 +58,8 @@ struct Sight {
 /// A store that was found to be slow, or may be.
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
+    /// When it was there last.
+    there_at: BootTime,
     slow_since: Option<BootTime>,
     good_since: Option<BootTime>,
     /// It was slow for so long that it was put out.
@@ -100,10 +102,16 @@ impl Health {
         let sights = self.sights(&there);
         let before = (self.put_out(), self.slow_ways.len());
         let complaints = Complaints::of(&sights, self.crowded(&there), caution);
-        // A store that is not there is judged by its silence, and comes back as it was.
+        // A store that is not there is judged by its silence, and comes back as it was. Whoever is slow may be late with a
+        // renewal, too: a moment of silence is no reason to begin anew.
         for (store, doubt) in &mut self.stores {
-            if !there.contains_key(store) {
-                (doubt.slow_since, doubt.good_since) = (None, None);
+            if there.contains_key(store) {
+                doubt.there_at = now;
+                continue;
+            }
+            doubt.good_since = None;
+            if now.since(doubt.there_at) > WORD_AGE_MAX {
+                doubt.slow_since = None;
             }
         }
         for store in there.keys() {
@@ -197,7 +205,14 @@ impl Health {
             return;
         };
         let slow = votes.disk_is_slow || votes.against >= VOTES_LEAST && 2 * votes.against > votes.cast();
-        let fresh = Doubt { slow_since: None, good_since: None, put_out_at: None, micros: 0, usual: 0 };
+        let fresh = Doubt {
+            there_at: now,
+            slow_since: None,
+            good_since: None,
+            put_out_at: None,
+            micros: 0,
+            usual: 0,
+        };
         let doubt = self.stores.entry(store).or_insert(fresh);
         if !slow {
             doubt.slow_since = None;

@@ -67,7 +67,7 @@ pub(crate) struct Fitness<'a> {
 }
 
 impl Fitness<'_> {
-    /// For what operators asked for: it is no move too many.
+    /// For what operators asked for, or what every write would wait for: it is no move too many.
     pub(crate) fn at_will(&self) -> Fitness<'_> {
         Fitness { too_often: &|_| false, ..*self }
     }

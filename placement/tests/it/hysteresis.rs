@@ -61,7 +61,7 @@ fn a_gap_in_the_renewals_begins_the_while_anew() {
 
 /// The neighbour of the primary is lost and comes back with an empty disk; whoever took its place is
 /// complete.
-fn move_once(cluster: &mut Cluster, round: u8) {
+pub(crate) fn move_once(cluster: &mut Cluster, round: u8) {
     let lost = cluster.neighbour();
     cluster.stop(&[&lost]);
     cluster.run_until(15_000, |c| c.config().activated && !c.others().contains(&lost));

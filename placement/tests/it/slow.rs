@@ -8,6 +8,7 @@ use trefoil_protocol::message::control::{ControlRequest, StoreTiming};
 use trefoil_protocol::time::Millis;
 
 use crate::cluster::{Cluster, node, store};
+use crate::hysteresis::move_once;
 
 const NODES: [&str; 6] = ["a1", "a2", "a3", "b1", "b2", "b3"];
 const VOLUME: VolumeId = VolumeId(1);
@@ -26,9 +27,10 @@ fn measure(cluster: &mut Cluster, slow: impl Fn(&str, &str) -> bool) {
         let timing = |of: &&str| {
             let usual = if by[..1] == of[..1] { FAST } else { FAR };
             let took = usual + if slow(by, of) { SLOW } else { 0 };
-            probed(of, took)
+            StoreTiming { store: cluster.nodes[&node(of)].store, ..probed(of, took) }
         };
-        cluster.timings.insert(node(by), NODES.iter().map(timing).collect());
+        let timings = NODES.iter().map(timing).collect();
+        cluster.timings.insert(node(by), timings);
     }
 }
 
@@ -108,6 +110,68 @@ fn a_slow_store_stays_where_nobody_can_take_its_place() {
     cluster.run(60_000);
     assert_eq!((cluster.config().epoch, cluster.in_sync().len()), (epoch, 3));
     assert_eq!(slow_stores(&mut cluster).len(), 1, "and status says so");
+}
+
+#[test]
+fn r047_a_slow_store_whose_renewals_are_late_is_not_waited_for_any_longer() {
+    let mut cluster = healthy();
+    let slow = cluster.neighbour();
+    measure(&mut cluster, |_, of| of == slow);
+    for _ in 0..3 {
+        cluster.run(1_500);
+        cluster.nodes.get_mut(&node(&slow)).unwrap().renews = false;
+        cluster.run(2_000);
+        cluster.nodes.get_mut(&node(&slow)).unwrap().renews = true;
+    }
+    cluster.run_until(3_000, |c| state_of(c, &slow) == Some(MemberState::CatchingUp));
+}
+
+/// As often as an hour allows, the neighbour's disk is replaced.
+fn moved_often() -> Cluster {
+    let mut cluster = Cluster::with_volume();
+    (1..=3).for_each(|round| move_once(&mut cluster, round));
+    measure(&mut cluster, |_, _| false);
+    cluster.run(5_000);
+    cluster
+}
+
+#[test]
+fn r047_r051_a_slow_backup_of_a_volume_that_moved_often_goes_and_nobody_takes_its_place() {
+    let mut cluster = moved_often();
+    let (slow, primary) = (cluster.neighbour(), cluster.primary());
+    measure(&mut cluster, |_, of| of == slow);
+    let took = cluster.run_until(30_000, |c| state_of(c, &slow) == Some(MemberState::CatchingUp));
+    assert!((10_000..15_000).contains(&took), "after {took} ms");
+    assert_eq!((cluster.config().members.len(), cluster.in_sync().len()), (3, 2), "it is no move");
+    cluster.run_until(5_000, |c| c.config().activated);
+    assert_eq!((cluster.primary(), cluster.protection()), (primary, Protection::BothDcs));
+    cluster.complete_all();
+    cluster.run(60_000);
+    assert_eq!(cluster.in_sync().len(), 2, "it is not taken back for that it has everything");
+    cluster.run_until(3_600_000, |c| c.config().members.len() == 4);
+}
+
+#[test]
+fn r047_the_only_copy_of_a_data_centre_is_replaced_however_often_its_volume_moved() {
+    let mut cluster = moved_often();
+    let slow = cluster.remote();
+    measure(&mut cluster, |_, of| of == slow);
+    let took = cluster.run_until(30_000, |c| state_of(c, &slow) == Some(MemberState::CatchingUp));
+    assert!((10_000..15_000).contains(&took), "after {took} ms");
+    assert_eq!((cluster.config().members.len(), cluster.protection()), (4, Protection::BothDcs));
+}
+
+#[test]
+fn a_slow_store_goes_where_nobody_takes_its_place_and_another_one_is_there() {
+    let mut cluster = healthy();
+    let slow = cluster.neighbour();
+    let spare = ["a1", "a2", "a3"].into_iter().find(|name| state_of(&cluster, name).is_none()).unwrap();
+    cluster.stop(&[spare]);
+    cluster.run(10_000);
+    measure(&mut cluster, |_, of| of == slow);
+    cluster
+        .run_until(15_000, |c| c.config().activated && state_of(c, &slow) == Some(MemberState::CatchingUp));
+    assert_eq!((cluster.config().members.len(), cluster.protection()), (3, Protection::BothDcs));
 }
 
 #[test]
