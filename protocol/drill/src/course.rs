@@ -215,7 +215,14 @@ impl Course {
     /// How many operations began in a part of the time, and how many of them were answered.
     #[must_use]
     pub fn begun_within(&self, from: u64, until: u64) -> (u64, u64) {
-        let begun = self.samples.iter().filter(|sample| (from..until).contains(&sample.began));
+        self.begun_of(&Kind::ALL, from, until)
+    }
+
+    /// [`Self::begun_within`] of operations of some kinds.
+    #[must_use]
+    pub fn begun_of(&self, kinds: &[Kind], from: u64, until: u64) -> (u64, u64) {
+        let began = |sample: &&Sample| kinds.contains(&sample.kind) && (from..until).contains(&sample.began);
+        let begun = self.samples.iter().filter(began);
         let answered = begun.clone().filter(|sample| sample.end == End::Answered);
         (begun.count() as u64, answered.count() as u64)
     }

@@ -115,6 +115,9 @@ pub struct Expect {
     /// And so much is not: there was too much.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub turned_away: Option<Share>,
+    /// Of the reads that began in a part of the time, so much is answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reads_answered: Option<Share>,
     /// What the slowest hundredth of the changes took that began in parts of the time, beside what it took before the
     /// first fault: reported, whatever it is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -303,21 +306,28 @@ impl Expect {
 
     /// What becomes of too much work.
     fn overload(&self, course: &Course, facts: &Facts) -> Vec<Verdict> {
-        let share = |word: &str, of: Share, counted: &dyn Fn((u64, u64)) -> u64| {
+        let share = |what: &str, of: Share, kinds: &[Kind], counted: &dyn Fn((u64, u64)) -> u64| {
             let (from, until) = (seconds(of.from.0), seconds(of.until.0));
-            let begun = course.begun_within(of.from.0, of.until.0);
-            let what = format!("{word} of a hundred that began from {from} to {until}");
+            let begun = course.begun_of(kinds, of.from.0, of.until.0);
+            let what = format!("{what} that began from {from} to {until}");
             at_least(&what, (counted(begun) * 100).checked_div(begun.0).unwrap_or(0), of.percent)
         };
-        let goodput = self.goodput.map(|of| share("answered", of, &|(_, answered)| answered));
-        let away = self.turned_away.map(|of| share("turned away", of, &|(began, answered)| began - answered));
+        let both = &Kind::ALL;
+        let goodput =
+            self.goodput.map(|of| share("answered of a hundred", of, both, &|(_, answered)| answered));
+        let away = self.turned_away;
+        let away =
+            away.map(|of| share("turned away of a hundred", of, both, &|(all, answered)| all - answered));
+        let reads = self.reads_answered;
+        let reads = reads
+            .map(|of| share("answered of a hundred reads", of, &[Kind::Reads], &|(_, answered)| answered));
         let retries = self.retries.map(|most| {
             let got = (facts.retries * 100).div_ceil(facts.requests.max(1));
             at_most("retries for a hundred requests", got, most)
         });
         let queue =
             self.disk_queue.map(|most| at_most("jobs that waited for one disk", facts.disk_queue, most));
-        goodput.into_iter().chain(away).chain(retries).chain(queue).collect()
+        goodput.into_iter().chain(away).chain(reads).chain(retries).chain(queue).collect()
     }
 
     /// The longest recovery, and whether everybody recovered.
@@ -483,6 +493,13 @@ mod tests {
         let judged =
             |percent| Expect { turned_away: share(percent), ..Expect::default() }.judge(&lost, &facts);
         assert_eq!((judged(33)[2].held, judged(34)[2].held), (true, false), "one of three had no answer");
+        let one =
+            |course: &Course| Expect { reads_answered: share(1), ..Expect::default() }.judge(course, &facts);
+        assert_eq!(
+            (one(&course())[2].held, one(&lost)[2].held),
+            (true, false),
+            "the only read had no answer"
+        );
         let bad = Expect { goodput: share(101), retries: Some(9), disk_queue: Some(6), ..Expect::default() };
         assert!(held(&bad, &facts)[2..].iter().all(|(held, _)| !held));
     }
