@@ -16,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(35);
 /// A handover that was called off is tried again after this long.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
+/// A primary that could not switch works on before it stops again: what it says of one stop differs by less.
+const SAME_STOP: Duration = Duration::from_secs(2);
+
 /// A slow primary gets so long; then its leases are waited out, as after a loss.
 const PATIENCE_WITH_SLOW: Duration = Duration::from_secs(6);
 
@@ -61,7 +64,8 @@ impl Handovers {
     pub(crate) fn stopped(&mut self, volume: VolumeId, epoch: Epoch, stopped_for: Millis, now: BootTime) {
         let at = BootTime(now.0.saturating_sub(stopped_for.0.saturating_mul(1_000_000)));
         match self.courses.get(&volume) {
-            Some(Course::Stopped { epoch: known, .. }) if *known == epoch => {}
+            Some(Course::Stopped { epoch: known, at: said }) if *known == epoch && at < *said + SAME_STOP => {
+            }
             _ => drop(self.courses.insert(volume, Course::Stopped { epoch, at })),
         }
     }

@@ -501,6 +501,7 @@ impl<D: Disk> Replica<D> {
         self.replay(cx);
         self.drive_purges(cx);
         self.settle_exposure(cx);
+        self.follow_handover(cx.now);
         self.settle_handover(cx);
         let claim = self.claim(cx.now);
         let Role::Primary(primary) = &mut self.role else { return };

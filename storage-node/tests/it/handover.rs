@@ -87,7 +87,7 @@ fn a_handover_is_called_off_and_the_volume_takes_writes_as_before() {
 }
 
 #[test]
-fn a_primary_that_cannot_hand_over_within_moments_goes_on() {
+fn a_primary_that_cannot_hand_over_within_moments_goes_on_and_tries_again() {
     let mut cluster = Cluster::healthy(&NODES);
     cluster.machine("b1").syncs_held = true;
     let early = cluster.begin_put("a1", "early", 1, &object(1, 500));
@@ -101,4 +101,17 @@ fn a_primary_that_cannot_hand_over_within_moments_goes_on() {
     assert!(cluster.wait(early).response.expect("answered").is_ok());
     assert!(cluster.wait(late).response.expect("answered").is_ok());
     assert_eq!(cluster.serving(), Some(node("a1")));
+    assert!(
+        cluster.run_until(Duration::from_secs(6), |c| c.serving() == Some(node("a2"))),
+        "it is still wanted"
+    );
+}
+
+#[test]
+fn whoever_hears_of_a_handover_before_its_epoch_has_begun_hands_over_when_it_has() {
+    let mut cluster = Cluster::healthy(&NODES);
+    cluster.change(|config| config.primary = Some(node("a2")));
+    cluster.hand_over(Some("b1"));
+    assert_eq!(cluster.serving(), None);
+    assert!(cluster.run_until(Duration::from_secs(10), |c| c.serving() == Some(node("b1"))));
 }
