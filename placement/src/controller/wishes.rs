@@ -4,7 +4,7 @@
 use trefoil_protocol::config::{Member, MemberState};
 use trefoil_protocol::ids::NodeId;
 
-use crate::controller::recruit::{COPIES, Fitness, recruit};
+use crate::controller::recruit::{COPIES, Fitness, neediest, recruit, shape};
 use crate::state::{MEMBERS_MAX, State, Topology, VolumeRecord, Wish};
 
 /// So many volumes get a new copy for a plan at once.
@@ -66,6 +66,7 @@ pub(crate) fn step(
 ) -> Option<Vec<Member>> {
     let wish = record.wish?;
     joined(topology, record, &wish, members, fitness)
+        .or_else(|| made_dispensable(topology, record, &wish, members, fitness))
         .filter(|_| may_begin)
         .or_else(|| left(record, &wish, members))
 }
@@ -97,6 +98,21 @@ fn joined(
     let mut members = members.to_vec();
     members.push(Topology::member(entry, MemberState::CatchingUp));
     Some(members)
+}
+
+/// With another one where one lacks without the one that shall go: whoever was to stay, or came for it, is gone.
+fn made_dispensable(
+    topology: &Topology,
+    record: &VolumeRecord,
+    wish: &Wish,
+    members: &[Member],
+    fitness: &Fitness<'_>,
+) -> Option<Vec<Member>> {
+    let leaving = members.iter().find(|member| Some(member.store) == wish.leave)?;
+    let rest: Vec<Member> = members.iter().filter(|member| member.store != leaving.store).copied().collect();
+    let dc = neediest(&shape(topology, record.home, &rest), &rest).filter(|_| members.len() < MEMBERS_MAX)?;
+    let entry = recruit(topology, record, members, dc, &fitness.at_will()).ok()?;
+    Some(members.iter().copied().chain([Topology::member(entry, MemberState::CatchingUp)]).collect())
 }
 
 /// Without the one that shall go, once three complete copies in both data centres are left.

@@ -307,3 +307,26 @@ fn a_cluster_grows_to_eight_nodes_and_shrinks_again_with_the_least_movement() {
     }
     assert!(configs(&cluster).iter().all(|config| config.members.len() == 3 && config.activated));
 }
+
+#[test]
+fn row_18_a_plan_ends_although_whoever_was_to_stay_dies() {
+    let mut cluster = with_volumes(1);
+    let primary = configs(&cluster)[0].primary.unwrap();
+    let home = configs(&cluster)[0].member(primary).unwrap().dc;
+    let in_b = |cluster: &Cluster| -> Vec<NodeId> {
+        let members = configs(cluster)[0].members.clone();
+        members.iter().filter(|member| member.dc != home).map(|member| member.node).collect()
+    };
+    apply(&mut cluster, Verb::Failover(home));
+    work(&mut cluster, 12_000);
+    assert_eq!((left(&mut cluster), in_b(&cluster).len()), (0, 2));
+    apply(&mut cluster, Verb::Failback(home));
+    let leaves = cluster.state().volumes.all().find_map(|record| record.wish?.leave).unwrap();
+    let stays = configs(&cluster)[0].members.iter().find(|m| m.dc != home && m.store != leaves).unwrap().node;
+    cluster.stop(&[&stays.to_string()]);
+    work(&mut cluster, 30_000);
+    assert_eq!(left(&mut cluster), 0);
+    let config = &configs(&cluster)[0];
+    assert_eq!((config.members.len(), config.activated, in_b(&cluster).len()), (3, true, 1));
+    assert_eq!((config.member_of_store(leaves), config.primary_member().unwrap().dc), (None, home));
+}
