@@ -60,6 +60,10 @@ impl Capacity {
         let per_second = counted.count() as u64 / (STEP - WARM).as_secs();
         Ok(Self { per_second, clients: tenants.len() * clients as usize })
     }
+
+    fn adds_little_to(self, best: Self) -> bool {
+        self.per_second * 10 < best.per_second * 11
+    }
 }
 
 /// Measures it with the operations of a file; the keys begin with `prefix`, and nothing is left of them.
@@ -79,12 +83,6 @@ pub(super) async fn measure(file: &DrillFile, tenants: &[Client], prefix: &str) 
     match best.per_second {
         0 => Err(Failure::unavailable("no client had an answer: what the cluster can do cannot be measured")),
         _ => Ok(best),
-    }
-}
-
-impl Capacity {
-    fn adds_little_to(self, best: Self) -> bool {
-        self.per_second * 10 < best.per_second * 11
     }
 }
 

@@ -59,7 +59,8 @@ at = "6s"
 do = "declare-dead"
 "#;
 
-/// No drill begins on a cluster that is not well, and on two busy cores a link may be called slow.
+/// No drill begins on a cluster that is not well, and just after its start not every pair of nodes has been heard over
+/// both links.
 #[track_caller]
 fn wait_until_healthy(cluster: &Cluster) {
     cluster.wait_for("a healthy cluster", |status| status["healthy"] == true);

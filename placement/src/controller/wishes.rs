@@ -108,21 +108,24 @@ fn made_dispensable(
     members: &[Member],
     fitness: &Fitness<'_>,
 ) -> Option<Vec<Member>> {
-    let leaving = members.iter().find(|member| Some(member.store) == wish.leave)?;
-    let rest: Vec<Member> = members.iter().filter(|member| member.store != leaving.store).copied().collect();
+    let (_, rest) = without_leaver(wish, members)?;
     let dc = neediest(&shape(topology, record.home, &rest), &rest).filter(|_| members.len() < MEMBERS_MAX)?;
     let entry = recruit(topology, record, members, dc, &fitness.at_will()).ok()?;
     Some(members.iter().copied().chain([Topology::member(entry, MemberState::CatchingUp)]).collect())
 }
 
+/// The one that shall go, and the others.
+fn without_leaver(wish: &Wish, members: &[Member]) -> Option<(Member, Vec<Member>)> {
+    let leaver = *members.iter().find(|member| Some(member.store) == wish.leave)?;
+    Some((leaver, members.iter().filter(|member| member.store != leaver.store).copied().collect()))
+}
+
 /// Without the one that shall go, once three complete copies in both data centres are left.
 fn left(record: &VolumeRecord, wish: &Wish, members: &[Member]) -> Option<Vec<Member>> {
-    let store = wish.leave?;
-    let leaving = members.iter().find(|member| member.store == store)?;
-    if Some(leaving.node) == record.config.primary {
+    let (leaver, rest) = without_leaver(wish, members)?;
+    if Some(leaver.node) == record.config.primary {
         return None;
     }
-    let rest: Vec<Member> = members.iter().filter(|member| member.store != store).copied().collect();
     let in_sync: Vec<&Member> = rest.iter().filter(|member| member.state == MemberState::InSync).collect();
     let in_both = in_sync.iter().any(|member| member.dc != in_sync[0].dc);
     (in_sync.len() >= COPIES && in_both).then_some(rest)
