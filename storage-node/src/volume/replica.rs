@@ -241,7 +241,6 @@ impl<D: Disk> Replica<D> {
         if new_epoch {
             self.change_role(cx);
         }
-        self.follow_handover(cx.now);
         self.arrears.follow(&self.config, cx.now);
         self.settle(cx);
     }
@@ -250,6 +249,7 @@ impl<D: Disk> Replica<D> {
         self.turns = Turns::default();
         self.mending = Mending::default();
         self.found_committed.clear();
+        self.handover = None;
         let Some(me) = self.me(cx) else {
             self.role = Role::Absent;
             return self.refuse_everybody(cx);
